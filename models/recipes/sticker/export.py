@@ -1,0 +1,141 @@
+"""Checkpoints to a bundle: ONNX files, tokenizer, configurations and card, in diffusers' layout.
+
+    python export.py --work work --output ../../sticker
+
+Every network is compared with PyTorch's own result, and the largest difference is printed.
+"""
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+import data
+import run
+from autoencoder import LATENT, Autoencoder, NormalizedDecoder, NormalizedEncoder
+from captions import LENGTH, Captions
+from denoiser import SIDE, Model
+from shrink import shrink
+from tokens import write_tokenizer
+
+OPSET = 17
+
+
+def write(path: Path, content: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def export(network: nn.Module, path: Path, inputs: dict[str, Tensor], output: str, bits: int) -> float:
+    """Writes one network with a free batch axis; returns its largest difference from PyTorch."""
+    network.eval()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    axes = {name: {0: "batch"} for name, value in inputs.items() if value.ndim > 0} | {output: {0: "batch"}}
+    torch.onnx.export(network, tuple(inputs.values()), path, input_names=list(inputs), output_names=[output],
+                      dynamic_axes=axes, opset_version=OPSET, dynamo=False)
+    before = compare(network, path, inputs)
+    shrink(path, bits)
+    after = compare(network, path, inputs)
+    print(f"{path.parent.name}: {path.stat().st_size / 1e6:.2f} MB, difference {before:.1e}, after shrinking {after:.1e}")
+    return after
+
+
+def compare(network: nn.Module, path: Path, inputs: dict[str, Tensor]) -> float:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    worst = 0.0
+    for repeat in (1, 3):
+        wider = {n: torch.cat([v] * repeat) if v.ndim > 0 else v for n, v in inputs.items()}
+        with torch.no_grad():
+            wanted = network(*wider.values()).numpy()
+        made = session.run(None, {n: v.numpy() for n, v in wider.items()})[0]
+        worst = max(worst, float(np.abs(made - wanted).max()))
+    return worst
+
+
+def autoencoder(work: Path, output: Path, bits: int) -> dict:
+    weights, facts = run.averaged(work / "autoencoder.pt")
+    network = Autoencoder(facts["widths"])
+    network.load_state_dict(weights)
+    kept = torch.load(work / "latents.pt", weights_only=True)
+    encoder = NormalizedEncoder(network.encoder, kept["mean"], kept["deviation"])
+    decoder = NormalizedDecoder(network.decoder, kept["mean"], kept["deviation"])
+    pictures = torch.from_numpy(data.load(work)[0][:2]).float().permute(0, 3, 1, 2) / 127.5 - 1
+    export(encoder, output / "vae_encoder" / "model.onnx", {"sample": pictures}, "latent_parameters", bits)
+    export(decoder, output / "vae_decoder" / "model.onnx", {"latent_sample": kept["latents"][:2]}, "sample", bits)
+    fine, middle, coarse = facts["widths"]
+    config = {
+        "_class_name": "AutoencoderKL", "in_channels": 4, "out_channels": 4, "latent_channels": LATENT,
+        "block_out_channels": [fine, fine, middle, coarse], "sample_size": data.SIDE, "scaling_factor": 1.0,
+    }
+    write(output / "vae_encoder" / "config.json", config)
+    write(output / "vae_decoder" / "config.json", config)
+    return {**facts, "mse": kept["mse"]}
+
+
+def denoiser(work: Path, output: Path, bits: int) -> dict:
+    weights, facts = run.averaged(work / "denoiser.pt")
+    captions = Captions(data.load(work)[1], seed=0)
+    model = Model(facts, len(captions.vocabulary))
+    model.load_state_dict(weights)
+    ids = torch.tensor([captions.read("a smiling sun"), captions.read("")])
+    with torch.no_grad():
+        text = model.text_encoder(ids)
+    generator = torch.Generator().manual_seed(0)
+    sample = torch.randn(2, LATENT, SIDE, SIDE, generator=generator)
+    export(model.text_encoder, output / "text_encoder" / "model.onnx", {"input_ids": ids}, "last_hidden_state", bits)
+    inputs = {"sample": sample, "timestep": torch.tensor(500.0), "encoder_hidden_states": text}
+    export(model.denoiser, output / "unet" / "model.onnx", inputs, "out_sample", bits)
+    write(output / "text_encoder" / "config.json", {
+        "_class_name": "TextEncoder", "hidden_size": text.shape[-1], "max_position_embeddings": LENGTH,
+        "vocab_size": len(captions.vocabulary), "pad_token_id": 0,
+    })
+    write(output / "unet" / "config.json", {
+        "_class_name": "UNet2DConditionModel", "in_channels": LATENT, "out_channels": LATENT, "sample_size": SIDE,
+        "cross_attention_dim": text.shape[-1],
+    })
+    write_tokenizer(output / "tokenizer", captions)
+    return facts
+
+
+def card(output: Path, steps: int, guidance: float) -> None:
+    """Writes `kiln.toml` last: it holds the checksum of every other file."""
+    files = sorted(p for p in output.rglob("*") if p.is_file() and p.name != "kiln.toml")
+    sums = "\n".join(f'"{p.relative_to(output).as_posix()}" = "{hashlib.sha256(p.read_bytes()).hexdigest()}"' for p in files)
+    head = Path(__file__).with_name("card.toml").read_text().format(steps=steps, guidance=guidance)
+    (output / "kiln.toml").write_text(f"{head}\n[sha256]\n{sums}\n")
+    print(f"{len(files)} files, {sum(p.stat().st_size for p in output.rglob('*') if p.is_file()) / 1e6:.2f} MB in all")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, default=Path("work"))
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--guidance", type=float, default=4.0)
+    parser.add_argument("--shift", type=float, default=1.0, help="the scheduler's shift of times toward noise")
+    parser.add_argument("--card-only", action="store_true", help="write the card again, after a file beside it changed")
+    args = parser.parse_args()
+    if not args.card_only:
+        facts = {"autoencoder": autoencoder(args.work, args.output, 16), "denoiser": denoiser(args.work, args.output, 8)}
+        print(json.dumps(facts))
+        write(args.output / "model_index.json", {
+            "_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.36.0",
+            "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+            "text_encoder": ["diffusers", "OnnxRuntimeModel"], "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
+            "unet": ["diffusers", "OnnxRuntimeModel"], "vae_decoder": ["diffusers", "OnnxRuntimeModel"],
+            "vae_encoder": ["diffusers", "OnnxRuntimeModel"],
+        })
+        write(args.output / "scheduler" / "scheduler_config.json", {
+            "_class_name": "FlowMatchEulerDiscreteScheduler", "_diffusers_version": "0.36.0",
+            "num_train_timesteps": 1000, "shift": args.shift,
+        })
+    card(args.output, args.steps, args.guidance)
+
+
+if __name__ == "__main__":
+    main()
