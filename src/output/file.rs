@@ -1,0 +1,248 @@
+//! Writes pictures to files that appear whole or not at all.
+//!
+//! In: a [`Picture`], what made it, and a target. Out: the file, or its bytes for the caller to print. A file is written under a
+//! temporary name in its own folder and renamed when it is complete, so a run that is killed leaves no half picture.
+
+use std::fmt;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::{Context, Result};
+use image::ExtendedColorType;
+use image::codecs::jpeg::JpegEncoder;
+use image::codecs::webp::WebPEncoder;
+
+use super::picture::Picture;
+use super::provenance::{KILN, PARAMETERS, Provenance};
+use super::text_chunk;
+use crate::{refusal, refuse};
+
+/// Of 100; artefacts cannot be seen at this quality.
+const JPEG_QUALITY: u8 = 95;
+/// The longest side that WebP can express.
+const LARGEST_WEBP_SIDE_PX: u32 = 16_383;
+
+/// A file format that pictures are written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Format {
+    /// Lossless, with opacity and provenance.
+    #[default]
+    Png,
+    /// Lossy, on white, at quality 95.
+    Jpeg,
+    /// Lossless, with opacity.
+    WebP,
+}
+
+impl Format {
+    /// Gives every format, in the order in which help texts list them.
+    pub const ALL: [Self; 3] = [Self::Png, Self::Jpeg, Self::WebP];
+
+    /// Gives the usual extension, which is also the name that [`FromStr`] reads.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Png => "png",
+            Self::Jpeg => "jpg",
+            Self::WebP => "webp",
+        }
+    }
+
+    /// Gives the media type for HTTP.
+    #[must_use]
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::Png => "image/png",
+            Self::Jpeg => "image/jpeg",
+            Self::WebP => "image/webp",
+        }
+    }
+
+    /// Tells the format from the extension of `path`, in capitals or not.
+    ///
+    /// # Errors
+    /// A [`Refusal`](crate::error::Refusal): there is no extension, or one that is not written.
+    pub fn from_path(path: &Path) -> Result<Self> {
+        let Some(extension) = path.extension() else {
+            refuse!("output {} has no extension, expected .png, .jpg or .webp", path.display());
+        };
+        let format = extension.to_str().and_then(|extension| extension.parse().ok());
+        format.ok_or_else(|| refusal!("output {} ends in .{}, expected .png, .jpg or .webp", path.display(), extension.display()))
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.name())
+    }
+}
+
+impl FromStr for Format {
+    type Err = anyhow::Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name.to_ascii_lowercase().as_str() {
+            "png" => Ok(Self::Png),
+            "jpg" | "jpeg" => Ok(Self::Jpeg),
+            "webp" => Ok(Self::WebP),
+            _ => Err(refusal!("format `{name}` is not written, expected png, jpg or webp")),
+        }
+    }
+}
+
+/// Where a picture goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A file.
+    File(PathBuf, Format),
+    /// Bytes for the caller to print.
+    Stdout(Format),
+}
+
+impl Target {
+    /// Takes what a person wrote: `-` for standard output, anything else is a path.
+    ///
+    /// * `format`: overrides the extension; PNG on standard output when `None`
+    ///
+    /// # Errors
+    /// A [`Refusal`](crate::error::Refusal): `format` is `None` and the extension is missing or not written.
+    pub fn new(path: &Path, format: Option<Format>) -> Result<Self> {
+        if path.as_os_str() == "-" {
+            return Ok(Self::Stdout(format.unwrap_or_default()));
+        }
+        let format = format.map_or_else(|| Format::from_path(path), Ok)?;
+        Ok(Self::File(path.to_owned(), format))
+    }
+
+    /// Gives the format.
+    #[must_use]
+    pub fn format(&self) -> Format {
+        match self {
+            Self::File(_, format) | Self::Stdout(format) => *format,
+        }
+    }
+
+    /// Makes sure that the target can be written, before the minutes that a picture may take.
+    ///
+    /// # Errors
+    /// A [`Refusal`](crate::error::Refusal): the path is a folder, or its folder is missing or takes no files.
+    pub fn check(&self) -> Result<()> {
+        match self {
+            Self::File(path, _) if is_device(path) => Ok(()),
+            Self::File(path, _) => temporary(&resolve(path)?).map(drop),
+            Self::Stdout(_) => Ok(()),
+        }
+    }
+}
+
+/// What [`write`] did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Written {
+    /// The file that is there now.
+    File(PathBuf),
+    /// What the caller prints.
+    Bytes(Vec<u8>),
+}
+
+/// Writes `picture` to `target`; an existing file is replaced.
+///
+/// # Errors
+/// As [`encode`] and [`save`].
+pub fn write(picture: &Picture, provenance: Option<&Provenance>, target: &Target) -> Result<Written> {
+    let bytes = encode(picture, provenance, target.format())?;
+    match target {
+        Target::File(path, _) => {
+            save(&bytes, path)?;
+            Ok(Written::File(path.clone()))
+        }
+        Target::Stdout(_) => Ok(Written::Bytes(bytes)),
+    }
+}
+
+/// Makes the bytes of a picture file; PNG alone carries `provenance`.
+///
+/// # Errors
+/// The picture is larger than the format can express.
+pub fn encode(picture: &Picture, provenance: Option<&Provenance>, format: Format) -> Result<Vec<u8>> {
+    picture.check()?;
+    let Picture { width, height, .. } = *picture;
+    let mut bytes = Vec::new();
+    match format {
+        Format::Png => {
+            let texts = match provenance {
+                Some(provenance) => vec![(PARAMETERS, provenance.parameters()), (KILN, provenance.to_json()?)],
+                None => Vec::new(),
+            };
+            return text_chunk::encode(picture, &texts);
+        }
+        Format::Jpeg => {
+            if width.max(height) > u32::from(u16::MAX) {
+                refuse!("picture is {width}x{height}, jpg takes sides up to {}; use png", u16::MAX);
+            }
+            JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY)
+                .encode(&picture.on_white().pixels, width, height, ExtendedColorType::Rgb8)
+                .context("jpg")?;
+        }
+        Format::WebP => {
+            if width.max(height) > LARGEST_WEBP_SIDE_PX {
+                refuse!("picture is {width}x{height}, webp takes sides up to {LARGEST_WEBP_SIDE_PX}; use png");
+            }
+            let colour = if picture.channels == 4 { ExtendedColorType::Rgba8 } else { ExtendedColorType::Rgb8 };
+            WebPEncoder::new_lossless(&mut bytes).encode(&picture.pixels, width, height, colour).context("webp")?;
+        }
+    }
+    Ok(bytes)
+}
+
+/// Writes `bytes` to `path` whole or not at all, with the permissions of any new file; a link is followed.
+///
+/// # Errors
+/// `path` is a folder, its folder is missing or takes no files (a [`Refusal`](crate::error::Refusal) each), or the disk is full.
+pub fn save(bytes: &[u8], path: &Path) -> Result<()> {
+    let name = path.display();
+    if is_device(path) {
+        // A pipe or a device cannot be replaced by renaming, and must not be.
+        let written = OpenOptions::new().write(true).open(path).and_then(|mut file| file.write_all(bytes));
+        return written.with_context(|| format!("output {name}"));
+    }
+    let path = resolve(path)?;
+    let mut file = temporary(&path)?;
+    file.write_all(bytes).with_context(|| format!("output {name}"))?;
+    file.persist(&path).map_err(|error| error.error).with_context(|| format!("output {name}"))?;
+    Ok(())
+}
+
+/// Whether something is there that is neither a file nor a folder.
+fn is_device(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
+}
+
+/// Follows a link, so that renaming replaces the file and not the link.
+fn resolve(path: &Path) -> Result<PathBuf> {
+    if path.is_dir() {
+        refuse!("output {} is a folder, expected a file in it, such as {}", path.display(), path.join("picture.png").display());
+    }
+    Ok(if path.is_symlink() { fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()) } else { path.to_owned() })
+}
+
+/// Opens a file of another name beside `path`; it disappears unless it is renamed.
+fn temporary(path: &Path) -> Result<tempfile::NamedTempFile> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    if !folder.is_dir() {
+        refuse!("output folder {} is missing; make it first", folder.display());
+    }
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".kiln-").suffix(".part");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // What any new file asks for; the system takes away what the person's mask forbids.
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    builder.tempfile_in(folder).map_err(|error| refusal!("output folder {} takes no files: {error}", folder.display()))
+}

@@ -1,0 +1,101 @@
+//! Text inside PNG files.
+//!
+//! Portable Network Graphics, third edition, section 11.3.3: a chunk is a keyword and a text, `tEXt` in Latin-1 or `iTXt` in
+//! UTF-8.
+//!
+//! In: a picture and texts, or the bytes of a PNG file. Out: the bytes of a PNG file, or the texts. The pixels are not decoded when
+//! texts are read, so a picture that was cut short still says what made it.
+
+use std::io::Cursor;
+
+use anyhow::{Context, Result};
+use png::{BitDepth, ColorType, Decoder, DecodingError, Encoder, Info, Limits};
+
+use super::picture::Picture;
+use crate::{refusal, refuse};
+
+/// The longest text that is read.
+const LONGEST_TEXT_BYTES: usize = 1 << 20;
+/// What reading the chunks may allocate: a few texts, and a row of pixels.
+const LARGEST_CHUNKS_BYTES: usize = 8 << 20;
+const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
+
+/// Encodes `picture` with `texts`, pairs of a keyword and what it says.
+pub(super) fn encode(picture: &Picture, texts: &[(&str, String)]) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut encoder = Encoder::new(&mut bytes, picture.width, picture.height);
+    encoder.set_color(if picture.channels == 4 { ColorType::Rgba } else { ColorType::Rgb });
+    encoder.set_depth(BitDepth::Eight);
+    for (keyword, text) in texts {
+        // A zero byte ends a keyword and may not stand in a text; everything else is kept as it is.
+        let text = text.replace('\0', "\u{fffd}");
+        let added = if text.chars().all(|letter| u32::from(letter) < 256) {
+            encoder.add_text_chunk((*keyword).to_owned(), text)
+        } else {
+            encoder.add_itxt_chunk((*keyword).to_owned(), text)
+        };
+        added.with_context(|| format!("png text `{keyword}`"))?;
+    }
+    let mut writer = encoder.write_header().context("png header")?;
+    writer.write_image_data(&picture.pixels).context("png pixels")?;
+    writer.finish().context("png end")?;
+    Ok(bytes)
+}
+
+/// Reads the texts under `keywords`, each `None` where the file has none; of several under one keyword the first counts.
+///
+/// # Errors
+/// Each is a [`Refusal`](crate::error::Refusal): `bytes` is no PNG file, is broken before its pixels begin, or holds more text
+/// than is sensible.
+pub(super) fn decode<const COUNT: usize>(bytes: &[u8], keywords: [&str; COUNT], name: &str) -> Result<[Option<String>; COUNT]> {
+    if !bytes.starts_with(SIGNATURE) {
+        refuse!("picture {name} is no PNG file; only PNG files say what made them");
+    }
+    let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), Limits { bytes: LARGEST_CHUNKS_BYTES });
+    decoder.set_ignore_iccp_chunk(true);
+    let mut reader = decoder.read_info().map_err(|error| explain(error, name))?;
+    let mut texts = find(reader.info(), keywords, name)?;
+    if texts.iter().all(Option::is_none) {
+        // Some programs put texts behind the pixels. A file that ends early has none there, which is no reason to refuse it.
+        let _ = reader.finish();
+        texts = find(reader.info(), keywords, name)?;
+    }
+    Ok(texts)
+}
+
+fn find<const COUNT: usize>(info: &Info<'_>, keywords: [&str; COUNT], name: &str) -> Result<[Option<String>; COUNT]> {
+    let mut texts = [const { None }; COUNT];
+    for (slot, keyword) in texts.iter_mut().zip(keywords) {
+        *slot = find_one(info, keyword).map_err(|error| explain(error, name))?;
+        if slot.as_ref().is_some_and(|text| text.len() > LONGEST_TEXT_BYTES) {
+            return Err(explain(DecodingError::LimitsExceeded, name));
+        }
+    }
+    Ok(texts)
+}
+
+fn find_one(info: &Info<'_>, keyword: &str) -> Result<Option<String>, DecodingError> {
+    if let Some(chunk) = info.utf8_text.iter().find(|chunk| chunk.keyword == keyword) {
+        let mut chunk = chunk.clone();
+        chunk.decompress_text_with_limit(LONGEST_TEXT_BYTES)?;
+        return chunk.get_text().map(Some);
+    }
+    if let Some(chunk) = info.uncompressed_latin1_text.iter().find(|chunk| chunk.keyword == keyword) {
+        return Ok(Some(chunk.text.clone()));
+    }
+    if let Some(chunk) = info.compressed_latin1_text.iter().find(|chunk| chunk.keyword == keyword) {
+        let mut chunk = chunk.clone();
+        chunk.decompress_text_with_limit(LONGEST_TEXT_BYTES)?;
+        return chunk.get_text().map(Some);
+    }
+    Ok(None)
+}
+
+fn explain(error: DecodingError, name: &str) -> anyhow::Error {
+    match error {
+        DecodingError::LimitsExceeded => {
+            refusal!("picture {name} holds too much text, expected at most {} MiB", LONGEST_TEXT_BYTES >> 20)
+        }
+        error => refusal!("picture {name} is broken: {error}"),
+    }
+}
