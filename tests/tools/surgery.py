@@ -9,6 +9,8 @@ from onnx import TensorProto, external_data_helper, helper, numpy_helper
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
 
+import tiny_schedulers
+
 
 def tidy(path: Path) -> None:
     """Drops what says where a graph was made, and shortens the names inside it.
@@ -75,6 +77,9 @@ def legacy(bundle: Path) -> None:
         # Configurations older than the key do not have it.
         del values["scaling_factor"]
         path.write_text(json.dumps(values, indent=2) + "\n")
+    # Nor did schedulers have `steps_offset`; diffusers' Stable Diffusion pipelines put 1 where they find it missing.
+    scheduler = bundle / "scheduler" / "scheduler_config.json"
+    scheduler.write_text(json.dumps(tiny_schedulers.SD_LEGACY, indent=2) + "\n")
 
 
 def legacy_text_encoder(path: Path) -> None:

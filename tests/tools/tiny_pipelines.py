@@ -41,7 +41,7 @@ def stable_diffusion(kind, config: dict, seed: int, pad: str = END, activation: 
 
 
 def sd():
-    return stable_diffusion(StableDiffusionPipeline, tiny_schedulers.SD, seed=100)
+    return stable_diffusion(StableDiffusionPipeline, tiny_schedulers.SD, seed=110)
 
 
 def sd_v():
@@ -76,7 +76,7 @@ def lcm():
 
 
 def sd_inpaint():
-    return stable_diffusion(StableDiffusionInpaintPipeline, tiny_schedulers.SD, seed=100, in_channels=9)
+    return stable_diffusion(StableDiffusionInpaintPipeline, tiny_schedulers.SD, seed=110, in_channels=9)
 
 
 def sdxl(config: dict = tiny_schedulers.SDXL):

@@ -14,6 +14,17 @@ STABLE_DIFFUSION_BETAS = {
 
 SD = {"_class_name": "PNDMScheduler", "_diffusers_version": "0.6.0", **STABLE_DIFFUSION_BETAS}
 
+# As the first Stable Diffusion 1.4 folders had it.
+SD_LEGACY = {
+    "_class_name": "PNDMScheduler",
+    "_diffusers_version": "0.2.2",
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "num_train_timesteps": 1000,
+    "skip_prk_steps": True,
+}
+
 SD_V = {
     "_class_name": "DDIMScheduler",
     "_diffusers_version": "0.8.0",

@@ -1,0 +1,238 @@
+"""Which pictures the golden numbers hold: one dictionary per run of a diffusers pipeline."""
+
+SUN = "a smiling sun"
+APPLE = "a red apple on a table, highly detailed oil painting"
+LONG = "a golden castle by the sea at sunset with many small stars, " * 12
+NEGATIVE = "ugly, blurry, bad art"
+FAR_SEED = 2**32 + 5
+
+KARRAS = {"use_karras_sigmas": True}
+# Name, scheduler class, configuration keys that replace the bundle's, eta.
+SAMPLERS = [
+    ("ddpm", "DDPMScheduler", {}, 0.0),
+    ("ddim", "DDIMScheduler", {}, 0.0),
+    ("ddim_eta", "DDIMScheduler", {}, 0.5),
+    ("ddim_clip", "DDIMScheduler", {"clip_sample": True, "clip_sample_range": 2.0}, 0.0),
+    ("pndm", "PNDMScheduler", {}, 0.0),
+    ("pndm_prk", "PNDMScheduler", {"skip_prk_steps": False}, 0.0),
+    ("euler", "EulerDiscreteScheduler", {}, 0.0),
+    ("euler_karras", "EulerDiscreteScheduler", KARRAS, 0.0),
+    ("euler_trailing", "EulerDiscreteScheduler", {"timestep_spacing": "trailing"}, 0.0),
+    ("euler_ancestral", "EulerAncestralDiscreteScheduler", {}, 0.0),
+    ("heun", "HeunDiscreteScheduler", {}, 0.0),
+    ("dpm_2m", "DPMSolverMultistepScheduler", {}, 0.0),
+    ("dpm_2m_karras", "DPMSolverMultistepScheduler", KARRAS, 0.0),
+    ("dpm_2m_sde", "DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}, 0.0),
+    ("dpm_2m_sde_karras", "DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++", **KARRAS}, 0.0),
+    ("unipc", "UniPCMultistepScheduler", {}, 0.0),
+    ("lcm", "LCMScheduler", {}, 0.0),
+    ("tcd", "TCDScheduler", {}, 0.0),
+    ("tcd_eta", "TCDScheduler", {}, 0.3),
+]
+
+
+def case(name: str, bundle: str, task: str, **changes) -> dict:
+    plain = {
+        "name": name,
+        "bundle": bundle,
+        "task": task,
+        "group": "plain",
+        "prompt": SUN,
+        "negative": None,
+        "seed": 42,
+        "steps": 4,
+        "guidance": 7.5,
+        "eta": 0.0,
+        "width": 64,
+        "height": 64,
+        "count": 1,
+        "strength": None,
+        "input": None,
+        "mask": None,
+        "sampler": None,
+        # In steps of a byte, and in latents: some three times what ONNX Runtime's rounding alone was seen to move.
+        "tolerance": 1,
+        "latent_tolerance": 1e-3,
+    }
+    unknown = changes.keys() - plain.keys()
+    assert not unknown, f"{name}: {unknown}"
+    return plain | changes
+
+
+def text(name: str, bundle: str, **changes) -> dict:
+    return case(name, bundle, "text2img", **changes)
+
+
+def image(name: str, bundle: str, **changes) -> dict:
+    return case(name, bundle, "img2img", **({"input": "input.png", "strength": 0.75} | changes))
+
+
+def paint(name: str, bundle: str, **changes) -> dict:
+    return case(name, bundle, "inpaint", **({"input": "input.png", "mask": "mask.png", "strength": 1.0} | changes))
+
+
+WIDE = {"width": 80, "height": 48}
+WIDE_INPUT = {"input": "input_wide.png", **WIDE}
+WIDE_MASK = {"mask": "mask_wide.png", **WIDE_INPUT}
+
+
+def sampler(kind: str, config: dict) -> dict:
+    return {"class": kind, "config": config}
+
+
+def stable_diffusion() -> list[dict]:
+    cases = [
+        text("sd", "sd"),
+        text("sd_seed_0", "sd", seed=0),
+        text("sd_seed_far", "sd", seed=FAR_SEED),
+        text("sd_apple", "sd", prompt=APPLE, seed=0, steps=7),
+        text("sd_wide", "sd", **WIDE),
+        text("sd_tall", "sd", width=40, height=72, steps=7),
+        text("sd_steps_1", "sd", steps=1),
+        text("sd_steps_2", "sd", steps=2),
+        text("sd_steps_7", "sd", steps=7),
+        text("sd_guidance_0", "sd", guidance=0.0),
+        text("sd_guidance_1", "sd", guidance=1.0),
+        text("sd_guidance_1_5", "sd", guidance=1.5),
+        text("sd_guidance_5", "sd", guidance=5.0),
+        text("sd_negative", "sd", negative=NEGATIVE),
+        text("sd_negative_unused", "sd", negative=NEGATIVE, guidance=1.0),
+        text("sd_long", "sd", prompt=LONG),
+        text("sd_long_negative", "sd", negative=LONG),
+        text("sd_empty", "sd", prompt=""),
+        text("sd_count", "sd", count=3),
+        text("sd_count_ancestral", "sd", count=2, sampler=sampler("EulerAncestralDiscreteScheduler", {})),
+        text("sd_v", "sd_v", steps=7),
+        text("sd_v_negative", "sd_v", negative=NEGATIVE, guidance=5.0, seed=0),
+        text("sd_v_wide_eta", "sd_v", eta=0.5, **WIDE),
+        text("sd_v_long", "sd_v", prompt=LONG),
+        text("sd_v_euler", "sd_v", sampler=sampler("EulerDiscreteScheduler", {"timestep_spacing": "trailing"})),
+        text("sd_v_dpm", "sd_v", steps=7, sampler=sampler("DPMSolverMultistepScheduler", KARRAS)),
+        text("sd_v_unipc", "sd_v", steps=7, sampler=sampler("UniPCMultistepScheduler", {})),
+        text(
+            "sd_v_zero_snr",
+            "sd_v",
+            sampler=sampler("DDIMScheduler", {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}),
+        ),
+        image("sd_v_img2img", "sd_v"),
+    ]
+    for name, kind, config, eta in SAMPLERS:
+        steps = 4 if kind in ("LCMScheduler", "TCDScheduler") else 7
+        cases.append(text(f"sd_sampler_{name}", "sd", steps=steps, eta=eta, sampler=sampler(kind, config)))
+    return cases
+
+
+def turbo() -> list[dict]:
+    turbo = {"guidance": 0.0}
+    return [
+        text("sd_turbo_1", "sd_turbo", steps=1, **turbo),
+        text("sd_turbo_2", "sd_turbo", steps=2, **turbo),
+        text("sd_turbo_4", "sd_turbo", steps=4, seed=0, **turbo),
+        text("sd_turbo_wide", "sd_turbo", steps=1, prompt=APPLE, **WIDE, **turbo),
+        text("sd_turbo_guided", "sd_turbo", steps=4, guidance=5.0, negative=NEGATIVE),
+        image("sd_turbo_img2img", "sd_turbo", steps=2, strength=0.5, **turbo),
+        image("sd_turbo_img2img_wide", "sd_turbo", steps=4, strength=0.75, **WIDE_INPUT, **turbo),
+    ]
+
+
+def consistency() -> list[dict]:
+    return [
+        text("lcm", "lcm", guidance=8.5),
+        text("lcm_1", "lcm", steps=1, guidance=8.5),
+        text("lcm_2", "lcm", steps=2, guidance=8.5, seed=0),
+        text("lcm_7", "lcm", steps=7, guidance=8.5, prompt=APPLE),
+        text("lcm_guidance_0", "lcm", guidance=0.0),
+        text("lcm_guidance_1", "lcm", guidance=1.0),
+        text("lcm_wide", "lcm", guidance=8.5, **WIDE),
+        text("lcm_count", "lcm", guidance=8.5, count=2),
+        image("lcm_img2img_30", "lcm", guidance=8.5, strength=0.3),
+        image("lcm_img2img_75", "lcm", guidance=8.5, strength=0.75, seed=0),
+        image("lcm_img2img_full", "lcm", guidance=8.5, strength=1.0),
+        image("lcm_img2img_wide", "lcm", guidance=8.5, **WIDE_INPUT),
+        image("lcm_img2img_count", "lcm", guidance=8.5, count=2),
+    ]
+
+
+def xl() -> list[dict]:
+    turbo = {"guidance": 0.0}
+    dpm = sampler("DPMSolverMultistepScheduler", KARRAS)
+    return [
+        text("sdxl", "sdxl", guidance=5.0),
+        text("sdxl_seed_0", "sdxl", guidance=7.5, seed=0, steps=7),
+        text("sdxl_negative", "sdxl", guidance=5.0, negative=NEGATIVE),
+        text("sdxl_negative_empty", "sdxl", guidance=5.0, negative=""),
+        text("sdxl_empty", "sdxl", guidance=5.0, prompt=""),
+        text("sdxl_long", "sdxl", guidance=5.0, prompt=LONG),
+        text("sdxl_guidance_1", "sdxl", guidance=1.0),
+        text("sdxl_wide", "sdxl", guidance=5.0, **WIDE),
+        text("sdxl_steps_1", "sdxl", guidance=5.0, steps=1),
+        text("sdxl_count", "sdxl", guidance=5.0, count=2, negative=NEGATIVE),
+        text("sdxl_dpm", "sdxl", guidance=5.0, steps=7, sampler=dpm),
+        text("sdxl_lightning", "sdxl", guidance=0.0, sampler=sampler("EulerDiscreteScheduler", {"timestep_spacing": "trailing"})),
+        image("sdxl_img2img_30", "sdxl", guidance=5.0, strength=0.3, steps=7),
+        image("sdxl_img2img_75", "sdxl", guidance=5.0, negative=NEGATIVE),
+        image("sdxl_img2img_full", "sdxl", guidance=5.0, strength=1.0),
+        image("sdxl_img2img_wide", "sdxl", guidance=5.0, **WIDE_INPUT),
+        paint("sdxl_inpaint_60", "sdxl", guidance=5.0, strength=0.6, steps=7),
+        paint("sdxl_inpaint_full", "sdxl", guidance=5.0, negative=NEGATIVE),
+        paint("sdxl_inpaint_wide", "sdxl", guidance=5.0, **WIDE_MASK),
+        text("sdxl_turbo_1", "sdxl_turbo", steps=1, **turbo),
+        text("sdxl_turbo_2", "sdxl_turbo", steps=2, seed=0, **turbo),
+        text("sdxl_turbo_4", "sdxl_turbo", prompt=APPLE, **turbo),
+        text("sdxl_turbo_wide", "sdxl_turbo", steps=2, **WIDE, **turbo),
+        text("sdxl_turbo_count", "sdxl_turbo", steps=2, count=2, **turbo),
+        image("sdxl_turbo_img2img", "sdxl_turbo", steps=2, strength=0.5, **turbo),
+        paint("sdxl_turbo_inpaint", "sdxl_turbo", steps=4, strength=0.6, **turbo),
+    ]
+
+
+def from_pictures() -> list[dict]:
+    ancestral = sampler("EulerAncestralDiscreteScheduler", {})
+    heun = sampler("HeunDiscreteScheduler", {})
+    sde = sampler("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++", **KARRAS})
+    return [
+        image("sd_img2img_30", "sd", strength=0.3, steps=7),
+        image("sd_img2img_75", "sd", seed=0),
+        image("sd_img2img_full", "sd", strength=1.0),
+        image("sd_img2img_wide", "sd", negative=NEGATIVE, **WIDE_INPUT),
+        image("sd_img2img_guidance_1", "sd", guidance=1.0),
+        image("sd_img2img_count", "sd", count=2),
+        image("sd_img2img_ancestral", "sd", steps=7, sampler=ancestral),
+        image("sd_img2img_heun", "sd", strength=0.5, sampler=heun),
+        image("sd_img2img_sde", "sd", steps=7, sampler=sde),
+        image("sd_img2img_ddim_eta", "sd", eta=0.5, sampler=sampler("DDIMScheduler", {})),
+        image("sd_img2img_lcm", "sd", sampler=sampler("LCMScheduler", {})),
+        image("sd_img2img_resized", "sd", group="resized", input="input_odd.png", width=64, height=48),
+        paint("sd_inpaint_four_60", "sd", strength=0.6, steps=7),
+        paint("sd_inpaint_four_full", "sd", seed=0),
+        paint("sd_inpaint_four_guidance_1", "sd", guidance=1.0),
+        paint("sd_inpaint_four_wide", "sd", negative=NEGATIVE, **WIDE_MASK),
+        paint("sd_inpaint_four_ancestral", "sd", steps=7, sampler=ancestral),
+        paint("sd_inpaint_four_heun", "sd", strength=0.6, sampler=heun),
+        paint("sd_inpaint_four_resized", "sd", group="resized", input="input_odd.png", mask="mask_large.png"),
+        paint("sd_inpaint_four_count", "sd", group="inpaint_count", count=2, strength=0.6),
+        paint("sd_inpaint_nine_60", "sd_inpaint", strength=0.6, steps=7),
+        paint("sd_inpaint_nine_full", "sd_inpaint", seed=0),
+        paint("sd_inpaint_nine_guidance_1", "sd_inpaint", guidance=1.0),
+        paint("sd_inpaint_nine_wide", "sd_inpaint", negative=NEGATIVE, **WIDE_MASK),
+        paint("sd_inpaint_nine_ancestral", "sd_inpaint", steps=7, sampler=ancestral),
+        paint("sd_inpaint_nine_count", "sd_inpaint", group="inpaint_count", count=2),
+    ]
+
+
+def variants() -> list[dict]:
+    cases = []
+    for bundle in ("sd_legacy", "sd_external", "sd_fp16"):
+        cases += [
+            text(bundle, bundle),
+            text(f"{bundle}_wide", bundle, negative=NEGATIVE, seed=0, **WIDE),
+            image(f"{bundle}_img2img", bundle),
+        ]
+    return cases
+
+
+def all_cases() -> list[dict]:
+    cases = [*stable_diffusion(), *turbo(), *consistency(), *xl(), *from_pictures(), *variants()]
+    names = [case["name"] for case in cases]
+    assert len(names) == len(set(names)), "two cases share a name"
+    return cases
