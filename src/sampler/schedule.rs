@@ -227,18 +227,24 @@ pub(super) fn fractional_timesteps(config: &Config, steps: usize) -> Vec<f32> {
 /// The whole timesteps of the multistep solvers, which leave out the cleanest of `steps + 1`, noisiest first.
 ///
 /// `last` is one more than the noisiest timestep they may visit.
-pub(super) fn multistep_timesteps(config: &Config, steps: usize, last: usize) -> Vec<i64> {
-    match config.spacing {
+pub(super) fn multistep_timesteps(config: &Config, steps: usize, last: usize) -> Result<Vec<i64>> {
+    if last == 0 {
+        bail!("`lambda_min_clipped` is {}, which leaves no timestep", config.lambda_min_clipped);
+    }
+    Ok(match config.spacing {
         Spacing::Linspace => {
             let even = evenly(0.0, last as f64 - 1.0, steps + 1);
             even.into_iter().skip(1).rev().map(|timestep| timestep.round_ties_even() as i64).collect()
         }
         Spacing::Leading => {
             let ratio = last / (steps + 1);
+            if ratio == 0 {
+                refuse!("steps is {steps}, the leading spacing of this sampler takes at most {}", last - 1);
+            }
             (1..=steps).rev().map(|step| (step * ratio + config.steps_offset) as i64).collect()
         }
         Spacing::Trailing => trailing(last as f64, config.num_train_timesteps as f64 / steps as f64),
-    }
+    })
 }
 
 /// Counts down from `last` in strides of `ratio`, as numpy's `arange` does: for some step counts rounding adds one more

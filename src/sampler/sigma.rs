@@ -48,11 +48,6 @@ impl SigmaTable {
         self.sigmas.last().copied().unwrap_or(f32::NAN)
     }
 
-    /// The logarithms of the levels, cleanest first.
-    pub(super) fn logarithms(&self) -> &[f32] {
-        &self.logarithms
-    }
-
     /// The level at `timestep`, on the straight line between its neighbours; outside the table the nearest entry.
     pub(super) fn at(&self, timestep: f64) -> f64 {
         let last = self.sigmas.len().saturating_sub(1);
@@ -131,6 +126,47 @@ pub(super) fn add_noise(
 pub(super) fn to_unit_variance(sample: &ArrayD<f32>, sigma: f32) -> ArrayD<f32> {
     let deviation = (sigma * sigma + 1.0).sqrt();
     sample.mapv(|value| value / deviation)
+}
+
+/// A noise level of the multistep solvers, which work on samples of the form `signal` x₀ + `spread` ε.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Level {
+    pub(super) sigma: f32,
+    pub(super) signal: f32,
+    pub(super) spread: f32,
+    pub(super) lambda: f32,
+}
+
+impl Level {
+    /// Takes `sigma` for spread over signal or, with `is_flow`, for the share of noise.
+    pub(super) fn new(sigma: f32, is_flow: bool) -> Self {
+        let (signal, spread) = if is_flow {
+            (1.0 - sigma, sigma)
+        } else {
+            let signal = 1.0 / (sigma * sigma + 1.0).sqrt();
+            (signal, sigma * signal)
+        };
+        Self { sigma, signal, spread, lambda: logarithm(signal) - logarithm(spread) }
+    }
+
+    /// Mixes noise into `original` to this level.
+    pub(super) fn mixed(&self, original: &ArrayD<f32>, noise: &ArrayD<f32>) -> ArrayD<f32> {
+        combine(original, noise, |clean, noise| self.signal * clean + self.spread * noise)
+    }
+}
+
+/// The levels of flow matching as the multistep solvers spread them: evenly from the noisiest towards 0, which is left out,
+/// then shifted.
+pub(super) fn shifted_levels(num_train_timesteps: usize, shift: f64, steps: usize) -> Vec<f64> {
+    evenly(1.0, 1.0 / num_train_timesteps as f64, steps + 1)
+        .into_iter()
+        .skip(1)
+        .rev()
+        .map(|signal| {
+            let sigma = 1.0 - signal;
+            shift * sigma / (1.0 + (shift - 1.0) * sigma)
+        })
+        .collect()
 }
 
 /// The shape parameter of the Beta distribution, on both sides.

@@ -48,7 +48,8 @@ impl Tcd {
         };
         let Distilled { timesteps, counted } = Distilled::new(config, run, &origin, teacher_steps)?;
         // TCD limits nothing, whatever the configuration says.
-        let unlimited = Config { clip_sample: false, thresholding: false, ..config.clone() };
+        let mut unlimited = config.clone();
+        (unlimited.clip_sample, unlimited.thresholding) = (false, false);
         alpha_bars.check_visits(&unlimited, &timesteps)?;
         Ok(Self {
             prediction: config.prediction,
