@@ -65,6 +65,10 @@ fn decode(bytes: &[u8], format: ImageFormat) -> Result<DynamicImage, ImageError>
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits);
     let mut decoder = reader.into_decoder()?;
+    // The decoder counts its own buffers only.
+    let mut left = Limits::no_limits();
+    left.max_alloc = Some(LARGEST_DECODED_BYTES);
+    left.reserve(decoder.total_bytes())?;
     let orientation = decoder.orientation()?;
     let mut decoded = DynamicImage::from_decoder(decoder)?;
     decoded.apply_orientation(orientation);
@@ -95,4 +99,122 @@ pub(super) fn read_limited(path: &Path) -> Result<Vec<u8>> {
         refuse!("picture {name} is larger than {} MiB; scale it down first", LARGEST_FILE_BYTES >> 20);
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use image::{ExtendedColorType, ImageEncoder};
+
+    use super::*;
+    use crate::error::is_refusal;
+    use crate::output::{Format, encode};
+
+    fn message(bytes: &[u8]) -> String {
+        let error = Picture::read(bytes, "x").unwrap_err();
+        assert!(is_refusal(&error), "{error:#}");
+        format!("{error:#}")
+    }
+
+    fn png(colour: ExtendedColorType, width: u32, height: u32, pixels: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        image::codecs::png::PngEncoder::new(&mut bytes).write_image(pixels, width, height, colour).unwrap();
+        bytes
+    }
+
+    /// A PNG file that says it is `width` × `height` and ends there.
+    fn header(width: u32, height: u32) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, width, height);
+        encoder.set_color(png::ColorType::Rgba);
+        encoder.set_depth(png::BitDepth::Sixteen);
+        drop(encoder.write_header().unwrap());
+        bytes
+    }
+
+    #[test]
+    fn reads_what_it_writes_losslessly() {
+        for channels in [3, 4] {
+            let pixels = (0..5 * 7 * channels).map(|index| (index * 37 % 256) as u8).collect();
+            let picture = Picture::new(5, 7, channels, pixels).unwrap();
+            for format in [Format::Png, Format::WebP] {
+                let bytes = encode(&picture, None, format).unwrap();
+                assert_eq!(Picture::read(&bytes, "x").unwrap(), picture, "{format}");
+            }
+        }
+    }
+
+    #[test]
+    fn reads_grey_and_sixteen_bits() {
+        let grey = Picture::read(&png(ExtendedColorType::L8, 2, 1, &[0, 200]), "x").unwrap();
+        assert_eq!(grey.pixels, [0, 0, 0, 200, 200, 200]);
+        let grey_opacity = Picture::read(&png(ExtendedColorType::La8, 1, 1, &[9, 80]), "x").unwrap();
+        assert_eq!((grey_opacity.channels, grey_opacity.pixels), (4, vec![9, 9, 9, 80]));
+        let long = Picture::read(&png(ExtendedColorType::Rgb16, 1, 1, &[255, 255, 0, 0, 128, 128]), "x").unwrap();
+        assert_eq!(long.pixels, [255, 0, 128]);
+    }
+
+    #[test]
+    fn reads_a_jpeg_upright() {
+        let picture = Picture::new(16, 8, 3, [[200; 64 * 3], [20; 64 * 3]].concat()).unwrap();
+        let mut bytes = encode(&picture, None, Format::Jpeg).unwrap();
+        // An EXIF segment after the start marker: one entry, orientation 6 (turn a quarter to the right).
+        let tiff = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+        let segment = [b"\xff\xe1\0\x22Exif\0\0".as_slice(), tiff].concat();
+        bytes.splice(2..2, segment);
+        let upright = Picture::read(&bytes, "x").unwrap();
+        assert_eq!((upright.width, upright.height), (8, 16));
+        assert!(upright.pixels[0] < 40 && upright.pixels[7 * 3] > 180, "the upper half lies to the right");
+    }
+
+    #[test]
+    fn refuses_what_is_no_picture() {
+        assert_eq!(message(b""), "picture x is empty, expected PNG, JPEG or WebP");
+        assert_eq!(message(b"a text about a cat"), "picture x is no picture, expected PNG, JPEG or WebP");
+        assert_eq!(message(b"GIF89a\x01\0\x01\0\0\0\0;"), "picture x is image/gif, expected PNG, JPEG or WebP");
+    }
+
+    #[test]
+    fn refuses_headers_that_promise_too_much() {
+        for (width, height) in [(100_000, 100_000), (1, 8193), (8193, 1), (i32::MAX as u32, i32::MAX as u32)] {
+            assert!(message(&header(width, height)).contains("is too large, expected at most 8192x8192 pixels"));
+        }
+        let mut webp = encode(&Picture::new(1, 1, 3, vec![0; 3]).unwrap(), None, Format::WebP).unwrap();
+        // Width and height of lossless WebP lie in the 28 bits behind its signature byte.
+        let signature = webp.iter().position(|byte| *byte == 0x2f).unwrap();
+        webp[signature + 1..signature + 5].fill(0x0f);
+        assert!(message(&webp).contains("picture x is"));
+    }
+
+    #[test]
+    fn every_cut_and_every_flipped_byte_is_refused_or_read() {
+        let picture = Picture::new(9, 6, 4, (0..9 * 6 * 4).map(|index| (index * 91 % 256) as u8).collect()).unwrap();
+        let mut cases = 0;
+        for format in Format::ALL {
+            let bytes = encode(&picture, None, format).unwrap();
+            for length in 0..bytes.len() {
+                if let Err(error) = Picture::read(&bytes[..length], "x") {
+                    assert!(is_refusal(&error));
+                }
+                let mut flipped = bytes.clone();
+                flipped[length] ^= 0x55;
+                if let Err(error) = Picture::read(&flipped, "x") {
+                    assert!(is_refusal(&error));
+                }
+                cases += 2;
+            }
+        }
+        assert!(cases > 1_000, "{cases} cases");
+    }
+
+    #[test]
+    fn refuses_paths_that_are_no_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = Picture::open(folder.path()).unwrap_err();
+        assert!(is_refusal(&error) && error.to_string().ends_with("is a folder, expected a file"));
+        let error = Picture::open(&folder.path().join("missing.png")).unwrap_err();
+        assert!(is_refusal(&error) && error.to_string().contains("missing.png is not readable"));
+        let huge = folder.path().join("huge.png");
+        std::fs::File::create(&huge).unwrap().set_len(LARGEST_FILE_BYTES + 1).unwrap();
+        assert!(Picture::open(&huge).unwrap_err().to_string().contains("is larger than 64 MiB"));
+    }
 }

@@ -246,3 +246,129 @@ fn temporary(path: &Path) -> Result<tempfile::NamedTempFile> {
     }
     builder.tempfile_in(folder).map_err(|error| refusal!("output folder {} takes no files: {error}", folder.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::is_refusal;
+
+    fn picture() -> Picture {
+        Picture::new(2, 1, 4, vec![255, 0, 0, 255, 0, 0, 255, 0]).unwrap()
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    fn refusal_of<T: fmt::Debug>(result: Result<T>) -> String {
+        let error = result.unwrap_err();
+        assert!(is_refusal(&error), "{error:#}");
+        format!("{error:#}")
+    }
+
+    #[test]
+    fn the_extension_tells_the_format() {
+        for (name, format) in
+            [("a.png", Format::Png), ("b.JPG", Format::Jpeg), ("c.jpeg", Format::Jpeg), ("d.x.WebP", Format::WebP)]
+        {
+            assert_eq!(Format::from_path(Path::new(name)).unwrap(), format);
+        }
+        for format in Format::ALL {
+            assert_eq!(format.to_string().parse::<Format>().unwrap(), format);
+        }
+        assert_eq!(refusal_of(Format::from_path(Path::new("a.gif"))), "output a.gif ends in .gif, expected .png, .jpg or .webp");
+        assert_eq!(refusal_of(Format::from_path(Path::new("png"))), "output png has no extension, expected .png, .jpg or .webp");
+        assert_eq!(refusal_of("tiff".parse::<Format>()), "format `tiff` is not written, expected png, jpg or webp");
+    }
+
+    #[test]
+    fn a_dash_gives_the_bytes_to_the_caller() {
+        let target = Target::new(Path::new("-"), None).unwrap();
+        assert_eq!(target, Target::Stdout(Format::Png));
+        target.check().unwrap();
+        let Written::Bytes(bytes) = write(&picture(), None, &target).unwrap() else { panic!("a file was written") };
+        assert_eq!(Picture::read(&bytes, "-").unwrap(), picture());
+        assert_eq!(Target::new(Path::new("-"), Some(Format::WebP)).unwrap().format(), Format::WebP);
+    }
+
+    #[test]
+    fn a_file_is_written_replaced_and_alone_in_its_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a.png", "a.webp", "a.jpg", "a.png"] {
+            let path = folder.path().join(name);
+            let target = Target::new(&path, None).unwrap();
+            target.check().unwrap();
+            assert_eq!(write(&picture(), None, &target).unwrap(), Written::File(path.clone()));
+            assert_eq!(Picture::open(&path).unwrap().width, 2);
+        }
+        assert_eq!(names(folder.path()).len(), 3);
+    }
+
+    #[test]
+    fn jpeg_lays_the_picture_on_white() {
+        let transparent = Picture::new(8, 8, 4, vec![0; 8 * 8 * 4]).unwrap();
+        let bytes = encode(&transparent, None, Format::Jpeg).unwrap();
+        let read = Picture::read(&bytes, "x").unwrap();
+        assert_eq!((read.channels, read.pixels[0]), (3, 255));
+    }
+
+    #[test]
+    fn refuses_targets_that_take_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let inside = folder.path().join("there.png");
+        fs::create_dir(&inside).unwrap();
+        let target = Target::new(&inside, None).unwrap();
+        assert!(refusal_of(target.check()).contains("is a folder, expected a file in it"));
+        assert!(refusal_of(write(&picture(), None, &target)).contains("is a folder"));
+        let target = Target::new(&folder.path().join("missing/a.png"), None).unwrap();
+        assert!(refusal_of(target.check()).ends_with("missing is missing; make it first"));
+        assert!(refusal_of(write(&picture(), None, &target)).contains("make it first"));
+        assert_eq!(names(folder.path()), ["there.png"]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn refuses_a_folder_that_takes_no_files() {
+        // Not even the superuser makes files in /proc.
+        let target = Target::new(Path::new("/proc/a.png"), None).unwrap();
+        assert!(refusal_of(target.check()).contains("output folder /proc takes no files"));
+    }
+
+    #[test]
+    fn refuses_pictures_that_a_format_cannot_express() {
+        let wide = Picture::new(70_000, 1, 3, vec![0; 210_000]).unwrap();
+        assert!(refusal_of(encode(&wide, None, Format::Jpeg)).contains("jpg takes sides up to 65535"));
+        assert!(refusal_of(encode(&wide, None, Format::WebP)).contains("webp takes sides up to 16383"));
+        assert!(encode(&wide, None, Format::Png).is_ok());
+        let broken = Picture { pixels: Vec::new(), ..wide };
+        assert!(Format::ALL.into_iter().all(|format| encode(&broken, None, format).is_err()));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_new_file_has_the_usual_permissions_and_a_link_is_followed() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let usual = folder.path().join("usual");
+        fs::write(&usual, "").unwrap();
+        let path = folder.path().join("a.png");
+        save(b"1", &path).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&path), mode(&usual));
+
+        let link = folder.path().join("link.png");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        save(b"2", &link).unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(fs::read(&path).unwrap(), b"2");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_device_is_written_to_and_not_replaced() {
+        let device = Path::new("/dev/null");
+        save(b"1", device).unwrap();
+        Target::File(device.to_owned(), Format::Png).check().unwrap();
+        assert!(is_device(device));
+    }
+}

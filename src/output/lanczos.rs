@@ -121,6 +121,9 @@ mod tests {
 
     use super::*;
 
+    /// Width, height, channels.
+    type Shape = (u32, u32, usize);
+
     /// The start of the SHA-256 of what Pillow 13.0.0 makes of pixels `b[i] = (i·i·2654435761 + i·40503) >> 11 & 255`:
     ///
     /// ```python
@@ -129,7 +132,7 @@ mod tests {
     /// resized = Image.fromarray(b, "RGB" if c == 3 else "RGBA").resize((new_w, new_h), Image.LANCZOS)
     /// hashlib.sha256(numpy.asarray(resized).tobytes()).hexdigest()[:16]
     /// ```
-    const PILLOW: [((u32, u32, usize), (u32, u32), &str); 9] = [
+    const PILLOW: [(Shape, (u32, u32), &str); 9] = [
         ((37, 23, 3), (64, 64), "921fd228c97ceab5"),
         ((64, 64, 3), (24, 40), "112b8fef854f168c"),
         ((50, 31, 4), (32, 96), "779172dc9c8d2555"),

@@ -202,3 +202,178 @@ pub fn read(path: &Path) -> Result<(Option<String>, Option<Provenance>)> {
     let provenance = json.map(|json| Provenance::from_json(&json, &name)).transpose()?;
     Ok((parameters, provenance))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::error::is_refusal;
+    use crate::output::{Format, Picture, encode, save};
+
+    fn provenance() -> Provenance {
+        Provenance {
+            schema: PROVENANCE_SCHEMA,
+            kiln: "0.1.0".into(),
+            bundle: BundleId {
+                name: "sticker".into(),
+                version: Some("1".into()),
+                sha256: Some("0123456789abcdef".into()),
+                path: None,
+            },
+            family: "latent_diffusion".into(),
+            prompt: Some("a red apple".into()),
+            negative: Some("worm".into()),
+            seed: 42,
+            rng: "cpu".into(),
+            sampler: "euler".into(),
+            sampler_overrides: serde_json::Map::new(),
+            steps: 4,
+            timesteps: vec![999.0, 749.5, 499.0, 249.0],
+            guidance: 1.0,
+            eta: None,
+            width: 64,
+            height: 64,
+            strength: None,
+            input: None,
+            input_sha256: None,
+            mask: None,
+            mask_sha256: None,
+            threads: 2,
+            memory: "normal".into(),
+            runtime: "1.23.0".into(),
+            components: vec![ComponentRun { role: "unet".into(), calls: 4, run_ms: 12.5, ..ComponentRun::default() }],
+            total_ms: 20.0,
+        }
+    }
+
+    fn png(texts: &[(&str, String)]) -> Vec<u8> {
+        text_chunk::encode(&Picture::new(1, 1, 3, vec![0; 3]).unwrap(), texts).unwrap()
+    }
+
+    fn read_bytes(bytes: &[u8]) -> Result<(Option<String>, Option<Provenance>)> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        save(bytes, &path).unwrap();
+        read(&path)
+    }
+
+    fn message(bytes: &[u8]) -> String {
+        let error = read_bytes(bytes).unwrap_err();
+        assert!(is_refusal(&error), "{error:#}");
+        format!("{error:#}")
+    }
+
+    #[test]
+    fn the_customary_text_is_as_galleries_know_it() {
+        assert_eq!(
+            provenance().parameters(),
+            "a red apple\nNegative prompt: worm\nSteps: 4, Sampler: euler, CFG scale: 1, Seed: 42, Size: 64x64, Model: sticker, \
+             Model hash: 0123456789, Version: kiln 0.1.0"
+        );
+        let mut bare = provenance();
+        (bare.prompt, bare.negative, bare.strength, bare.guidance) = (None, Some(String::new()), Some(0.75), 7.5);
+        bare.bundle = BundleId { name: "a, \"b\": c".into(), ..BundleId::default() };
+        assert_eq!(
+            bare.parameters(),
+            "Steps: 4, Sampler: euler, CFG scale: 7.5, Seed: 42, Size: 64x64, Denoising strength: 0.75, \
+             Model: \"a, \\\"b\\\": c\", Version: kiln 0.1.0"
+        );
+    }
+
+    #[test]
+    fn a_png_gives_back_what_made_it() {
+        let mut made = provenance();
+        made.seed = u64::MAX;
+        made.sampler_overrides.insert("shift".into(), 3.into());
+        let picture = Picture::new(1, 1, 3, vec![1, 2, 3]).unwrap();
+        let bytes = encode(&picture, Some(&made), Format::Png).unwrap();
+        assert_eq!(Picture::read(&bytes, "x").unwrap(), picture);
+        assert_eq!(read_bytes(&bytes).unwrap(), (Some(made.parameters()), Some(made)));
+    }
+
+    #[test]
+    fn a_png_of_another_generator_gives_its_text() {
+        let text = "masterpiece\nSteps: 20".to_owned();
+        assert_eq!(read_bytes(&png(&[("parameters", text.clone())])).unwrap(), (Some(text), None));
+        assert_eq!(read_bytes(&png(&[])).unwrap(), (None, None));
+    }
+
+    #[test]
+    fn unknown_fields_are_ignored_and_optional_ones_may_be_missing() {
+        let json = r#"{"schema": 1, "kiln": "9", "bundle": {"name": "x", "colour": 1}, "family": "gan", "seed": 1, "rng": "cpu",
+            "sampler": "none", "steps": 1, "guidance": 1, "width": 8, "height": 8, "weather": {"rain": true}}"#;
+        let read = Provenance::from_json(json, "x").unwrap();
+        assert_eq!((read.prompt, read.bundle.version, read.components.len()), (None, None, 0));
+        let written = serde_json::to_value(provenance()).unwrap();
+        assert!(provenance().to_json().unwrap().starts_with(r#"{"schema":1,"#));
+        assert!(written.get("strength").is_none());
+    }
+
+    #[test]
+    fn refuses_what_is_no_provenance() {
+        let with = |json: &str| message(&png(&[("kiln", json.to_owned())]));
+        assert!(with("{").contains("is broken"));
+        assert!(with("[1, 2]").contains("is broken"));
+        assert!(with(r#"{"schema": 1}"#).contains("missing field `kiln`"));
+        assert!(with(r#"{"schema": 2}"#).contains("is of schema 2, expected 1; use a newer kiln"));
+        assert!(with(r#"{"schema": "one"}"#).contains("is broken"));
+        for deep in ["[".repeat(100_000), format!(r#"{{"schema": 1, "sampler_overrides": {{"a": {}"#, "[".repeat(100_000))] {
+            assert!(with(&deep).contains("is broken"));
+        }
+        assert!(message(b"GIF89a").contains("is no PNG file; only PNG files say what made them"));
+        assert!(message(b"").contains("is no PNG file"));
+    }
+
+    #[test]
+    fn refuses_more_text_than_is_sensible() {
+        for length in [2 << 20, 20 << 20] {
+            assert!(message(&png(&[("parameters", "a".repeat(length))])).contains("holds too much text, expected at most 1 MiB"));
+        }
+        // Compressed, so that a small file unfolds into a large text.
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, 1, 1);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.add_ztxt_chunk("parameters".into(), "a".repeat(30 << 20)).unwrap();
+        let mut writer = encoder.write_header().unwrap();
+        writer.write_image_data(&[0; 3]).unwrap();
+        writer.finish().unwrap();
+        assert!(bytes.len() < 1 << 20);
+        assert!(message(&bytes).contains("picture"));
+    }
+
+    #[test]
+    fn a_file_that_was_cut_short_says_what_made_it_or_is_refused() {
+        let picture = Picture::new(32, 32, 3, (0..32 * 32 * 3).map(|index| (index * 7 % 251) as u8).collect()).unwrap();
+        let bytes = encode(&picture, Some(&provenance()), Format::Png).unwrap();
+        let pixels = bytes.windows(4).position(|window| window == b"IDAT").unwrap();
+        for length in (0..bytes.len()).step_by(7) {
+            match read_bytes(&bytes[..length]) {
+                Ok(read) => assert!(length > pixels && read.1 == Some(provenance()), "{length} of {}", bytes.len()),
+                Err(error) => assert!(is_refusal(&error) && length < pixels + 8, "{length}: {error:#}"),
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn any_prompt_survives_the_way_through_a_file(
+            prompt in r#"([a-z ,:"\\\n\r\tàé]|🌞|猫|\PC){0,40}"#,
+            negative in proptest::option::of("\\PC{0,40}"),
+            name in "\\PC{1,20}",
+            (seed, steps, guidance) in (any::<u64>(), 1..1000_usize, 0.0..30.0_f32),
+        ) {
+            let mut made = provenance();
+            (made.prompt, made.negative, made.bundle.name) = (Some(prompt.clone()), negative, name);
+            (made.seed, made.steps, made.guidance) = (seed, steps, guidance);
+            let picture = Picture::new(1, 1, 3, vec![0; 3]).unwrap();
+            let bytes = encode(&picture, Some(&made), Format::Png).unwrap();
+            let [parameters, json] = text_chunk::decode(&bytes, [PARAMETERS, KILN], "x").unwrap();
+            prop_assert!(parameters.as_deref().unwrap().starts_with(&prompt));
+            prop_assert_eq!(parameters, Some(made.parameters()));
+            prop_assert_eq!(Provenance::from_json(&json.unwrap(), "x").unwrap(), made);
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! A tokenizer described by one file, `tokenizer.json`.
+//!
+//! In: the file, which names normalizer, cutting, vocabulary and the tokens around a text. Out: ids as the `tokenizers` library gives them.
+//! Cutting and padding that the file asks for is left out, since the length is the text encoder's affair.
+//!
+//! The library answers broken files with errors, and a few with a panic; those are caught and named like the others.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde_json::Value;
+use tokenizers::{Tokenizer, TruncationParams};
+
+use super::settings::Settings;
+use super::tokenizer::{Encoded, read_json};
+
+/// The library's tokenizer and what the folder says about it.
+#[derive(Debug, Clone)]
+pub(super) struct Described {
+    path: PathBuf,
+    tokenizer: Tokenizer,
+    pad: u32,
+    max_length: usize,
+}
+
+impl Described {
+    /// Reads the file.
+    pub(super) fn open(path: &Path, settings: &Settings) -> Result<Self> {
+        let name = path.display();
+        let mut description: Value = read_json(path)?;
+        let Some(parts) = description.as_object_mut() else {
+            bail!("{name} is no object, expected the description of a tokenizer");
+        };
+        let truncation = parts.remove("truncation").unwrap_or_default();
+        let padding = parts.remove("padding").unwrap_or_default();
+        let bytes = serde_json::to_vec(&description)?;
+        let tokenizer = guard(path, || Tokenizer::from_bytes(&bytes))?;
+
+        let id_of = |token: &str| {
+            let id = tokenizer.token_to_id(token).or_else(|| settings.added().ok()?.get(token).copied());
+            id.with_context(|| format!("{name} has no token {token:?}, the padding"))
+        };
+        let pad = match (settings.token("pad_token")?, padding.get("pad_token").and_then(Value::as_str)) {
+            (Some(token), _) => id_of(&token)?,
+            (None, Some(token)) => id_of(token)?,
+            (None, None) => bail!("{name} has no padding, expected `pad_token` in tokenizer_config.json beside it"),
+        };
+        let lengths = [truncation.get("max_length"), padding.get("strategy").and_then(|strategy| strategy.get("Fixed"))];
+        let listed = lengths.into_iter().flatten().find_map(Value::as_u64).and_then(|length| usize::try_from(length).ok());
+        let max_length = settings
+            .max_length()?
+            .or(listed)
+            .with_context(|| format!("{name} has no length, expected `model_max_length` in tokenizer_config.json beside it"))?;
+        Ok(Self { path: path.to_owned(), tokenizer, pad, max_length })
+    }
+
+    pub(super) fn pad(&self) -> u32 {
+        self.pad
+    }
+
+    pub(super) fn max_length(&self) -> usize {
+        self.max_length
+    }
+
+    pub(super) fn largest_id(&self) -> u32 {
+        self.tokenizer.get_vocab(true).into_values().max().unwrap_or_default()
+    }
+
+    /// Cuts texts to `max_length` ids from now on; gives how many of them stand around a text.
+    pub(super) fn set_max_length(&mut self, max_length: usize) -> Result<usize> {
+        let empty = self.ids_of("")?.ids.len();
+        if max_length <= empty {
+            // The caller says so.
+            return Ok(empty);
+        }
+        let cut = TruncationParams { max_length, ..TruncationParams::default() };
+        self.tokenizer.with_truncation(Some(cut)).map_err(|error| anyhow!("{}: {error}", self.path.display()))?;
+        self.max_length = max_length;
+        Ok(empty)
+    }
+
+    /// Gives at most the set number of ids, start and end token where the file asks for them.
+    pub(super) fn encode(&self, text: &str) -> Result<Encoded> {
+        self.ids_of(text)
+    }
+
+    fn ids_of(&self, text: &str) -> Result<Encoded> {
+        let encoding = guard(&self.path, || self.tokenizer.encode(text, true))?;
+        let truncated = (!encoding.get_overflowing().is_empty()).then(|| {
+            // What was kept ends where its last token does.
+            let kept = encoding.get_offsets().iter().map(|(_, end)| *end).max().unwrap_or_default();
+            text.get(kept..).unwrap_or(text).trim().to_owned()
+        });
+        Ok(Encoded { ids: encoding.get_ids().to_vec(), truncated })
+    }
+}
+
+/// Runs the library, turning its errors and panics into ours.
+fn guard<T>(path: &Path, call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(result) => result.map_err(|error| anyhow!("{}: {error}", path.display())),
+        Err(_) => bail!("{} is broken: the tokenizers library panicked on it", path.display()),
+    }
+}
