@@ -212,6 +212,26 @@ impl Config {
         Self::read(self.kind, object).map_err(|error| refusal!("{error:#}"))
     }
 
+    /// Sets keys as `scheduler_config.json` spells them; those that the class does not take change nothing.
+    ///
+    /// # Errors
+    /// A value is of the wrong type or out of range.
+    pub fn with_keys(&self, keys: &Map<String, Value>) -> Result<Self> {
+        let mut object = self.object.clone();
+        for (key, value) in keys.iter().filter(|(key, _)| self.kind.takes(key)) {
+            object.insert(key.clone(), value.clone());
+        }
+        Self::read(self.kind, object)
+    }
+
+    /// The object that [`Config::from_json`] reads this configuration from.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let mut object = self.object.clone();
+        object.insert("_class_name".to_owned(), self.kind.class_name().into());
+        Value::Object(object)
+    }
+
     /// Builds the sampler for one run.
     ///
     /// # Errors

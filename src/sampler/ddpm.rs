@@ -20,6 +20,7 @@ use super::config::Config;
 use super::prediction::{clean, limited};
 use super::schedule::{AlphaBars, as_f32, whole_falling, whole_timesteps};
 use super::settings::Variance;
+use super::sigma::{exponential, logarithm};
 use super::{Run, Sampler, Step, checked_noise, combine, combine3, in_range, same_shape};
 
 /// The variance is never taken below this, since its logarithm is taken.
@@ -109,17 +110,17 @@ impl Sampler for Ddpm {
         // eq. 7, the variance
         let variance = (beta_bar_next / beta_bar * beta).max(SMALLEST_VARIANCE);
         let deviation = match self.config.variance {
-            Variance::FixedSmallLog => (0.5 * variance.ln()).exp(),
+            Variance::FixedSmallLog => exponential(0.5 * logarithm(variance)),
             Variance::FixedLarge | Variance::FixedLargeLog => beta.sqrt(),
             Variance::FixedSmall | Variance::Learned | Variance::LearnedRange => variance.sqrt(),
         };
         let sample = match (self.config.variance, learned) {
             (Variance::Learned, Some(learned)) => combine3(&mean, &learned, noise, |mean, v, noise| mean + v.sqrt() * noise),
             (Variance::LearnedRange, Some(learned)) => {
-                let (smallest, largest) = (variance.ln(), beta.ln());
+                let (smallest, largest) = (logarithm(variance), logarithm(beta));
                 combine3(&mean, &learned, noise, |mean, v, noise| {
                     let share = (v + 1.0) / 2.0;
-                    mean + (0.5 * (share * largest + (1.0 - share) * smallest)).exp() * noise
+                    mean + exponential(0.5 * (share * largest + (1.0 - share) * smallest)) * noise
                 })
             }
             _ => combine(&mean, noise, |mean, noise| mean + deviation * noise),

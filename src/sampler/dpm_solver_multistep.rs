@@ -26,7 +26,7 @@ use super::flow_match_euler::dynamic_shift;
 use super::prediction::{clean, noise as predicted_noise, thresholded};
 use super::schedule::{AlphaBars, evenly, multistep_timesteps, whole};
 use super::settings::{Algorithm, BetaSchedule, FinalSigma, Prediction, SigmaSchedule, SolverType};
-use super::sigma::{Level, SigmaTable, logarithm, shifted_levels, spread};
+use super::sigma::{Level, SigmaTable, exponential, logarithm, shifted_levels, spread};
 use super::{Run, Sampler, Sequence, Step, checked_noise, combine, in_range, same_shape};
 use crate::refuse;
 
@@ -138,7 +138,7 @@ impl DpmSolverMultistep {
         let is_heun = self.config.solver_type == SolverType::Heun;
         match self.config.algorithm {
             Algorithm::DpmPlusPlus | Algorithm::Deis => {
-                let decay = (-h).exp() - 1.0;
+                let decay = exponential(-h) - 1.0;
                 Factors {
                     sample: spread / from.spread,
                     d0: -(signal * decay),
@@ -148,7 +148,7 @@ impl DpmSolverMultistep {
                 }
             }
             Algorithm::Dpm => {
-                let growth = h.exp() - 1.0;
+                let growth = exponential(h) - 1.0;
                 Factors {
                     sample: signal / from.signal,
                     d0: -(spread * growth),
@@ -158,10 +158,10 @@ impl DpmSolverMultistep {
                 }
             }
             Algorithm::SdeDpmPlusPlus => {
-                let lost = 1.0 - (-2.0 * h).exp();
+                let lost = 1.0 - exponential(-2.0 * h);
                 let twice = 2.0 * h;
                 Factors {
-                    sample: spread / from.spread * (-h).exp(),
+                    sample: spread / from.spread * exponential(-h),
                     d0: signal * lost,
                     d1: if is_heun || order == 3 { signal * (lost / (-2.0 * h) + 1.0) } else { 0.5 * (signal * lost) },
                     d2: signal * ((lost - twice) / (twice * twice) - 0.5),
@@ -169,13 +169,13 @@ impl DpmSolverMultistep {
                 }
             }
             Algorithm::SdeDpm => {
-                let growth = h.exp() - 1.0;
+                let growth = exponential(h) - 1.0;
                 Factors {
                     sample: signal / from.signal,
                     d0: -(2.0 * (spread * growth)),
                     d1: if is_heun { -(2.0 * (spread * (growth / h - 1.0))) } else { -(spread * growth) },
                     d2: 0.0,
-                    noise: spread * ((2.0 * h).exp() - 1.0).sqrt(),
+                    noise: spread * (exponential(2.0 * h) - 1.0).sqrt(),
                 }
             }
         }
@@ -205,7 +205,7 @@ fn levels(config: &Config, run: &Run, alpha_bars: &AlphaBars, table: &SigmaTable
             multistep_timesteps(config, run.steps, last)?
         }
     };
-    let steps = timesteps.len();
+    let steps = if run.timesteps.is_some() { timesteps.len() } else { run.steps };
     let (largest, smallest) = (f64::from(table.largest()), f64::from(table.smallest()));
     // A cosine schedule is so steep at its noisy end that rounding would let timesteps coincide.
     let rounds = config.beta_schedule != BetaSchedule::SquaredCosCapV2;

@@ -20,7 +20,7 @@ use ndarray::ArrayD;
 use super::config::Config;
 use super::schedule::evenly_f32;
 use super::settings::{EdmSchedule, FinalSigma, Prediction};
-use super::sigma::{add_noise, karras, logarithm};
+use super::sigma::{add_noise, exponential, karras, logarithm};
 use super::{Run, Sampler, Step, checked, combine, in_range};
 
 const SIGMA_MIN: f64 = 0.002;
@@ -42,11 +42,9 @@ impl EdmEuler {
                 let levels = karras(&evenly_as_torch(run.steps), largest, smallest, config.rho);
                 levels.into_iter().map(|sigma| sigma as f32).collect()
             }
-            EdmSchedule::Exponential => evenly_f32(smallest.ln() as f32, largest.ln() as f32, run.steps)
-                .into_iter()
-                .rev()
-                .map(|exponent| f64::from(exponent).exp() as f32)
-                .collect(),
+            EdmSchedule::Exponential => {
+                evenly_f32(smallest.ln() as f32, largest.ln() as f32, run.steps).into_iter().rev().map(exponential).collect()
+            }
         };
         let timesteps = sigmas.iter().map(|sigma| 0.25 * logarithm(*sigma)).collect();
         sigmas.push(match config.final_sigma {

@@ -19,7 +19,7 @@ use super::config::Config;
 use super::prediction::clean_at_sigma;
 use super::schedule::{AlphaBars, evenly_f32, fractional_timesteps};
 use super::settings::{FinalSigma, Interpolation, Prediction, Spacing, TimestepType};
-use super::sigma::{SigmaTable, add_noise, logarithm, spread, to_unit_variance};
+use super::sigma::{SigmaTable, add_noise, exponential, logarithm, spread, to_unit_variance};
 use super::{Run, Sampler, Step, checked, combine, in_range};
 use crate::refuse;
 
@@ -69,13 +69,13 @@ fn levels(config: &Config, run: &Run, table: &SigmaTable) -> Result<(Vec<f32>, V
         Some(timesteps) => timesteps.clone(),
         None => fractional_timesteps(config, run.steps),
     };
-    let steps = timesteps.len();
+    let steps = if run.timesteps.is_some() { timesteps.len() } else { run.steps };
     let mut sigmas: Vec<f64> = match config.interpolation {
         Interpolation::Linear => timesteps.iter().map(|timestep| table.at(f64::from(*timestep))).collect(),
         // One level more than there are timesteps: the last step then ends at the smallest level, not at the final one.
         Interpolation::LogLinear => evenly_f32(logarithm(table.largest()), logarithm(table.smallest()), steps + 1)
             .into_iter()
-            .map(|exponent| f64::from(f64::from(exponent).exp() as f32))
+            .map(|exponent| f64::from(exponential(exponent)))
             .collect(),
     };
     let (Some(first), Some(last)) = (sigmas.first(), sigmas.last()) else { bail!("no timesteps, expected at least one") };

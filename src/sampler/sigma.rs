@@ -90,6 +90,11 @@ pub(super) fn logarithm(value: f32) -> f32 {
     f64::from(value).ln() as f32
 }
 
+/// The exponential rounded once to f32, so that it is the same on every processor.
+pub(super) fn exponential(exponent: f32) -> f32 {
+    f64::from(exponent).exp() as f32
+}
+
 /// Spreads `steps` levels from `largest` to `smallest` as `schedule` says; [`SigmaSchedule::Plain`] has no rule of its own.
 pub(super) fn spread(schedule: SigmaSchedule, largest: f64, smallest: f64, steps: usize) -> Option<Vec<f64>> {
     match schedule {
