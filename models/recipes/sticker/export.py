@@ -62,6 +62,11 @@ def autoencoder(work: Path, output: Path, bits: int) -> dict:
     network = Autoencoder(facts["widths"])
     network.load_state_dict(weights)
     kept = torch.load(work / "latents.pt", weights_only=True)
+    mse = kept["mse"]
+    if (work / "decoder.pt").exists():
+        weights, more = run.averaged(work / "decoder.pt")
+        network.decoder.load_state_dict(weights)
+        mse = more["mse"]
     encoder = NormalizedEncoder(network.encoder, kept["mean"], kept["deviation"])
     decoder = NormalizedDecoder(network.decoder, kept["mean"], kept["deviation"])
     pictures = torch.from_numpy(data.load(work)[0][:2]).float().permute(0, 3, 1, 2) / 127.5 - 1
@@ -74,7 +79,7 @@ def autoencoder(work: Path, output: Path, bits: int) -> dict:
     }
     write(output / "vae_encoder" / "config.json", config)
     write(output / "vae_decoder" / "config.json", config)
-    return {**facts, "mse": kept["mse"]}
+    return {**facts, "mse": mse}
 
 
 def denoiser(work: Path, output: Path, bits: int) -> dict:

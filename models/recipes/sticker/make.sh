@@ -11,6 +11,7 @@ export OMP_WAIT_POLICY=PASSIVE
 
 if [ "$configuration" = smoke ]; then "$python" data.py --work "$work" --smoke; else "$python" data.py --work "$work"; fi
 "$python" train_autoencoder.py --work "$work" --configuration "$configuration"
+"$python" train_decoder.py --work "$work" --configuration "$configuration"
 "$python" train_denoiser.py --work "$work" --configuration "$configuration"
 "$python" export.py --work "$work" --output "$output"
 "$python" sheet.py --bundle "$output" --output "$output/sheet.png"

@@ -16,7 +16,7 @@ CONFIGURATIONS = {
     },
     "cpu": {
         "autoencoder": {"widths": (48, 96, 160), "batch": 32, "rate": 2e-3, "minutes": 14},
-        "denoiser": {"width": 256, "layers": 6, "heads": 4, "text_width": 192, "text_layers": 2, "text_heads": 4, "batch": 192,
+        "denoiser": {"width": 256, "layers": 6, "heads": 4, "text_width": 192, "text_layers": 2, "text_heads": 4, "batch": 128,
                      "rate": 1e-3, "minutes": 100},
     },
     "gpu": {

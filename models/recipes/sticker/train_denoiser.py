@@ -46,7 +46,7 @@ def train(work: Path, settings: dict, minutes: float) -> None:
     captions = Captions(entries, seed=2)
     network = Model(settings, len(captions.vocabulary)).to(where)
     steppers = optimizers(network, settings["rate"])
-    average, clock = run.Average(network, 0.9995), run.Clock(minutes)
+    average, clock = run.Average(network, 0.999), run.Clock(minutes)
     path = work / "denoiser.pt"
     step = run.resume(path, network=network, optimizers=steppers, average=average, clock=clock)
     if step:
