@@ -112,3 +112,57 @@ fn brief(value: &Value) -> String {
         None => text,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn settings(config: Value, special: Value) -> Settings {
+        let (Value::Object(config), Value::Object(special)) = (config, special) else { panic!("both are objects") };
+        Settings { path: "c.json".into(), config, special }
+    }
+
+    #[test]
+    fn a_length_is_believed_up_to_4096() {
+        let length = |value: Value| settings(json!({ "model_max_length": value }), json!({})).max_length();
+        for (value, expected) in [(json!(77), Some(77)), (json!(77.0), Some(77)), (json!(4096), Some(4096)), (json!(1e30), None)]
+        {
+            assert_eq!(length(value).unwrap(), expected);
+        }
+        // As transformers writes it, with all its digits.
+        assert_eq!(length(serde_json::from_str("1000000000000000019884624838656").unwrap()).unwrap(), None);
+        for value in [json!(0), json!(-1), json!(1.5), json!(4097), json!("77"), json!([1]), json!(true)] {
+            let error = length(value.clone()).unwrap_err().to_string();
+            assert_eq!(error, format!("c.json: `model_max_length` is {value}, expected 1 to 4096"));
+        }
+        assert_eq!(settings(json!({}), json!({})).max_length().unwrap(), None);
+        assert_eq!(settings(json!({"tokenizer_class": "CLIPTokenizerFast"}), json!({})).max_length().unwrap(), Some(77));
+    }
+
+    #[test]
+    fn a_token_is_a_string_or_an_object() {
+        let both = settings(json!({"pad_token": "a", "unk_token": {"content": "u"}}), json!({"pad_token": {"content": "!"}}));
+        assert_eq!(both.token("pad_token").unwrap().as_deref(), Some("!"));
+        assert_eq!(both.token("unk_token").unwrap().as_deref(), Some("u"));
+        assert_eq!(both.token("bos_token").unwrap(), None);
+        let listed = settings(json!({"pad_token": "a", "added_tokens_decoder": {}}), json!({"pad_token": "!"}));
+        assert_eq!(listed.token("pad_token").unwrap().as_deref(), Some("a"));
+        for wrong in [json!(3), json!(""), json!(["!"]), json!({"content": 3})] {
+            assert!(settings(json!({ "pad_token": wrong }), json!({})).token("pad_token").is_err());
+        }
+        let long = settings(json!({"pad_token": vec![1; 1000]}), json!({})).token("pad_token").unwrap_err().to_string();
+        assert!(long.chars().count() < 120, "{long}");
+    }
+
+    #[test]
+    fn listed_tokens_have_numbers() {
+        let listed = |value: Value| settings(json!({ "added_tokens_decoder": value }), json!({})).added();
+        assert_eq!(listed(json!({"7": {"content": "<x>"}})).unwrap().get("<x>"), Some(&7));
+        assert!(listed(Value::Null).unwrap().is_empty());
+        for wrong in [json!([]), json!({"seven": {"content": "x"}}), json!({"-1": {"content": "x"}}), json!({"7": {}})] {
+            assert!(listed(wrong).is_err());
+        }
+    }
+}
