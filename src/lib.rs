@@ -1,2 +1,22 @@
-//! placeholder
+#![doc = include_str!("../README.md")]
+
+pub mod bundle;
+pub mod cli;
+pub mod engine;
 pub mod error;
+pub mod output;
+pub mod pipeline;
+pub mod plan;
+pub mod random;
+pub mod request;
+pub mod runtime;
+pub mod sampler;
+pub mod stage;
+pub mod text;
+
+pub use engine::{Engine, Generated};
+pub use output::{Picture, Provenance};
+pub use pipeline::{Event, Observer};
+pub use plan::{Memory, Settings};
+pub use request::Request;
+pub use runtime::Cancel;

@@ -10,9 +10,13 @@ mod file;
 mod lanczos;
 mod picture;
 mod provenance;
+#[cfg(feature = "terminal")]
+mod terminal;
 mod text_chunk;
 
 pub use decoder::{LARGEST_FILE_BYTES, LARGEST_SIDE_PX};
 pub use file::{Format, Target, Written, encode, save, write};
 pub use picture::Picture;
 pub use provenance::{BundleId, ComponentRun, PROVENANCE_SCHEMA, Provenance, read};
+#[cfg(feature = "terminal")]
+pub use terminal::show_in_terminal;

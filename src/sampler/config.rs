@@ -419,12 +419,20 @@ impl Config {
             );
         }
 
-        let (default_sigma_min, default_sigma_max) = match kind {
-            Kind::Consistency | Kind::EdmEuler => (Some(0.002), Some(80.0)),
-            _ => (None, None),
+        let sigma = |key: &str, trained: f64| -> Result<Option<f64>> {
+            match kind {
+                Kind::Consistency | Kind::EdmEuler => reader.number(key, trained, "a positive number", positive).map(Some),
+                Kind::Euler => reader.optional_number(key, "a positive number", positive),
+                // These classes do not take the keys, but diffusers keeps the keys of other classes and they find them there.
+                Kind::Heun | Kind::DpmSolverMultistep | Kind::UniPc | Kind::FlowMatchEuler
+                    if sigma_schedule != SigmaSchedule::Plain =>
+                {
+                    reader.kept_number(key, "a positive number", positive)
+                }
+                _ => Ok(None),
+            }
         };
-        let sigma_min = reader.optional_number("sigma_min", "a positive number", positive)?.or(default_sigma_min);
-        let sigma_max = reader.optional_number("sigma_max", "a positive number", positive)?.or(default_sigma_max);
+        let (sigma_min, sigma_max) = (sigma("sigma_min", 0.002)?, sigma("sigma_max", 80.0)?);
         if let (Some(smallest), Some(largest)) = (sigma_min, sigma_max)
             && smallest >= largest
         {
@@ -432,7 +440,11 @@ impl Config {
         }
 
         let mut algorithm = reader.word("algorithm_type", Algorithm::DpmPlusPlus, Algorithm::ALL)?;
+        let final_sigma = reader.word("final_sigmas_type", FinalSigma::Zero, FinalSigma::ALL)?;
         if algorithm == Algorithm::Deis {
+            if final_sigma == FinalSigma::Zero {
+                bail!("`algorithm_type` is `deis`, which diffusers reads as `dpmsolver++` only while `final_sigmas_type` is `sigma_min`");
+            }
             algorithm = Algorithm::DpmPlusPlus;
         }
         let solver_type = match (kind, reader.word("solver_type", SolverType::Bh2, SolverType::ALL)?) {
@@ -482,7 +494,7 @@ impl Config {
             timestep_type: reader.word("timestep_type", TimestepType::Discrete, TimestepType::ALL)?,
             sigma_min,
             sigma_max,
-            final_sigma: reader.word("final_sigmas_type", FinalSigma::Zero, FinalSigma::ALL)?,
+            final_sigma,
             solver_order: reader.whole("solver_order", 2, 1, 3)?,
             algorithm,
             solver_type,
@@ -519,7 +531,13 @@ impl Config {
         }
         config.check_solver()?;
 
-        config.ignored = object.keys().filter(|key| !key.starts_with('_') && !kind.takes(key)).cloned().collect();
+        let is_kept = |key: &str| match key {
+            "sigma_min" => config.sigma_min.is_some(),
+            "sigma_max" => config.sigma_max.is_some(),
+            _ => false,
+        };
+        config.ignored =
+            object.keys().filter(|key| !key.starts_with('_') && !kind.takes(key) && !is_kept(key)).cloned().collect();
         // A class writes the values it replaced into its configuration, where the next conversion finds them.
         if default_variant.0 && object.contains_key("solver_type") {
             object.insert("solver_type".to_owned(), config.solver_type.name().into());

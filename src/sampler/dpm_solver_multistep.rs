@@ -214,7 +214,7 @@ fn levels(config: &Config, run: &Run, alpha_bars: &AlphaBars, table: &SigmaTable
         (if rounds { timestep.round_ties_even() } else { timestep }) as i64
     };
     if config.sigma_schedule == SigmaSchedule::Karras
-        && let Some(sigmas) = spread(SigmaSchedule::Karras, largest, smallest, steps)
+        && let Some(sigmas) = spread(config, largest, smallest, steps)
     {
         return Ok((sigmas.iter().map(timestep_at).collect(), sigmas));
     }
@@ -224,7 +224,7 @@ fn levels(config: &Config, run: &Run, alpha_bars: &AlphaBars, table: &SigmaTable
         let sigmas: Vec<f64> = ramp.into_iter().map(|place| (ends.0 + place * (ends.1 - ends.0)).exp()).collect();
         return Ok((sigmas.iter().map(timestep_at).collect(), sigmas));
     }
-    if let Some(sigmas) = spread(config.sigma_schedule, largest, smallest, steps) {
+    if let Some(sigmas) = spread(config, largest, smallest, steps) {
         return Ok((sigmas.iter().map(|sigma| table.timestep(*sigma) as i64).collect(), sigmas));
     }
     if config.use_flow_sigmas {

@@ -79,8 +79,7 @@ fn levels(config: &Config, run: &Run, table: &SigmaTable) -> Result<(Vec<f32>, V
             .collect(),
     };
     let (Some(first), Some(last)) = (sigmas.first(), sigmas.last()) else { bail!("no timesteps, expected at least one") };
-    let (largest, smallest) = (config.sigma_max.unwrap_or(*first), config.sigma_min.unwrap_or(*last));
-    if let Some(spread) = spread(config.sigma_schedule, largest, smallest, steps) {
+    if let Some(spread) = spread(config, *first, *last, steps) {
         timesteps = spread.iter().map(|sigma| table.timestep(*sigma) as f32).collect();
         sigmas = spread;
     }

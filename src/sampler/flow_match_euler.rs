@@ -138,7 +138,7 @@ impl FlowMatchEuler {
         if config.sigma_schedule == SigmaSchedule::Exponential && (ends.0 <= 0.0 || ends.1 <= 0.0) {
             refuse!("a noise level is 0, which has no place among exponential ones; leave it out");
         }
-        if let Some(spread) = spread(config.sigma_schedule, ends.0, ends.1, sigmas.len()) {
+        if let Some(spread) = spread(config, ends.0, ends.1, sigmas.len()) {
             sigmas = spread;
         }
         Self::finished(config, run, &sigmas)

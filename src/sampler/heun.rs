@@ -48,7 +48,7 @@ impl Heun {
         let steps = if run.timesteps.is_some() { timesteps.len() } else { run.steps };
         let sigmas: Vec<f64> = timesteps.iter().map(|timestep| table.at(f64::from(*timestep))).collect();
         let (Some(first), Some(last)) = (sigmas.first(), sigmas.last()) else { bail!("no timesteps, expected at least one") };
-        let (timesteps, sigmas) = match spread(config.sigma_schedule, *first, *last, steps) {
+        let (timesteps, sigmas) = match spread(config, *first, *last, steps) {
             Some(spread) => (spread.iter().map(|sigma| table.timestep(*sigma) as f32).collect(), spread),
             None => (timesteps, sigmas),
         };

@@ -229,7 +229,12 @@ impl Reader<'_> {
 
     /// A number, or nothing where the key is missing or null.
     pub(super) fn optional_number(&self, key: &str, expected: &str, accepts: impl Fn(f64) -> bool) -> Result<Option<f64>> {
-        match self.value(key) {
+        if self.kind.takes(key) { self.kept_number(key, expected, accepts) } else { Ok(None) }
+    }
+
+    /// As [`Reader::optional_number`] for a key that the class does not take but uses where it is there.
+    pub(super) fn kept_number(&self, key: &str, expected: &str, accepts: impl Fn(f64) -> bool) -> Result<Option<f64>> {
+        match self.object.get(key) {
             None | Some(Value::Null) => Ok(None),
             Some(found) => match number(found) {
                 Some(number) if accepts(number) => Ok(Some(number)),

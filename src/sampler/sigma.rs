@@ -17,6 +17,7 @@ use ndarray::ArrayD;
 
 use anyhow::Result;
 
+use super::config::Config;
 use super::schedule::{AlphaBars, evenly};
 use super::settings::SigmaSchedule;
 use super::{combine, in_range, same_shape};
@@ -95,14 +96,19 @@ pub(super) fn exponential(exponent: f32) -> f32 {
     f64::from(exponent).exp() as f32
 }
 
-/// Spreads `steps` levels from `largest` to `smallest` as `schedule` says; [`SigmaSchedule::Plain`] has no rule of its own.
-pub(super) fn spread(schedule: SigmaSchedule, largest: f64, smallest: f64, steps: usize) -> Option<Vec<f64>> {
-    match schedule {
+/// Spreads `steps` levels over the run's own range, `largest` to `smallest`, or over the one that `config` states;
+/// [`SigmaSchedule::Plain`] has no rule of its own.
+pub(super) fn spread(config: &Config, largest: f64, smallest: f64, steps: usize) -> Option<Vec<f64>> {
+    let (largest, smallest) = (config.sigma_max.unwrap_or(largest), config.sigma_min.unwrap_or(smallest));
+    match config.sigma_schedule {
         SigmaSchedule::Plain => None,
         SigmaSchedule::Karras => Some(karras(&evenly(0.0, 1.0, steps), largest, smallest, RHO)),
         SigmaSchedule::Exponential => Some(evenly(largest.ln(), smallest.ln(), steps).into_iter().map(f64::exp).collect()),
         SigmaSchedule::Beta => Some(
-            evenly(0.0, 1.0, steps).into_iter().map(|ramp| smallest + beta_quantile(1.0 - ramp) * (largest - smallest)).collect(),
+            evenly(0.0, 1.0, steps)
+                .into_iter()
+                .map(|ramp| smallest + beta_quantile(1.0 - ramp) * (largest - smallest))
+                .collect(),
         ),
     }
 }

@@ -38,13 +38,15 @@ pub(super) struct Tcd {
 impl Tcd {
     pub(super) fn new(config: &Config, run: &Run) -> Result<Self> {
         let alpha_bars = AlphaBars::new(config)?;
-        let teacher_steps = teacher_steps(config, run)?;
         let strength = run.strength.unwrap_or(1.0);
         let trained = config.num_train_timesteps;
-        let origin = match run.original_steps {
-            // A teacher named for this run stands for one that was distilled at every timestep.
-            Some(_) => (0..(trained as f64 * strength) as i64).collect(),
-            None => teacher_timesteps(teacher_steps, trained / teacher_steps, strength),
+        let (teacher_steps, origin) = match run.original_steps {
+            // A teacher named for this run stands for one that was distilled at every timestep, and its steps are a mere limit.
+            Some(steps) => (steps, (0..(trained as f64 * strength) as i64).collect()),
+            None => {
+                let steps = teacher_steps(config, run)?;
+                (steps, teacher_timesteps(steps, trained / steps, strength))
+            }
         };
         let Distilled { timesteps, counted } = Distilled::new(config, run, &origin, teacher_steps)?;
         // TCD limits nothing, whatever the configuration says.

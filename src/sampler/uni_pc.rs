@@ -239,7 +239,7 @@ fn solved(ratios: &[f32], right: &[f32]) -> Vec<f32> {
 fn levels(config: &Config, run: &Run, table: &SigmaTable, shift: f64) -> Result<(Vec<i64>, Vec<f64>)> {
     let timesteps = multistep_timesteps(config, run.steps, config.num_train_timesteps)?;
     let (largest, smallest) = (f64::from(table.largest()), f64::from(table.smallest()));
-    if let Some(sigmas) = spread(config.sigma_schedule, largest, smallest, run.steps) {
+    if let Some(sigmas) = spread(config, largest, smallest, run.steps) {
         let rounds = config.sigma_schedule == SigmaSchedule::Karras;
         let timestep_at = |sigma: &f64| {
             let timestep = table.timestep(*sigma);

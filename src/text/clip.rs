@@ -213,7 +213,7 @@ fn read_merges(path: &Path, known: &Vocab) -> Result<Vec<(String, String)>> {
 
 /// Gives each byte a printable letter: itself where it is one in Latin-1, the letters from U+0100 on otherwise.
 fn letters() -> [char; 256] {
-    let mut others = ('\u{100}'..).into_iter();
+    let mut others = '\u{100}'..;
     std::array::from_fn(|byte| match u8::try_from(byte) {
         Ok(byte @ (b'!'..=b'~' | 0xa1..=0xac | 0xae..)) => char::from(byte),
         _ => others.next().unwrap_or_default(),

@@ -24,6 +24,8 @@ impl Settings {
     pub(super) const LONGEST: usize = 4096;
     /// Exporters write 10³⁰ where they know of no limit.
     const UNLIMITED: f64 = 1e9;
+    /// The most tokens that are believed to be listed; each is looked for at every letter of a prompt.
+    const MOST_ADDED: usize = 1000;
 
     /// Reads both files where they are there.
     pub(super) fn open(folder: &Path) -> Result<Self> {
@@ -90,6 +92,14 @@ impl Settings {
             return Ok(BTreeMap::new());
         };
         let listed = value.as_object().ok_or_else(|| broken(value))?;
+        if listed.len() > Self::MOST_ADDED {
+            bail!(
+                "{}: `added_tokens_decoder` has {} tokens, expected at most {}",
+                self.path.display(),
+                listed.len(),
+                Self::MOST_ADDED
+            );
+        }
         listed
             .iter()
             .map(|(number, token)| match (number.parse(), content(token)) {
@@ -164,5 +174,8 @@ mod tests {
         for wrong in [json!([]), json!({"seven": {"content": "x"}}), json!({"-1": {"content": "x"}}), json!({"7": {}})] {
             assert!(listed(wrong).is_err());
         }
+        let many: Map<String, Value> =
+            (0..1001).map(|number| (number.to_string(), json!({"content": format!("<{number}>")}))).collect();
+        assert!(listed(many.into()).unwrap_err().to_string().ends_with("has 1001 tokens, expected at most 1000"));
     }
 }

@@ -1,0 +1,151 @@
+//! Checksums: what a bundle is recognised by, and whether its files are those that its card names.
+
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+
+use super::{Bundle, CARD_FILE};
+
+/// Files up to this size go into a fingerprint whole, larger ones by their two ends.
+const WHOLE_FILE_BYTES: u64 = 1024 * 1024;
+
+/// What became of one file of a card.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileState {
+    /// Its checksum is the card's.
+    Matches,
+    /// Its checksum is another one.
+    Differs {
+        /// What the file has.
+        found: String,
+    },
+    /// It is not there or cannot be read.
+    Missing,
+    /// It is there, and the card does not name it.
+    Unlisted,
+}
+
+/// The SHA-256 of the file at `path` in hexadecimal digits.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn sha256_of_file(path: &Path) -> Result<String> {
+    let mut file = File::open(path).with_context(|| path.display().to_string())?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0_u8; 256 * 1024];
+    loop {
+        let count = file.read(&mut buffer).with_context(|| path.display().to_string())?;
+        if count == 0 {
+            return Ok(hexadecimal(&hasher.finalize()));
+        }
+        hasher.update(&buffer[..count]);
+    }
+}
+
+/// The SHA-256 of `bytes` in hexadecimal digits.
+#[must_use]
+pub fn sha256_of_bytes(bytes: &[u8]) -> String {
+    hexadecimal(&Sha256::digest(bytes))
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Compares every file of `bundle` with its card; files in path order.
+///
+/// # Errors
+/// The folder cannot be listed.
+pub fn verify(bundle: &Bundle) -> Result<Vec<(String, FileState)>> {
+    let empty = std::collections::BTreeMap::new();
+    let listed = bundle.card.as_ref().map_or(&empty, |card| &card.sha256);
+    let mut states: Vec<(String, FileState)> = Vec::new();
+    for (file, expected) in listed {
+        let state = match sha256_of_file(&bundle.folder.join(file)) {
+            Ok(found) if found.eq_ignore_ascii_case(expected) => FileState::Matches,
+            Ok(found) => FileState::Differs { found },
+            Err(_) => FileState::Missing,
+        };
+        states.push((file.clone(), state));
+    }
+    for file in files(&bundle.folder)? {
+        if !listed.contains_key(&file) && file != CARD_FILE {
+            states.push((file, FileState::Unlisted));
+        }
+    }
+    states.sort_by(|left, right| left.0.cmp(&right.0));
+    Ok(states)
+}
+
+/// What a bundle is recognised by, as a SHA-256.
+///
+/// With a card that lists checksums it is made of that list, which `kiln verify` holds against the files. Without one it is made
+/// of each file's path, size, and content: whole up to [`WHOLE_FILE_BYTES`], beyond it the first and the last part only, so that
+/// opening a model of gigabytes does not begin with reading it.
+pub(super) fn fingerprint(bundle: &Bundle) -> Result<String> {
+    let mut hasher = Sha256::new();
+    match bundle.card.as_ref().filter(|card| !card.sha256.is_empty()) {
+        Some(card) => {
+            for (file, sum) in &card.sha256 {
+                hasher.update(format!("{file} {}\n", sum.to_ascii_lowercase()));
+            }
+        }
+        None => {
+            for file in files(&bundle.folder)? {
+                let path = bundle.folder.join(&file);
+                let (size, content) = ends(&path).with_context(|| path.display().to_string())?;
+                hasher.update(format!("{file} {size} {}\n", hexadecimal(&content)));
+            }
+        }
+    }
+    Ok(hexadecimal(&hasher.finalize()))
+}
+
+fn ends(path: &Path) -> Result<(u64, Vec<u8>)> {
+    let mut file = File::open(path)?;
+    let size = file.metadata()?.len();
+    let mut hasher = Sha256::new();
+    let mut part = Vec::new();
+    if size <= WHOLE_FILE_BYTES {
+        file.take(WHOLE_FILE_BYTES).read_to_end(&mut part)?;
+        hasher.update(&part);
+    } else {
+        for start in [0, size - WHOLE_FILE_BYTES / 2] {
+            file.seek(SeekFrom::Start(start))?;
+            part.clear();
+            file.by_ref().take(WHOLE_FILE_BYTES / 2).read_to_end(&mut part)?;
+            hasher.update(&part);
+        }
+    }
+    Ok((size, hasher.finalize().to_vec()))
+}
+
+/// The files that make up a bundle: in it and one folder down, sorted, by their path within it. Links are followed to files.
+fn files(folder: &Path) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for entry in sorted(folder)? {
+        let path = folder.join(&entry);
+        if path.is_file() {
+            found.push(entry);
+        } else if path.is_dir() && !entry.starts_with('.') {
+            for inner in sorted(&path)? {
+                if path.join(&inner).is_file() {
+                    found.push(format!("{entry}/{inner}"));
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn sorted(folder: &Path) -> Result<Vec<String>> {
+    let entries = fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| entry.ok().map(|entry| PathBuf::from(entry.file_name()).to_string_lossy().into_owned()))
+        .collect();
+    names.sort();
+    Ok(names)
+}

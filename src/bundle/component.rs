@@ -1,0 +1,208 @@
+//! A component: one ONNX file with a role, and what that role must take and give.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::json::Object;
+use super::onnx::{Header, read_header};
+use crate::runtime::Port;
+
+/// What a component does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Words into embeddings.
+    TextEncoder,
+    /// The second text encoder of SDXL.
+    TextEncoder2,
+    /// One denoising prediction.
+    Unet,
+    /// A picture into latents.
+    VaeEncoder,
+    /// Latents into a picture.
+    VaeDecoder,
+    /// Latents into a picture, small and approximate, for previews.
+    PreviewDecoder,
+}
+
+impl Role {
+    /// Every role, in the order in which they are used.
+    pub const ALL: [Self; 6] =
+        [Self::TextEncoder, Self::TextEncoder2, Self::VaeEncoder, Self::Unet, Self::PreviewDecoder, Self::VaeDecoder];
+
+    /// The name of its folder in a bundle, by which messages name it.
+    #[must_use]
+    pub fn folder(self) -> &'static str {
+        match self {
+            Self::TextEncoder => "text_encoder",
+            Self::TextEncoder2 => "text_encoder_2",
+            Self::Unet => "unet",
+            Self::VaeEncoder => "vae_encoder",
+            Self::VaeDecoder => "vae_decoder",
+            Self::PreviewDecoder => "preview_decoder",
+        }
+    }
+
+    /// The inputs that every such component has: what each is, and the names that exporters give it.
+    fn inputs(self) -> &'static [(&'static str, &'static [&'static str])] {
+        match self {
+            Self::TextEncoder | Self::TextEncoder2 => &[("token ids", names::INPUT_IDS)],
+            Self::Unet => {
+                &[("latents", names::SAMPLE), ("timestep", names::TIMESTEP), ("text embeddings", names::ENCODER_HIDDEN_STATES)]
+            }
+            Self::VaeEncoder => &[("picture", names::PICTURE)],
+            Self::VaeDecoder | Self::PreviewDecoder => &[("latents", names::LATENT)],
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.folder())
+    }
+}
+
+/// The names under which exporters write a port, the commonest first.
+pub mod names {
+    /// Token ids into a text encoder.
+    pub const INPUT_IDS: &[&str] = &["input_ids"];
+    /// A text encoder's last layer.
+    pub const LAST_HIDDEN_STATE: &[&str] = &["last_hidden_state"];
+    /// A text encoder's pooled embedding.
+    pub const POOLED: &[&str] = &["text_embeds", "pooler_output"];
+    /// Latents into the denoiser.
+    pub const SAMPLE: &[&str] = &["sample", "latent", "latents"];
+    /// Where the denoiser stands on the way.
+    pub const TIMESTEP: &[&str] = &["timestep", "timesteps", "t"];
+    /// Text embeddings into the denoiser.
+    pub const ENCODER_HIDDEN_STATES: &[&str] = &["encoder_hidden_states"];
+    /// The guidance embedding of a latent consistency model.
+    pub const TIMESTEP_COND: &[&str] = &["timestep_cond"];
+    /// SDXL's pooled text embedding.
+    pub const TEXT_EMBEDS: &[&str] = &["text_embeds"];
+    /// SDXL's sizes and crops.
+    pub const TIME_IDS: &[&str] = &["time_ids"];
+    /// A picture into an encoder.
+    pub const PICTURE: &[&str] = &["sample", "image", "pixel_values"];
+    /// Latents into a decoder.
+    pub const LATENT: &[&str] = &["latent_sample", "latent", "latents", "sample", "z"];
+    /// The encoder's mean and logarithm of the variance, one after the other along the channels.
+    pub const LATENT_PARAMETERS: &[&str] = &["latent_parameters", "moments"];
+    /// Latents that the encoder drew already.
+    pub const DRAWN_LATENT: &[&str] = &["latent_sample", "latents", "latent"];
+}
+
+/// The first of `ports` that carries one of `names`.
+#[must_use]
+pub fn find<'p>(ports: &'p [Port], names: &[&str]) -> Option<&'p Port> {
+    names.iter().find_map(|name| ports.iter().find(|port| port.name == *name))
+}
+
+/// A component of a bundle, checked from the outside.
+#[derive(Debug, Clone)]
+pub struct Component {
+    /// What it does.
+    pub role: Role,
+    /// The ONNX file.
+    pub path: PathBuf,
+    /// What the file says of itself.
+    pub header: Header,
+    config: Option<Object>,
+}
+
+impl Component {
+    /// Reads the component of `role` in the bundle `root`; `None` when its folder is not there.
+    pub(super) fn open(root: &Path, role: Role) -> Result<Option<Self>> {
+        let folder = root.join(role.folder());
+        if !folder.is_dir() {
+            return Ok(None);
+        }
+        let path = folder.join("model.onnx");
+        ensure!(path.is_file(), "{}: there is no such file, expected the {role} as ONNX", path.display());
+        let header = read_header(&path)?;
+        let config_path = folder.join("config.json");
+        let config = if config_path.exists() { Some(Object::open(&config_path)?) } else { None };
+        let component = Self { role, path, header, config };
+        component.check_ports().with_context(|| component.path.display().to_string())?;
+        Ok(Some(component))
+    }
+
+    /// A whole number of `config.json` within `range`; `None` when it is not said.
+    pub(super) fn integer(&self, key: &str, range: std::ops::RangeInclusive<u64>) -> Result<Option<usize>> {
+        self.config.as_ref().map_or(Ok(None), |config| config.integer(key, range))
+    }
+
+    /// A finite number of `config.json`; `None` when it is not said.
+    pub(super) fn number(&self, key: &str) -> Result<Option<f32>> {
+        self.config.as_ref().map_or(Ok(None), |config| config.number(key))
+    }
+
+    /// The length of a list of `config.json`; `None` when it is not said.
+    pub(super) fn list_length(&self, key: &str) -> Result<Option<usize>> {
+        self.config.as_ref().map_or(Ok(None), |config| config.list_length(key))
+    }
+
+    /// A raw value of `config.json`.
+    pub(super) fn value(&self, key: &str) -> Option<&serde_json::Value> {
+        self.config.as_ref()?.entries.get(key)
+    }
+
+    /// The input that carries one of `names`.
+    #[must_use]
+    pub fn input(&self, names: &[&str]) -> Option<&Port> {
+        find(&self.header.inputs, names)
+    }
+
+    fn check_ports(&self) -> Result<()> {
+        for (meaning, names) in self.role.inputs() {
+            let Some(port) = self.input(names) else {
+                bail!("is not a {}: it takes {}, expected an input `{}` for the {meaning}", self.role, list(&self.header.inputs), names[0]);
+            };
+            let rank = match *meaning {
+                "token ids" => 2,
+                "text embeddings" => 3,
+                "timestep" => {
+                    ensure!(port.shape.len() <= 1, "input `{}` has shape {}, expected a number", port.name, port.shape_text());
+                    continue;
+                }
+                _ => 4,
+            };
+            ensure!(
+                port.shape.is_empty() || port.shape.len() == rank,
+                "input `{}` has shape {}, expected {rank} dimensions for the {meaning}",
+                port.name,
+                port.shape_text()
+            );
+        }
+        for port in self.header.inputs.iter().chain(&self.header.outputs) {
+            if let Some(size) = port.shape.iter().flatten().find(|size| **size == 0 || **size > 1 << 20) {
+                bail!("`{}` has shape {}, and no dimension of a {} is {size}", port.name, port.shape_text(), self.role);
+            }
+        }
+        let known: &[&[&str]] = match self.role {
+            Role::TextEncoder | Role::TextEncoder2 => &[names::INPUT_IDS, &["attention_mask"]],
+            Role::Unet => &[
+                names::SAMPLE,
+                names::TIMESTEP,
+                names::ENCODER_HIDDEN_STATES,
+                names::TIMESTEP_COND,
+                names::TEXT_EMBEDS,
+                names::TIME_IDS,
+            ],
+            Role::VaeEncoder => &[names::PICTURE],
+            Role::VaeDecoder | Role::PreviewDecoder => &[names::LATENT],
+        };
+        if let Some(port) = self.header.inputs.iter().find(|port| !known.iter().any(|names| names.contains(&port.name.as_str()))) {
+            bail!("takes an input `{}` ({}) that Kiln does not know for a {}", port.name, port.shape_text(), self.role);
+        }
+        Ok(())
+    }
+}
+
+fn list(ports: &[Port]) -> String {
+    if ports.is_empty() {
+        return "nothing".into();
+    }
+    ports.iter().map(|port| format!("`{}`", port.name)).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,212 @@
+//! Sizes: of latents, of pictures, of embeddings, as a bundle's configuration and its ONNX files agree on them.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+
+use super::component::{Component, Role, find, names};
+
+/// The factor of diffusers' `AutoencoderKL` where a configuration does not say one.
+const DEFAULT_SCALING_FACTOR: f32 = 0.18215;
+
+/// Sizes of latents and pictures.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Geometry {
+    /// Channels of the latents.
+    pub latent_channels: usize,
+    /// Channels that the denoiser takes: the latents', and for an inpainting model the mask's and the masked picture's.
+    pub denoiser_channels: usize,
+    /// Pixels to a latent, each way.
+    pub pixels_per_latent: usize,
+    /// What a picture's sides are multiples of, in pixels: the latents halve evenly at each level of the denoiser. A traced export
+    /// joins the levels with the sizes it computed, and fails on a side that does not.
+    pub side_unit: u32,
+    /// Width and height in pixels that the model was trained for.
+    pub default_size: (u32, u32),
+    /// Width and height in pixels when the export takes no other.
+    pub fixed_size: Option<(u32, u32)>,
+    /// Channels of the picture: 3, or 4 with transparency.
+    pub picture_channels: usize,
+    /// Pictures in a batch when the denoiser's export takes no other count.
+    pub fixed_batch: Option<usize>,
+    /// Length of the guidance embedding of a latent consistency model.
+    pub guidance_embedding: Option<usize>,
+    /// How latents are scaled for the autoencoder.
+    pub scaling: LatentScaling,
+    /// The same for the preview decoder.
+    pub preview_scaling: LatentScaling,
+}
+
+/// What stands between the denoiser's latents and the autoencoder's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LatentScaling {
+    /// `latent = (autoencoder's - shift) * factor`.
+    pub factor: f32,
+    /// See `factor`.
+    pub shift: f32,
+    /// Mean and standard deviation of each channel, where the configuration has them; they take the place of `shift`.
+    pub statistics: Option<(Vec<f32>, Vec<f32>)>,
+}
+
+impl Geometry {
+    pub(super) fn of(components: &BTreeMap<Role, Component>) -> Result<Self> {
+        let unet = components.get(&Role::Unet).context("there is no unet/model.onnx")?;
+        let decoder = components.get(&Role::VaeDecoder).context("there is no vae_decoder/model.onnx")?;
+        let sample = unet.input(names::SAMPLE).context("unet: has no input for latents")?;
+        let latent = decoder.input(names::LATENT).context("vae_decoder: has no input for latents")?;
+
+        let dimension = |port: &crate::runtime::Port, axis: usize| port.shape.get(axis).copied().flatten();
+        let denoiser_channels = agree("unet", "in_channels", unet.integer("in_channels", 1..=1024)?, dimension(sample, 1))?.unwrap_or(4);
+        let latent_channels = agree(
+            "vae_decoder",
+            "latent_channels",
+            decoder.integer("latent_channels", 1..=1024)?,
+            dimension(latent, 1),
+        )?
+        .unwrap_or_else(|| denoiser_channels.min(4));
+        ensure!(
+            denoiser_channels == latent_channels || denoiser_channels == 2 * latent_channels + 1,
+            "unet takes {denoiser_channels} channels and vae_decoder {latent_channels}, expected as many, or for inpainting {}",
+            2 * latent_channels + 1
+        );
+        let blocks = decoder.list_length("block_out_channels")?.unwrap_or(4);
+        ensure!((1..=6).contains(&blocks), "vae_decoder/config.json: `block_out_channels` has {blocks} entries, expected 1 to 6");
+        let pixels_per_latent = 1_usize << (blocks - 1);
+
+        let levels = unet.list_length("block_out_channels")?.unwrap_or(1);
+        ensure!((1..=8).contains(&levels), "unet/config.json: `block_out_channels` has {levels} entries, expected 1 to 8");
+        let side_unit = u32::try_from(pixels_per_latent << (levels - 1))?;
+
+        let fixed = match (dimension(sample, 2), dimension(sample, 3)) {
+            (Some(height), Some(width)) => Some((width, height)),
+            _ => match (dimension(latent, 2), dimension(latent, 3)) {
+                (Some(height), Some(width)) => Some((width, height)),
+                _ => None,
+            },
+        };
+        let trained = sample_size(unet)?.or(fixed).unwrap_or((64, 64));
+        let pixels = |(width, height): (usize, usize)| -> Result<(u32, u32)> {
+            let side = |latents: usize| u32::try_from(latents.saturating_mul(pixels_per_latent)).ok().filter(|side| *side <= 8192);
+            let size = side(width).zip(side(height));
+            size.with_context(|| format!("unet: latents of {width}x{height} make a picture of more than 8192 pixels a side"))
+        };
+        if let (Some(declared), Some(fixed)) = (sample_size(unet)?, fixed) {
+            ensure!(
+                declared == fixed,
+                "unet/model.onnx: input `{}` is {}, unet/config.json says `sample_size` {}x{}",
+                sample.name,
+                sample.shape_text(),
+                declared.1,
+                declared.0
+            );
+        }
+        check_embeddings(components, unet)?;
+
+        let picture = decoder.header.outputs.first().context("vae_decoder: has no output")?;
+        let picture_channels =
+            agree("vae_decoder", "out_channels", decoder.integer("out_channels", 1..=1024)?, dimension(picture, 1))?.unwrap_or(3);
+        ensure!(matches!(picture_channels, 1 | 3 | 4), "vae_decoder gives {picture_channels} channels, expected 1, 3 or 4");
+
+        let guidance_embedding = match unet.input(names::TIMESTEP_COND) {
+            Some(port) => Some(
+                agree("unet", "time_cond_proj_dim", unet.integer("time_cond_proj_dim", 2..=65536)?, dimension(port, 1))?.unwrap_or(256),
+            ),
+            None => None,
+        };
+        let preview = components.get(&Role::PreviewDecoder);
+        Ok(Self {
+            latent_channels,
+            denoiser_channels,
+            pixels_per_latent,
+            side_unit,
+            default_size: pixels(trained)?,
+            fixed_size: fixed.map(pixels).transpose()?,
+            picture_channels,
+            fixed_batch: dimension(sample, 0),
+            guidance_embedding,
+            scaling: LatentScaling::of(decoder, DEFAULT_SCALING_FACTOR)?,
+            preview_scaling: preview.map_or(Ok(LatentScaling { factor: 1.0, shift: 0.0, statistics: None }), |decoder| {
+                LatentScaling::of(decoder, 1.0)
+            })?,
+        })
+    }
+}
+
+impl LatentScaling {
+    fn of(component: &Component, default: f32) -> Result<Self> {
+        let factor = match component.number("scaling_factor")? {
+            Some(factor) => factor,
+            None => {
+                log::warn!("{}/config.json: `scaling_factor` is missing, and {default} is taken", component.role);
+                default
+            }
+        };
+        ensure!(factor > 0.0 && factor < 1e6, "{}/config.json: `scaling_factor` is {factor}, expected above 0", component.role);
+        let shift = component.number("shift_factor")?.unwrap_or(0.0);
+        let statistics = match (numbers(component, "latents_mean")?, numbers(component, "latents_std")?) {
+            (Some(mean), Some(deviation)) => {
+                ensure!(
+                    mean.len() == deviation.len() && deviation.iter().all(|value| *value > 0.0),
+                    "{}/config.json: `latents_mean` has {} values and `latents_std` {}, expected as many, and deviations above 0",
+                    component.role,
+                    mean.len(),
+                    deviation.len()
+                );
+                Some((mean, deviation))
+            }
+            _ => None,
+        };
+        Ok(Self { factor, shift, statistics })
+    }
+}
+
+fn numbers(component: &Component, key: &str) -> Result<Option<Vec<f32>>> {
+    let Some(value) = component.value(key).filter(|value| !value.is_null()) else { return Ok(None) };
+    let values = value.as_array().map(|values| values.iter().map(|value| value.as_f64()).collect::<Option<Vec<f64>>>());
+    #[expect(clippy::cast_possible_truncation, reason = "Kiln computes in f32")]
+    match values {
+        Some(Some(values)) if values.len() <= 1024 => Ok(Some(values.into_iter().map(|value| value as f32).collect())),
+        _ => anyhow::bail!("{}/config.json: `{key}` is not a list of at most 1024 numbers", component.role),
+    }
+}
+
+/// `sample_size` as width and height in latents; diffusers writes one number, or height and width.
+fn sample_size(unet: &Component) -> Result<Option<(usize, usize)>> {
+    match unet.value("sample_size") {
+        Some(serde_json::Value::Array(sides)) => {
+            let sides: Option<Vec<usize>> = sides.iter().map(|side| side.as_u64().and_then(|side| usize::try_from(side).ok())).collect();
+            match sides.as_deref() {
+                Some([height @ 1..=8192, width @ 1..=8192]) => Ok(Some((*width, *height))),
+                _ => anyhow::bail!("unet/config.json: `sample_size` is not one number or height and width, 1 to 8192 each"),
+            }
+        }
+        _ => Ok(unet.integer("sample_size", 1..=8192)?.map(|side| (side, side))),
+    }
+}
+
+/// The text encoder's width is the denoiser's where both are fixed; SDXL's denoiser takes both encoders side by side.
+fn check_embeddings(components: &BTreeMap<Role, Component>, unet: &Component) -> Result<()> {
+    let width = |role: Role, wanted: &[&str]| {
+        let component = components.get(&role)?;
+        let port = find(&component.header.outputs, wanted)?;
+        port.shape.last().copied().flatten()
+    };
+    let taken = unet.input(names::ENCODER_HIDDEN_STATES).and_then(|port| port.shape.last().copied().flatten());
+    let given = match components.contains_key(&Role::TextEncoder2) {
+        false => width(Role::TextEncoder, names::LAST_HIDDEN_STATE),
+        true => width(Role::TextEncoder, names::LAST_HIDDEN_STATE)
+            .zip(width(Role::TextEncoder2, names::LAST_HIDDEN_STATE))
+            .map(|(first, second)| first + second),
+    };
+    if let (Some(taken), Some(given)) = (taken, given) {
+        ensure!(taken == given, "unet takes text embeddings of width {taken}, and the text encoders give {given}: they are of two models");
+    }
+    Ok(())
+}
+
+fn agree(role: &str, key: &str, declared: Option<usize>, found: Option<usize>) -> Result<Option<usize>> {
+    if let (Some(declared), Some(found)) = (declared, found) {
+        ensure!(declared == found, "{role}/model.onnx has {found} channels, {role}/config.json says `{key}` {declared}");
+    }
+    Ok(declared.or(found))
+}

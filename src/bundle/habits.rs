@@ -1,0 +1,110 @@
+//! What a model takes by habit: steps, guidance, size.
+//!
+//! The card decides. Where there is none, the pipeline's class and the model's published name do, since an export of a distilled
+//! model says nowhere in its configuration how it was distilled.
+
+use super::{Architecture, Bundle};
+
+/// Step counts and defaults of a bundle.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Habits {
+    /// The counts that a distilled model was trained for, ascending; empty for an undistilled one.
+    pub trained_steps: Vec<usize>,
+    /// Taken when the person names none.
+    pub default_steps: usize,
+    /// More is refused unless forced.
+    pub largest_steps: usize,
+    /// Taken when the person names none.
+    pub guidance: f32,
+    /// Whether the model was distilled without classifier-free guidance, so that a scale above 1 spoils the picture.
+    pub without_guidance: bool,
+    /// Where this is known from, for messages.
+    pub source: String,
+}
+
+impl Habits {
+    pub(super) fn of(bundle: &Bundle) -> Self {
+        let mut habits = Self::inferred(bundle);
+        let Some(card) = &bundle.card else { return habits };
+        if !card.steps.trained.is_empty() || card.steps.default.is_some() || card.steps.largest.is_some() {
+            let mut trained = card.steps.trained.clone();
+            trained.sort_unstable();
+            trained.dedup();
+            let longest = trained.last().copied();
+            habits.default_steps = card.steps.default.or(longest).unwrap_or(habits.default_steps);
+            habits.largest_steps = card.steps.largest.or(longest).unwrap_or(habits.largest_steps).max(habits.default_steps);
+            habits.trained_steps = trained;
+            habits.source = "the card".into();
+        }
+        if let Some(guidance) = card.guidance.default {
+            habits.without_guidance = !card.steps.trained.is_empty() && guidance <= 1.0 && !bundle.takes_guidance_embedding();
+            habits.guidance = guidance;
+        }
+        habits
+    }
+
+    fn inferred(bundle: &Bundle) -> Self {
+        let published = bundle.published_name.as_deref().unwrap_or_default();
+        let folder = bundle.folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = format!("{published} {folder}").to_lowercase();
+        let distilled = |trained: &[usize], default, source: &str| Self {
+            trained_steps: trained.to_vec(),
+            default_steps: default,
+            largest_steps: trained.last().copied().unwrap_or(default),
+            guidance: 1.0,
+            without_guidance: true,
+            source: source.to_owned(),
+        };
+        if bundle.takes_guidance_embedding() {
+            return Self {
+                guidance: 8.5,
+                without_guidance: false,
+                ..distilled(&[1, 2, 3, 4, 5, 6, 7, 8], 4, "the latent consistency denoiser")
+            };
+        }
+        if name.contains("turbo") {
+            return distilled(&[1, 2, 3, 4], 1, "the name, which says turbo");
+        }
+        if name.contains("lightning") {
+            let steps = [1, 2, 4, 8].into_iter().find(|steps| name.contains(&format!("{steps}step")) || name.contains(&format!("{steps}-step")));
+            return steps.map_or_else(
+                || distilled(&[1, 2, 4, 8], 4, "the name, which says lightning"),
+                |steps| distilled(&[steps], steps, "the name, which says lightning and its steps"),
+            );
+        }
+        if name.contains("lcm") {
+            return Self { guidance: 1.0, ..distilled(&[1, 2, 3, 4, 5, 6, 7, 8], 4, "the name, which says lcm") };
+        }
+        let (default_steps, guidance) = match bundle.architecture {
+            Architecture::StableDiffusion => (50, 7.5),
+            Architecture::StableDiffusionXl => (50, 5.0),
+        };
+        Self {
+            trained_steps: Vec::new(),
+            default_steps,
+            largest_steps: bundle.scheduler.num_train_timesteps(),
+            guidance,
+            without_guidance: false,
+            source: "the pipeline's own defaults".into(),
+        }
+    }
+
+    /// The counts that may be asked for, as text for messages.
+    #[must_use]
+    pub fn steps_text(&self) -> String {
+        match self.trained_steps.as_slice() {
+            [] => format!("1 to {}", self.largest_steps),
+            [only] => format!("{only}"),
+            [first @ .., last] => {
+                let first: Vec<String> = first.iter().map(ToString::to_string).collect();
+                format!("{} or {last}", first.join(", "))
+            }
+        }
+    }
+
+    /// Whether `steps` is one that the model can take.
+    #[must_use]
+    pub fn takes_steps(&self, steps: usize) -> bool {
+        if self.trained_steps.is_empty() { (1..=self.largest_steps).contains(&steps) } else { self.trained_steps.contains(&steps) }
+    }
+}

@@ -1,0 +1,223 @@
+//! Reads and checks model folders.
+//!
+//! In: a folder as `optimum-cli export onnx` writes it, with or without a card. Out: a [`Bundle`] whose components, shapes and
+//! configuration agree with each other. Everything in a folder is hostile until it was checked here. Not here: opening the
+//! networks (`runtime`), what to do with them (`pipeline`).
+
+mod card;
+mod checksum;
+mod component;
+mod geometry;
+mod habits;
+mod json;
+mod onnx;
+mod shelf;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+pub use card::{CARD_FILE, Card};
+pub use checksum::{FileState, sha256_of_bytes, sha256_of_file, verify};
+pub use component::{Component, Role, find, names};
+pub use geometry::{Geometry, LatentScaling};
+pub use habits::Habits;
+pub use onnx::{Header, read_header};
+pub use shelf::{Shelf, ShelvedBundle};
+
+use crate::refuse;
+use crate::sampler;
+use json::Object;
+
+/// Which of the Stable Diffusion line's two layouts a bundle has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Architecture {
+    /// One text encoder: SD 1.x, 2.x, SD-Turbo, latent consistency models, the small models in the box.
+    StableDiffusion,
+    /// Two text encoders, pooled embeddings and sizes: SDXL and what was distilled from it.
+    StableDiffusionXl,
+}
+
+/// A model folder that was read and checked.
+#[derive(Debug, Clone)]
+pub struct Bundle {
+    /// Where it lies.
+    pub folder: PathBuf,
+    /// Its card, when it has one.
+    pub card: Option<Card>,
+    /// The `_class_name` of `model_index.json`.
+    pub class_name: String,
+    /// The name under which the model was published, when the export kept it.
+    pub published_name: Option<String>,
+    /// Its layout.
+    pub architecture: Architecture,
+    /// Whether an empty negative prompt is all zeros rather than the encoding of nothing (SDXL).
+    pub zeros_for_empty_prompt: bool,
+    /// Its components by role.
+    pub components: BTreeMap<Role, Component>,
+    /// Its sampler's configuration.
+    pub scheduler: sampler::Config,
+    /// Sizes of latents and pictures.
+    pub geometry: Geometry,
+    /// Steps and guidance that it takes.
+    pub habits: Habits,
+    /// What it is recognised by, as a SHA-256.
+    pub fingerprint: String,
+}
+
+impl Bundle {
+    /// Reads and checks the bundle in `folder`.
+    ///
+    /// # Errors
+    /// The folder is not there or is no diffusers layout (the caller's fault); a file in it is missing, truncated, too large, of the
+    /// wrong kind, points out of the folder, or does not fit the others.
+    pub fn open(folder: &Path) -> Result<Self> {
+        if !folder.is_dir() {
+            refuse!("model {}: there is no such folder; `kiln models` lists those that are found", folder.display());
+        }
+        let index_path = folder.join("model_index.json");
+        if !index_path.exists() {
+            refuse!(
+                "model {}: there is no model_index.json in it, expected a diffusers export (`optimum-cli export onnx` writes one)",
+                folder.display()
+            );
+        }
+        let card = Card::open(folder)?;
+        let index = Object::open(&index_path)?;
+        let class_name = index.text("_class_name")?.with_context(|| format!("{}: has no `_class_name`", index_path.display()))?.to_owned();
+        let mut components = BTreeMap::new();
+        for role in Role::ALL {
+            if let Some(component) = Component::open(folder, role)? {
+                components.insert(role, component);
+            }
+        }
+        let architecture = architecture(&class_name, &components).with_context(|| index_path.display().to_string())?;
+        let required: &[Role] = match architecture {
+            Architecture::StableDiffusion => &[Role::TextEncoder, Role::Unet, Role::VaeDecoder],
+            Architecture::StableDiffusionXl => &[Role::TextEncoder, Role::TextEncoder2, Role::Unet, Role::VaeDecoder],
+        };
+        for role in required {
+            ensure!(components.contains_key(role), "{}: there is no `{role}/model.onnx`, which a {class_name} needs", folder.display());
+        }
+        let mut tokenizers = vec!["tokenizer"];
+        if architecture == Architecture::StableDiffusionXl {
+            tokenizers.push("tokenizer_2");
+        }
+        for tokenizer in tokenizers {
+            ensure!(folder.join(tokenizer).is_dir(), "{}: there is no `{tokenizer}` folder, which a {class_name} needs", folder.display());
+        }
+
+        let scheduler_path = folder.join("scheduler/scheduler_config.json");
+        let scheduler = String::from_utf8(json::read_bounded(&scheduler_path, json::LARGEST_FILE_BYTES)?)
+            .context("is not UTF-8 text")
+            .and_then(|text| sampler::Config::from_text(&text))
+            .with_context(|| scheduler_path.display().to_string())?;
+        let geometry = Geometry::of(&components).with_context(|| folder.display().to_string())?;
+
+        let mut bundle = Self {
+            folder: folder.to_path_buf(),
+            card,
+            class_name,
+            published_name: index.text("_name_or_path")?.map(str::to_owned),
+            architecture,
+            zeros_for_empty_prompt: index.boolean("force_zeros_for_empty_prompt")?.unwrap_or(true),
+            components,
+            scheduler,
+            geometry,
+            habits: Habits {
+                trained_steps: Vec::new(),
+                default_steps: 1,
+                largest_steps: 1,
+                guidance: 1.0,
+                without_guidance: false,
+                source: String::new(),
+            },
+            fingerprint: String::new(),
+        };
+        bundle.habits = Habits::of(&bundle);
+        bundle.fingerprint = checksum::fingerprint(&bundle)?;
+        Ok(bundle)
+    }
+
+    /// The card's name, else the folder's.
+    #[must_use]
+    pub fn name(&self) -> String {
+        if let Some(card) = &self.card {
+            return card.name.clone();
+        }
+        let absolute = std::fs::canonicalize(&self.folder).unwrap_or_else(|_| self.folder.clone());
+        absolute.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
+    }
+
+    /// The component of `role`.
+    ///
+    /// # Errors
+    /// The bundle has none.
+    pub fn component(&self, role: Role) -> Result<&Component> {
+        self.components.get(&role).with_context(|| format!("{}: there is no `{role}/model.onnx`", self.folder.display()))
+    }
+
+    /// Whether guidance goes into the denoiser as an embedding, so that no second pass is made (latent consistency models).
+    #[must_use]
+    pub fn takes_guidance_embedding(&self) -> bool {
+        self.components.get(&Role::Unet).is_some_and(|unet| unet.input(names::TIMESTEP_COND).is_some())
+    }
+
+    /// Whether the denoiser sees the mask and the masked picture beside the latents (an inpainting model).
+    #[must_use]
+    pub fn takes_mask(&self) -> bool {
+        self.geometry.denoiser_channels > self.geometry.latent_channels
+    }
+
+    /// The sampler's configuration as diffusers' pipelines mend it when they are made: the first exports of the line carried
+    /// values that do not belong to it, and their pictures are published with the mended ones.
+    ///
+    /// # Errors
+    /// The mended configuration is none that the sampler takes.
+    pub fn repaired_scheduler(&self, inpainting: bool) -> Result<sampler::Config> {
+        let is_plain = self.architecture == Architecture::StableDiffusion && !self.class_name.contains("LatentConsistency");
+        if !is_plain || self.scheduler.is_flow() {
+            return Ok(self.scheduler.clone());
+        }
+        let mut keys = serde_json::Map::new();
+        keys.insert("steps_offset".into(), 1.into());
+        if inpainting {
+            keys.insert("skip_prk_steps".into(), true.into());
+        } else {
+            keys.insert("clip_sample".into(), false.into());
+        }
+        self.scheduler.with_keys(&keys)
+    }
+
+    /// The size of all components in bytes.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        self.components.values().map(|component| component.header.size_bytes).sum()
+    }
+}
+
+/// The pipeline classes that this build runs; exporters put a prefix before diffusers' own names.
+const CLASSES: [(&str, Architecture); 8] = [
+    ("StableDiffusionPipeline", Architecture::StableDiffusion),
+    ("StableDiffusionImg2ImgPipeline", Architecture::StableDiffusion),
+    ("StableDiffusionInpaintPipeline", Architecture::StableDiffusion),
+    ("LatentConsistencyModelPipeline", Architecture::StableDiffusion),
+    ("LatentConsistencyModelImg2ImgPipeline", Architecture::StableDiffusion),
+    ("StableDiffusionXLPipeline", Architecture::StableDiffusionXl),
+    ("StableDiffusionXLImg2ImgPipeline", Architecture::StableDiffusionXl),
+    ("StableDiffusionXLInpaintPipeline", Architecture::StableDiffusionXl),
+];
+
+fn architecture(class_name: &str, components: &BTreeMap<Role, Component>) -> Result<Architecture> {
+    let plain = class_name.strip_prefix("ORT").or_else(|| class_name.strip_prefix("Onnx")).unwrap_or(class_name);
+    let Some((_, architecture)) = CLASSES.iter().find(|(name, _)| *name == plain) else {
+        let known: Vec<&str> = CLASSES.iter().map(|(name, _)| *name).collect();
+        bail!("`_class_name` is `{class_name}`, and this build runs {}", known.join(", "));
+    };
+    ensure!(
+        *architecture == Architecture::StableDiffusionXl || !components.contains_key(&Role::TextEncoder2),
+        "`_class_name` is `{class_name}`, which has one text encoder, and there is a text_encoder_2"
+    );
+    Ok(*architecture)
+}

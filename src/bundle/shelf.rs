@@ -1,0 +1,94 @@
+//! Where bundles are looked for by name.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use crate::refuse;
+
+/// The name of the model that is taken when a person names none.
+const DEFAULT_MODEL: &str = "sticker";
+
+/// The folders in which bundles lie.
+#[derive(Debug, Clone)]
+pub struct Shelf {
+    folders: Vec<PathBuf>,
+}
+
+/// A bundle that was found on a shelf.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShelvedBundle {
+    /// Its name there.
+    pub name: String,
+    /// Where it lies.
+    pub folder: PathBuf,
+}
+
+impl Shelf {
+    /// The usual places: `KILN_MODELS` (folders as in `PATH`), `models` here, `models` beside the executable or above it as in a
+    /// checkout, `../share/kiln/models` from it as installed.
+    #[must_use]
+    pub fn usual() -> Self {
+        let mut folders: Vec<PathBuf> = env::var_os("KILN_MODELS").iter().flat_map(env::split_paths).collect();
+        folders.push(PathBuf::from("models"));
+        if let Some(beside) = env::current_exe().and_then(std::fs::canonicalize).ok().as_deref().and_then(Path::parent) {
+            folders.push(beside.join("models"));
+            folders.push(beside.join("../share/kiln/models"));
+            // A checkout's binary lies in target/<profile>, a cross-compiled one in target/<triple>/<profile>.
+            folders.extend(beside.ancestors().skip(2).take(2).map(|above| above.join("models")));
+        }
+        Self { folders }
+    }
+
+    /// A shelf of these folders alone.
+    #[must_use]
+    pub fn of(folders: Vec<PathBuf>) -> Self {
+        Self { folders }
+    }
+
+    /// Every bundle that is found, by name; of two with one name the first.
+    #[must_use]
+    pub fn bundles(&self) -> Vec<ShelvedBundle> {
+        let mut found: Vec<ShelvedBundle> = Vec::new();
+        for folder in &self.folders {
+            let Ok(entries) = std::fs::read_dir(folder) else { continue };
+            for entry in entries.flatten() {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                let path = entry.path();
+                if path.join("model_index.json").is_file() && !found.iter().any(|bundle| bundle.name == name) {
+                    found.push(ShelvedBundle { name, folder: std::fs::canonicalize(&path).unwrap_or(path) });
+                }
+            }
+        }
+        found.sort_by(|left, right| left.name.cmp(&right.name));
+        found
+    }
+
+    /// The folder of the bundle that `model` names: a folder's path, or a name on the shelf; `None` is the default model.
+    ///
+    /// # Errors
+    /// There is neither such a folder nor such a bundle; the message names those that there are.
+    pub fn find(&self, model: Option<&Path>) -> Result<PathBuf> {
+        let wanted = model.unwrap_or(Path::new(DEFAULT_MODEL));
+        let is_name = wanted.components().count() == 1;
+        if model.is_some() && wanted.is_dir() {
+            return Ok(wanted.to_path_buf());
+        }
+        let bundles = self.bundles();
+        if let Some(bundle) = bundles.iter().find(|bundle| is_name && Path::new(&bundle.name) == wanted) {
+            return Ok(bundle.folder.clone());
+        }
+        let known = match bundles.as_slice() {
+            [] => {
+                let folders: Vec<String> = self.folders.iter().map(|folder| folder.display().to_string()).collect();
+                format!("no bundle lies in {}", folders.join(", "))
+            }
+            bundles => {
+                let names: Vec<&str> = bundles.iter().map(|bundle| bundle.name.as_str()).collect();
+                format!("known by name: {}", names.join(", "))
+            }
+        };
+        refuse!("model {}: there is neither such a folder nor such a name; {known}", wanted.display())
+    }
+}

@@ -1,0 +1,169 @@
+//! `kiln bench`: measures a bundle on this device.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use super::inspect::megabytes;
+use crate::bundle::Shelf;
+use crate::engine::Engine;
+use crate::plan::{Memory, Settings};
+use crate::request::Request;
+use crate::runtime::{Cancel, peak_memory_bytes};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The model: a folder, or a name that `kiln models` lists
+    model: PathBuf,
+
+    /// Pictures that are made for the figures, after one that loads the components
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    runs: u16,
+
+    /// Denoising steps [default: the model's own]
+    #[arg(long, value_name = "N")]
+    steps: Option<usize>,
+
+    /// Guidance scale [default: the model's own]
+    #[arg(long, value_name = "X")]
+    guidance: Option<f32>,
+
+    /// Width and height in pixels [default: the model's own]
+    #[arg(long, value_name = "WxH", value_parser = super::generate::parse_size)]
+    size: Option<(u32, u32)>,
+
+    /// The prompt
+    #[arg(long, value_name = "TEXT", default_value = "a red apple")]
+    prompt: String,
+
+    /// Threads within one operator [default: all cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+
+    /// low: load each component when it is needed and drop it after; normal: keep all
+    #[arg(long, value_name = "low|normal", default_value = "normal", value_parser = super::generate::parse_memory)]
+    memory: Memory,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// One component's figures, in milliseconds.
+struct Row {
+    role: String,
+    load_ms: f64,
+    run_ms: f64,
+    calls: usize,
+}
+
+pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel) -> Result<ExitCode> {
+    let folder = Shelf::usual().find(Some(&arguments.model))?;
+    let settings = Settings { threads: arguments.threads.map(usize::from), memory: arguments.memory };
+    let begun = Instant::now();
+    let mut engine = Engine::open(&folder, &settings, runtime)?;
+    let open_ms = begun.elapsed().as_secs_f64() * 1000.0;
+    let request = Request {
+        seed: Some(0),
+        steps: arguments.steps,
+        guidance: arguments.guidance,
+        size: arguments.size,
+        ..Request::new(&arguments.prompt)
+    };
+
+    let begun = Instant::now();
+    let first = engine.generate(&request, &mut (), cancel)?;
+    let first_ms = begun.elapsed().as_secs_f64() * 1000.0;
+    let first = first.into_iter().next().context("no picture was made")?.provenance;
+    let (mut totals, mut shares, mut outsides, mut runs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..arguments.runs {
+        let begun = Instant::now();
+        let made = engine.generate(&request, &mut (), cancel)?;
+        let total_ms = begun.elapsed().as_secs_f64() * 1000.0;
+        let made = made.into_iter().next().context("no picture was made")?.provenance;
+        // With low memory components are opened again for each picture; that too is ONNX Runtime's time.
+        let inside: f64 = made.components.iter().map(|component| component.run_ms + component.load_ms).sum();
+        totals.push(total_ms);
+        outsides.push(total_ms - inside);
+        shares.push((total_ms - inside) / total_ms * 100.0);
+        runs.push(made);
+    }
+    let rows: Vec<Row> = first
+        .components
+        .iter()
+        .map(|component| {
+            let of_role = |made: &crate::output::Provenance| made.components.iter().find(|found| found.role == component.role).cloned();
+            let run_ms: Vec<f64> = runs.iter().filter_map(of_role).map(|component| component.run_ms).collect();
+            Row { role: component.role.clone(), load_ms: component.load_ms, run_ms: median(&run_ms), calls: component.calls }
+        })
+        .collect();
+    let steps = first.timesteps.len();
+    let unet_ms = rows.iter().find(|row| row.role == "unet").map_or(0.0, |row| row.run_ms);
+    #[expect(clippy::cast_precision_loss, reason = "a count of steps")]
+    let step_ms = unet_ms / steps.max(1) as f64;
+    let peak = peak_memory_bytes();
+
+    if arguments.json {
+        let components: Vec<_> = rows
+            .iter()
+            .map(|row| json!({ "role": row.role, "load_ms": row.load_ms, "run_ms": row.run_ms, "calls": row.calls }))
+            .collect();
+        let value = json!({
+            "model": first.bundle.name, "sha256": first.bundle.sha256, "runtime": first.runtime, "threads": first.threads,
+            "memory": first.memory, "width": first.width, "height": first.height, "steps": first.steps, "guidance": first.guidance,
+            "sampler": first.sampler, "runs": arguments.runs, "open_ms": open_ms, "first_picture_ms": first_ms,
+            "picture_ms": { "median": median(&totals), "least": least(&totals), "most": most(&totals) },
+            "step_ms": step_ms, "outside_runtime_ms": median(&outsides), "outside_runtime_percent": median(&shares),
+            "peak_memory_bytes": peak, "components": components,
+        });
+        super::print(format!("{}\n", serde_json::to_string_pretty(&value)?).as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut text = format!(
+        "{} {}x{}, {steps} steps of {}, guidance {}, ONNX Runtime {}, {} threads, {} memory\n\n",
+        first.bundle.name, first.width, first.height, first.sampler, first.guidance, first.runtime, first.threads, first.memory
+    );
+    let _ = writeln!(text, "{:<16}{:>10}{:>12}{:>8}{:>12}", "component", "load ms", "picture ms", "calls", "call ms");
+    for row in &rows {
+        #[expect(clippy::cast_precision_loss, reason = "a count of calls")]
+        let call_ms = row.run_ms / row.calls.max(1) as f64;
+        let _ = writeln!(text, "{:<16}{:>10.1}{:>12.2}{:>8}{:>12.2}", row.role, row.load_ms, row.run_ms, row.calls, call_ms);
+    }
+    let _ = writeln!(text, "\nopen folder and library  {open_ms:>9.1} ms");
+    let _ = writeln!(text, "first picture            {first_ms:>9.1} ms");
+    let _ = writeln!(
+        text,
+        "picture                  {:>9.1} ms  ({:.1} to {:.1} in {} runs)",
+        median(&totals),
+        least(&totals),
+        most(&totals),
+        arguments.runs
+    );
+    let _ = writeln!(text, "step                     {step_ms:>9.2} ms");
+    let _ = writeln!(text, "outside ONNX Runtime     {:>9.2} ms  ({:.2} %)", median(&outsides), median(&shares));
+    let _ = writeln!(text, "peak memory              {:>12}", peak.map_or_else(|| "not known".to_owned(), megabytes));
+    super::print(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => 0.0,
+        length if length % 2 == 1 => sorted[length / 2],
+        length => f64::midpoint(sorted[length / 2 - 1], sorted[length / 2]),
+    }
+}
+
+fn least(values: &[f64]) -> f64 {
+    values.iter().copied().fold(f64::INFINITY, f64::min)
+}
+
+fn most(values: &[f64]) -> f64 {
+    values.iter().copied().fold(f64::NEG_INFINITY, f64::max)
+}

@@ -1,0 +1,189 @@
+//! The command line: one file per verb.
+//!
+//! In: arguments. Out: files, text, an exit code: 0 done, 1 Kiln's or the device's fault, 2 the caller's, 130 stopped.
+
+#![expect(clippy::print_stdout, reason = "the command line's own output")]
+
+mod bench;
+mod generate;
+mod inspect;
+mod models;
+mod progress;
+mod show;
+mod verify;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::error::{is_cancelled, is_refusal};
+use crate::runtime::{Cancel, OLDEST_RUNTIME, Runtime};
+
+/// Exit code after Ctrl-C: 128 and the number of the interrupt signal, as shells have it.
+const STOPPED: u8 = 130;
+
+/// Makes pictures on this device: a prompt, a seed or a picture becomes a picture, with no network.
+#[derive(Debug, Parser)]
+#[command(name = "kiln", disable_version_flag = true, arg_required_else_help = true, max_term_width = 110)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+
+    /// Print the version of Kiln and of ONNX Runtime
+    #[arg(long, short = 'V')]
+    version: bool,
+
+    /// The ONNX Runtime library to load [default: ORT_DYLIB_PATH, beside kiln, ../lib/kiln, the system's paths]
+    #[arg(long, value_name = "FILE", global = true)]
+    runtime: Option<PathBuf>,
+
+    /// Say more of what happens; twice for every detail
+    #[arg(long, short, action = clap::ArgAction::Count, global = true)]
+    verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Make a picture
+    Generate(Box<generate::Arguments>),
+    /// List the models that are found by name
+    Models(models::Arguments),
+    /// Print what a model folder holds: components, tensors, sampler, sizes, licence
+    Inspect(inspect::Arguments),
+    /// Check a model folder against the checksums of its card
+    Verify(verify::Arguments),
+    /// Print what made a picture
+    Show(show::Arguments),
+    /// Measure a model on this device: loading, each component, each step, memory
+    Bench(bench::Arguments),
+    /// Print the completions of a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Reads the process's arguments and does what they say.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    start_logger(arguments.verbose);
+    let cancel = Cancel::new();
+    if let Err(error) = listen_for_interrupts(&cancel) {
+        log::warn!("Ctrl-C will end the program at once: {error}");
+    }
+    match run(&arguments, &cancel) {
+        Ok(code) => code,
+        Err(error) if is_cancelled(&error) => {
+            log::error!("stopped, nothing was written");
+            ExitCode::from(STOPPED)
+        }
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!("{error:#}");
+            ExitCode::from(if is_refusal(&error) { 2 } else { 1 })
+        }
+    }
+}
+
+fn run(arguments: &Arguments, cancel: &Cancel) -> Result<ExitCode> {
+    let runtime = arguments.runtime.as_deref();
+    if arguments.version {
+        return version(runtime);
+    }
+    match &arguments.verb {
+        None => Ok(ExitCode::from(2)),
+        Some(Verb::Generate(verb)) => generate::run(verb, runtime, cancel),
+        Some(Verb::Models(verb)) => models::run(verb),
+        Some(Verb::Inspect(verb)) => inspect::run(verb),
+        Some(Verb::Verify(verb)) => verify::run(verb),
+        Some(Verb::Show(verb)) => show::run(verb),
+        Some(Verb::Bench(verb)) => bench::run(verb, runtime, cancel),
+        Some(Verb::Completions { shell }) => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Arguments::command(), "kiln", &mut script);
+            print(&script)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// The version is told even where no library is found; that there is none is then the news.
+fn version(runtime: Option<&std::path::Path>) -> Result<ExitCode> {
+    println!("kiln {}", env!("CARGO_PKG_VERSION"));
+    match Runtime::open(runtime) {
+        Ok(runtime) => println!("onnxruntime {} ({})", runtime.version(), runtime.path().display()),
+        Err(error) if is_refusal(&error) => return Err(error),
+        Err(_) => println!("onnxruntime not found (expected {OLDEST_RUNTIME} or newer)"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes bytes to standard output whole.
+fn print(bytes: &[u8]) -> Result<()> {
+    let mut output = std::io::stdout().lock();
+    output.write_all(bytes)?;
+    output.flush()?;
+    Ok(())
+}
+
+fn start_logger(verbose: u8) {
+    let level = match verbose {
+        0 => log::LevelFilter::Warn,
+        1 => log::LevelFilter::Info,
+        2 => log::LevelFilter::Debug,
+        _ => log::LevelFilter::Trace,
+    };
+    let mut builder = env_logger::Builder::new();
+    builder.filter_level(level).parse_default_env();
+    // Errors are what the program ends with, so they are told whatever the filter says.
+    builder.format(|formatter, record| {
+        let style = formatter.default_level_style(record.level());
+        let name = match record.level() {
+            log::Level::Error => "kiln",
+            log::Level::Warn => "kiln: warning",
+            _ => "kiln: note",
+        };
+        writeln!(formatter, "{style}{name}{style:#}: {}", record.args())
+    });
+    if let Err(error) = builder.try_init() {
+        // Another logger is set already, as in a test that calls `main`.
+        log::debug!("{error}");
+    }
+}
+
+/// The first interrupt stops the run cleanly, the second ends the program.
+fn listen_for_interrupts(cancel: &Cancel) -> Result<()> {
+    let cancel = cancel.clone();
+    ctrlc::set_handler(move || {
+        if cancel.is_cancelled() {
+            std::process::exit(i32::from(STOPPED));
+        }
+        cancel.cancel();
+    })?;
+    Ok(())
+}
+
+/// A reader that has seen enough (`kiln models | head -1`) is no failure.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).any(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_declared_without_contradiction() {
+        Arguments::command().debug_assert();
+    }
+}

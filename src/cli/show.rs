@@ -1,0 +1,57 @@
+//! `kiln show`: prints what made a picture.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::{output, refuse};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// A PNG file
+    file: PathBuf,
+
+    /// Print Kiln's own record as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let (parameters, record) = output::read(&arguments.file)?;
+    let name = arguments.file.display();
+    if arguments.json {
+        let Some(record) = record else { refuse!("{name}: holds no record of Kiln; without --json its parameters are shown if it has any") };
+        super::print(format!("{}\n", serde_json::to_string_pretty(&record)?).as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut text = String::new();
+    if let Some(parameters) = &parameters {
+        text.push_str(parameters);
+        text.push('\n');
+    }
+    if let Some(record) = &record {
+        text.push_str(&format!(
+            "\nmodel     {} {} {}\nruntime   ONNX Runtime {}, {} threads, {} memory\n",
+            record.bundle.name,
+            record.bundle.version.as_deref().unwrap_or(""),
+            record.bundle.sha256.as_deref().unwrap_or(""),
+            record.runtime,
+            record.threads,
+            record.memory
+        ));
+        for component in &record.components {
+            let (role, provider, precision) = (&component.role, &component.provider, &component.precision);
+            text.push_str(&format!(
+                "{role:<15} {provider}, {precision}: {:.0} ms to load, {:.0} ms in {} calls\n",
+                component.load_ms, component.run_ms, component.calls
+            ));
+        }
+        text.push_str(&format!("again     kiln generate --from {name}\n"));
+    }
+    if text.is_empty() {
+        refuse!("{name}: does not say what made it");
+    }
+    super::print(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}

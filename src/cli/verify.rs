@@ -1,0 +1,42 @@
+//! `kiln verify`: holds a bundle against its card.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+use crate::bundle::{Bundle, CARD_FILE, FileState, Shelf, verify};
+use crate::refuse;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The model: a folder, or a name that `kiln models` lists
+    model: PathBuf,
+
+    /// Say nothing of files that match
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let bundle = Bundle::open(&Shelf::usual().find(Some(&arguments.model))?)?;
+    if bundle.card.as_ref().is_none_or(|card| card.sha256.is_empty()) {
+        refuse!("model {}: has no {CARD_FILE} with checksums, so there is nothing to hold it against", bundle.folder.display());
+    }
+    let mut wrong = 0;
+    for (file, state) in verify(&bundle)? {
+        let word = match &state {
+            FileState::Matches if arguments.quiet => continue,
+            FileState::Matches => "ok".to_owned(),
+            FileState::Unlisted => "not in the card".to_owned(),
+            FileState::Missing => "MISSING".to_owned(),
+            FileState::Differs { found } => format!("DIFFERS (has {found})"),
+        };
+        wrong += usize::from(matches!(state, FileState::Missing | FileState::Differs { .. }));
+        super::print(format!("{file}: {word}\n").as_bytes())?;
+    }
+    if wrong > 0 {
+        bail!("model {}: {wrong} files are not those that the card names", bundle.folder.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}

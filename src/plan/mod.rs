@@ -1,0 +1,172 @@
+//! Turns a request and the device's limits into decisions, each with its reason.
+//!
+//! In: a bundle, a resolved request, settings. Out: a [`Plan`] that the pipeline carries out and the provenance records.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::bundle::{Bundle, Role};
+use crate::request::Resolved;
+use crate::runtime::{NetworkOptions, Provider, logical_cores};
+
+/// How much memory may be held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Memory {
+    /// Each component is loaded when it is needed and dropped after; freed memory goes back to the system.
+    Low,
+    /// Everything stays resident.
+    #[default]
+    Normal,
+}
+
+impl fmt::Display for Memory {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Low => "low",
+            Self::Normal => "normal",
+        })
+    }
+}
+
+impl FromStr for Memory {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "low" => Ok(Self::Low),
+            "normal" => Ok(Self::Normal),
+            other => Err(format!("is `{other}`, expected low or normal")),
+        }
+    }
+}
+
+/// What a person sets once for all requests.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Threads within one operator; all cores when not given.
+    pub threads: Option<usize>,
+    /// How much memory may be held.
+    pub memory: Memory,
+}
+
+/// How the pass without the prompt is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GuidancePasses {
+    /// There is none.
+    One,
+    /// Both passes in one call of twice the batch.
+    BatchOfTwo,
+    /// One call after the other.
+    TwoRuns,
+}
+
+impl fmt::Display for GuidancePasses {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::One => "one pass",
+            Self::BatchOfTwo => "one batch of two",
+            Self::TwoRuns => "two runs",
+        })
+    }
+}
+
+/// One decision of a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// What was decided.
+    pub what: &'static str,
+    /// How.
+    pub choice: String,
+    /// Why.
+    pub because: String,
+}
+
+/// What will be done, and why so.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Threads within one operator.
+    pub threads: usize,
+    /// How much memory may be held.
+    pub memory: Memory,
+    /// Where the networks run.
+    pub provider: Provider,
+    /// How the pass without the prompt is made.
+    pub guidance_passes: GuidancePasses,
+    /// Pictures that go through the networks together.
+    pub batch: usize,
+    /// Every decision with its reason.
+    pub decisions: Vec<Decision>,
+}
+
+impl Plan {
+    /// Decides how `request` is carried out.
+    #[must_use]
+    pub fn new(bundle: &Bundle, request: &Resolved, settings: &Settings) -> Self {
+        let mut decisions = Vec::new();
+        let mut decide = |what, choice: String, because: &str| {
+            decisions.push(Decision { what, choice, because: because.to_owned() });
+        };
+        let provider = Provider::Cpu;
+        decide("provider", provider.to_string(), "the only one in this version");
+        let threads = settings.threads.unwrap_or_else(logical_cores).max(1);
+        decide("threads", threads.to_string(), if settings.threads.is_some() { "asked for" } else { "all cores of the device" });
+        let memory = settings.memory;
+        decide(
+            "components",
+            if memory == Memory::Low { "dropped after use" } else { "stay resident" }.into(),
+            if memory == Memory::Low { "low memory was asked for" } else { "the next picture then begins at once" },
+        );
+
+        let fixed = bundle.geometry.fixed_batch;
+        let guided = request.guidance > 1.0 && !bundle.takes_guidance_embedding();
+        let (guidance_passes, because) = if !guided {
+            (GuidancePasses::One, "guidance is 1 or an embedding of the denoiser")
+        } else if fixed.is_some_and(|fixed| fixed < 2) {
+            (GuidancePasses::TwoRuns, "the export takes one picture at a time")
+        } else if memory == Memory::Low {
+            (GuidancePasses::TwoRuns, "half the memory in the denoiser")
+        } else {
+            (GuidancePasses::BatchOfTwo, "one call costs less than two")
+        };
+        decide("guidance", guidance_passes.to_string(), because);
+
+        let per_picture = if guidance_passes == GuidancePasses::BatchOfTwo { 2 } else { 1 };
+        let (batch, because) = if let Some(fixed) = fixed {
+            ((fixed / per_picture).max(1), "the export's batch is fixed")
+        } else if provider.gains_from_batches() && memory == Memory::Normal {
+            (request.count.min(4), "the provider gains from batches")
+        } else {
+            (1, "one after the other takes less memory and no more time, and each picture is the same alone as among others")
+        };
+        decide("batch", batch.to_string(), because);
+        Self { threads, memory, provider, guidance_passes, batch, decisions }
+    }
+
+    /// How networks are opened under this plan.
+    #[must_use]
+    pub fn network_options(&self) -> NetworkOptions {
+        NetworkOptions { threads: self.threads, memory_arena: self.memory == Memory::Normal, provider: self.provider }
+    }
+
+    /// Whether components stay open between requests.
+    #[must_use]
+    pub fn keeps_components(&self) -> bool {
+        self.memory == Memory::Normal
+    }
+}
+
+/// The components that `request` needs, in the order of their use.
+#[must_use]
+pub fn components_needed(bundle: &Bundle, request: &Resolved) -> Vec<Role> {
+    let with_input = !matches!(request.task, crate::request::Task::TextToPicture);
+    Role::ALL
+        .into_iter()
+        .filter(|role| bundle.components.contains_key(role))
+        .filter(|role| match role {
+            Role::VaeEncoder => with_input,
+            Role::PreviewDecoder => false,
+            _ => true,
+        })
+        .collect()
+}
+

@@ -1,0 +1,197 @@
+//! Finds and loads the ONNX Runtime library, once per process.
+//!
+//! In: an explicit file or nothing. Out: a [`Runtime`] that sessions are opened in. The order: the file that was named,
+//! `ORT_DYLIB_PATH`, beside the executable, `../lib/kiln` from there, the system's own paths. A file that was named and
+//! does not load is an error at once; among the others the first that loads is taken.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Result, anyhow};
+use ort::environment::Environment;
+use ort::logging::LogLevel;
+
+use crate::refusal;
+
+/// The oldest ONNX Runtime that can be loaded: the level of `ort`'s `api-` feature in `Cargo.toml`.
+pub const OLDEST_RUNTIME: &str = "1.22";
+
+/// File names under which the library is looked for in a folder, in this order.
+const FILE_NAMES: [&str; 2] = if cfg!(target_os = "windows") {
+    ["onnxruntime.dll", "onnxruntime.dll"]
+} else if cfg!(target_os = "macos") {
+    ["libonnxruntime.dylib", "libonnxruntime.1.dylib"]
+} else {
+    ["libonnxruntime.so", "libonnxruntime.so.1"]
+};
+
+/// A loaded ONNX Runtime.
+///
+/// One per process: ONNX Runtime keeps one environment, and a library once loaded stays.
+pub struct Runtime {
+    pub(super) environment: Environment,
+    path: PathBuf,
+    version: String,
+}
+
+static LOADED: Mutex<Option<Arc<Runtime>>> = Mutex::new(None);
+
+impl Runtime {
+    /// Loads the library, or returns the one that this process has loaded already.
+    ///
+    /// `named` is the file that a person gave (`--runtime`); it stands before `ORT_DYLIB_PATH` and all that is searched.
+    ///
+    /// # Errors
+    /// `named` or `ORT_DYLIB_PATH` does not exist, is no ONNX Runtime, or is older than [`OLDEST_RUNTIME`]; no library was found
+    /// (the message lists where it was looked for, and why each was not taken); another library is loaded already.
+    pub fn open(named: Option<&Path>) -> Result<Arc<Self>> {
+        let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(runtime) = loaded.as_ref() {
+            return match named {
+                Some(path) if !same_file(path, &runtime.path) => Err(anyhow!(
+                    "ONNX Runtime {}: this process has loaded {} already, and holds one library only",
+                    path.display(),
+                    runtime.path.display()
+                )),
+                _ => Ok(Arc::clone(runtime)),
+            };
+        }
+        let runtime = Arc::new(Self::load(named)?);
+        log::info!("ONNX Runtime {} from {}", runtime.version, runtime.path.display());
+        *loaded = Some(Arc::clone(&runtime));
+        Ok(runtime)
+    }
+
+    /// The version of the library, such as `1.31.1`.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The file that was loaded; a bare name when the system's loader found it.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn load(named: Option<&Path>) -> Result<Self> {
+        if let Some(path) = named {
+            return attempt(path, false)
+                .map_err(|why| refusal!("--runtime {}: {why}; expected an ONNX Runtime library, {OLDEST_RUNTIME} or newer", path.display()));
+        }
+        if let Some(path) = env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
+            let path = PathBuf::from(path);
+            return attempt(&path, false).map_err(|why| {
+                refusal!("ORT_DYLIB_PATH={}: {why}; expected an ONNX Runtime library, {OLDEST_RUNTIME} or newer", path.display())
+            });
+        }
+        let mut tried = Vec::new();
+        for (path, by_loader) in candidates() {
+            match attempt(&path, by_loader) {
+                Ok(runtime) => return Ok(runtime),
+                Err(why) => tried.push(format!("  {}: {why}", path.display())),
+            }
+        }
+        Err(anyhow!(
+            "no ONNX Runtime library ({OLDEST_RUNTIME} or newer) was found; looked for\n{}\ngive one with --runtime FILE or ORT_DYLIB_PATH, \
+             or lay libonnxruntime.so beside the kiln binary (the Python wheel `onnxruntime` holds it under onnxruntime/capi/)",
+            tried.join("\n")
+        ))
+    }
+}
+
+/// The places that are searched, and whether the system's loader resolves the name.
+fn candidates() -> Vec<(PathBuf, bool)> {
+    let mut places = Vec::new();
+    // The link is resolved: an installed `kiln` is often a link into the folder that holds the library.
+    let executable = env::current_exe().and_then(std::fs::canonicalize).ok();
+    if let Some(folder) = executable.as_deref().and_then(Path::parent) {
+        for name in FILE_NAMES {
+            places.push((folder.join(name), false));
+        }
+        for name in FILE_NAMES {
+            places.push((folder.join("../lib/kiln").join(name), false));
+        }
+    }
+    for name in FILE_NAMES {
+        places.push((PathBuf::from(name), true));
+    }
+    places.dedup();
+    places
+}
+
+/// Loads one file, or says in a few words why not.
+fn attempt(path: &Path, by_loader: bool) -> Result<Runtime, String> {
+    if !by_loader {
+        if !path.exists() {
+            return Err("is not there".into());
+        }
+        if !path.is_file() {
+            return Err("is not a file".into());
+        }
+    }
+    // The loader searches its own paths for a name without a slash, and `ort` looks beside the executable first.
+    let path = if by_loader { path.to_path_buf() } else { std::path::absolute(path).map_err(|error| error.to_string())? };
+    let version = version(&path)?;
+    let builder = ort::init_from(&path).map_err(|error| match error {
+        ort::LoadDynamicError::BadVersion { version_str, .. } => {
+            format!("is ONNX Runtime {version_str}, which is older than {OLDEST_RUNTIME}")
+        }
+        other => one_line(&other.to_string()),
+    })?;
+    let environment = builder
+        .with_name("kiln")
+        .with_telemetry(false)
+        .with_logger(Arc::new(|level, category, _, location, message| {
+            log::log!(target: "onnxruntime", log_level(level), "{category} {location}: {message}");
+        }))
+        .build()
+        .map_err(|error| one_line(&error.to_string()))?;
+    environment.set_log_level(match log::max_level() {
+        log::LevelFilter::Trace => LogLevel::Verbose,
+        log::LevelFilter::Debug => LogLevel::Info,
+        log::LevelFilter::Info | log::LevelFilter::Warn => LogLevel::Warning,
+        _ => LogLevel::Error,
+    });
+    Ok(Runtime { environment, path, version })
+}
+
+/// ONNX Runtime speaks of every node it moves at "info" and of its own habits at "warning": each a level lower here.
+fn log_level(level: LogLevel) -> log::Level {
+    match level {
+        LogLevel::Verbose => log::Level::Trace,
+        LogLevel::Info => log::Level::Debug,
+        LogLevel::Warning => log::Level::Info,
+        LogLevel::Error | LogLevel::Fatal => log::Level::Warn,
+    }
+}
+
+/// Asks a library for its version. `ort` does so for its own check, keeps the answer to itself, and panics on a null table.
+fn version(path: &Path) -> Result<String, String> {
+    // SAFETY: loading runs the library's initialisers, which is what the caller asked for; the signature of `OrtGetApiBase`
+    // is part of ONNX Runtime's stable interface, and its version string is static within the library.
+    unsafe {
+        let library = libloading::Library::new(path).map_err(|error| one_line(&error.to_string()))?;
+        let base = library
+            .get::<unsafe extern "C" fn() -> *const ort::sys::OrtApiBase>(b"OrtGetApiBase")
+            .map_err(|_| "is a library, but not ONNX Runtime (it has no `OrtGetApiBase`)".to_owned())?();
+        let base = base.as_ref().ok_or("is a library whose `OrtGetApiBase` gives nothing")?;
+        let text = (base.GetVersionString)();
+        if text.is_null() {
+            return Err("is a library without a version".into());
+        }
+        Ok(std::ffi::CStr::from_ptr(text).to_string_lossy().into_owned())
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn same_file(left: &Path, right: &Path) -> bool {
+    match (std::fs::canonicalize(left), std::fs::canonicalize(right)) {
+        (Ok(left), Ok(right)) => left == right,
+        _ => left == right,
+    }
+}

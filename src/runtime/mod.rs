@@ -1,0 +1,17 @@
+//! The one place that names ONNX Runtime: finding the library, opening networks, running them, stopping them.
+//!
+//! In: files and tensors. Out: tensors. What a tensor means (a prompt, a latent, a picture) is not known here.
+
+mod cancel;
+mod device;
+mod library;
+mod network;
+mod provider;
+mod tensor;
+
+pub use cancel::Cancel;
+pub use device::{logical_cores, peak_memory_bytes};
+pub use library::{OLDEST_RUNTIME, Runtime};
+pub use network::{Network, NetworkOptions};
+pub use provider::Provider;
+pub use tensor::{Element, Port, Tensor};

@@ -1,0 +1,15 @@
+//! One component's call each: what goes in, what comes out, in which range.
+//!
+//! In: tensors with a meaning. Out: tensors with a meaning. Not here: loops, samplers, random numbers.
+
+mod decoder;
+mod denoiser;
+mod networks;
+mod picture_encoder;
+mod text_encoder;
+
+pub use decoder::{PreviewMap, decode, preview_decode};
+pub use denoiser::{Conditioning, Denoiser, MaskChannels};
+pub use networks::{ComponentTimes, Networks};
+pub use picture_encoder::{EncodedPicture, encode_picture};
+pub use text_encoder::{Embeddings, TextEncoders};

@@ -1,0 +1,120 @@
+//! The opened networks of a bundle: opened when first needed, kept or dropped as the plan says.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use ndarray::ArrayD;
+
+use crate::bundle::{Bundle, Role};
+use crate::runtime::{Cancel, Network, NetworkOptions, Port, Runtime, Tensor};
+
+/// What one component cost in a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ComponentTimes {
+    /// Which component.
+    pub role: Role,
+    /// Opening it, in milliseconds; 0 where it was open already.
+    pub load_ms: f64,
+    /// Running it, in milliseconds, all calls together.
+    pub run_ms: f64,
+    /// How often it was called.
+    pub calls: usize,
+}
+
+/// The networks of one bundle.
+pub struct Networks {
+    runtime: Arc<Runtime>,
+    options: NetworkOptions,
+    files: BTreeMap<Role, PathBuf>,
+    open: BTreeMap<Role, Network>,
+    times: BTreeMap<Role, ComponentTimes>,
+}
+
+impl Networks {
+    /// None opened yet.
+    #[must_use]
+    pub fn new(runtime: Arc<Runtime>, bundle: &Bundle, options: NetworkOptions) -> Self {
+        let files = bundle.components.iter().map(|(role, component)| (*role, component.path.clone())).collect();
+        Self { runtime, options, files, open: BTreeMap::new(), times: BTreeMap::new() }
+    }
+
+    /// Whether the component of `role` is open now.
+    #[must_use]
+    pub fn is_open(&self, role: Role) -> bool {
+        self.open.contains_key(&role)
+    }
+
+    /// Opens the component of `role` unless it is open.
+    ///
+    /// # Errors
+    /// The bundle has none; the runtime does not take the file; the run was cancelled.
+    pub fn open(&mut self, role: Role, cancel: &Cancel) -> Result<()> {
+        if self.is_open(role) {
+            return Ok(());
+        }
+        let path = self.files.get(&role).with_context(|| format!("the bundle has no {role}"))?;
+        let network = Network::open(&self.runtime, path, &self.options, cancel)?;
+        self.times_of(role).load_ms += network.load_time().as_secs_f64() * 1000.0;
+        self.open.insert(role, network);
+        Ok(())
+    }
+
+    /// Drops the component of `role`, and with it its memory.
+    pub fn close(&mut self, role: Role) {
+        self.open.remove(&role);
+    }
+
+    /// The inputs of the component of `role`, which is opened if need be.
+    ///
+    /// # Errors
+    /// As [`Networks::open`].
+    pub fn inputs(&mut self, role: Role, cancel: &Cancel) -> Result<&[Port]> {
+        self.open(role, cancel)?;
+        self.open.get(&role).map(Network::inputs).with_context(|| format!("{role} is not open"))
+    }
+
+    /// The outputs of the component of `role`, which is opened if need be.
+    ///
+    /// # Errors
+    /// As [`Networks::open`].
+    pub fn outputs(&mut self, role: Role, cancel: &Cancel) -> Result<&[Port]> {
+        self.open(role, cancel)?;
+        self.open.get(&role).map(Network::outputs).with_context(|| format!("{role} is not open"))
+    }
+
+    /// Runs the component of `role` and checks that what it gives is finite.
+    ///
+    /// # Errors
+    /// As [`Networks::open`] and [`Network::run`]; an output holds NaN or infinity, which the message blames on the component.
+    pub fn run(&mut self, role: Role, inputs: &[(&str, &Tensor)], wanted: &[&str], cancel: &Cancel) -> Result<Vec<ArrayD<f32>>> {
+        self.open(role, cancel)?;
+        let network = self.open.get_mut(&role).with_context(|| format!("{role} is not open"))?;
+        let outcome = network.run(inputs, wanted, cancel);
+        let (run_time, calls) = network.take_run_time();
+        let times = self.times_of(role);
+        times.run_ms += run_time.as_secs_f64() * 1000.0;
+        times.calls += calls;
+        let outputs = outcome?;
+        for (name, output) in wanted.iter().zip(&outputs) {
+            if let Some(value) = output.iter().find(|value| !value.is_finite()) {
+                bail!(
+                    "{role}: its output `{name}` holds {value}; the network overflows at this precision or its file is damaged \
+                     (an fp16 export does so where an fp32 one does not; `kiln verify` checks the file)"
+                );
+            }
+        }
+        Ok(outputs)
+    }
+
+    /// What each component cost since the last call of this function, in the order of their use.
+    pub fn take_times(&mut self) -> Vec<ComponentTimes> {
+        let mut times = std::mem::take(&mut self.times);
+        Role::ALL.iter().filter_map(|role| times.remove(role)).collect()
+    }
+
+    fn times_of(&mut self, role: Role) -> &mut ComponentTimes {
+        self.times.entry(role).or_insert(ComponentTimes { role, load_ms: 0.0, run_ms: 0.0, calls: 0 })
+    }
+}
