@@ -40,7 +40,7 @@ class Encoder(nn.Module):
         nn.init.constant_(self.body[-1].bias[LATENT:], -5.0)
 
     def forward(self, picture: Tensor) -> Tensor:
-        mean, log_variance = self.body(premultiplied(picture)).chunk(2, dim=1)
+        mean, log_variance = self.body(premultiplied(picture)).split(LATENT, dim=1)
         return torch.cat([mean, log_variance.clamp(-12, 4)], dim=1)
 
 
@@ -107,7 +107,7 @@ class Normalized(nn.Module):
 
 class NormalizedEncoder(Normalized):
     def forward(self, sample: Tensor) -> Tensor:
-        mean, log_variance = self.inner(sample).chunk(2, dim=1)
+        mean, log_variance = self.inner(sample).split(LATENT, dim=1)
         return torch.cat([(mean - self.mean) / self.deviation, log_variance - 2 * self.deviation.log()], dim=1)
 
 

@@ -94,13 +94,18 @@ class Captions:
         table = dict(self.vocabulary)
         for word, number in self.vocabulary.items():
             if len(word) > 2 and word.isalpha():
-                table.setdefault(word + "s", number)
-                table.setdefault(word + "es", number)
-                if word.endswith("s"):
+                table.setdefault(plural(word), number)
+                if word.endswith("s") and not word.endswith("ss"):
                     table.setdefault(word[:-1], number)
         for word in SILENT:
             table[word] = PAD
         return table
+
+
+def plural(word: str) -> str:
+    if word.endswith("y") and word[-2] not in "aeiou":
+        return word[:-1] + "ies"
+    return word + ("es" if word.endswith(("s", "x", "ch", "sh")) else "s")
 
 
 def padded(numbers: list[int]) -> list[int]:

@@ -20,23 +20,26 @@ TOKENS, TOKEN_WIDTH = (SIDE // PATCH) ** 2, LATENT * PATCH * PATCH
 
 def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
     """Plain softmax attention: on a CPU its backward pass is faster than the fused one."""
-    query, key, value = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
-    scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
+    # Lengths and widths are fixed, and as plain numbers they stay out of the exported graph.
+    width = int(query.shape[-1])
+    query, key, value = (x.reshape(-1, int(x.shape[1]), heads, width // heads).transpose(1, 2) for x in (query, key, value))
+    scores = query @ key.transpose(-1, -2) * (width // heads) ** -0.5
     if mask is not None:
         scores = scores + mask
-    return (scores.softmax(-1) @ value).transpose(1, 2).flatten(-2)
+    made = (scores.softmax(-1) @ value).transpose(1, 2)
+    return made.reshape(-1, int(made.shape[1]), width)
 
 
 class TextLayer(nn.Module):
     def __init__(self, width: int, heads: int):
         super().__init__()
-        self.heads = heads
+        self.width, self.heads = width, heads
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width)
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        x = x + self.out(attend(*self.qkv(self.norm1(x)).chunk(3, dim=-1), self.heads, mask))
+        x = x + self.out(attend(*self.qkv(self.norm1(x)).split(self.width, dim=-1), self.heads, mask))
         return x + self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh"))
 
 
@@ -58,19 +61,19 @@ class TextEncoder(nn.Module):
     def forward(self, input_ids: Tensor) -> Tensor:
         spoken = (input_ids > UNKNOWN).float()
         mask = F.pad((spoken - 1) * 1e4, (1, 0))[:, None, None, :]
-        x = self.words(input_ids) + self.places[: input_ids.shape[1]]
-        x = torch.cat([self.pool.expand(x.shape[0], -1, -1), x], dim=1)
+        x = self.words(input_ids) + self.places
+        x = torch.cat([self.pool + 0 * x[:, :1], x], dim=1)
         for layer in self.layers:
             x = layer(x, mask)
         x = self.norm(x)
         pooled, own = x[:, :1], x[:, 1:] * spoken[..., None]
-        return torch.cat([own, pooled.expand(-1, own.shape[1], -1)], dim=-1)
+        return torch.cat([own, pooled.expand(-1, LENGTH, -1)], dim=-1)
 
 
 class Layer(nn.Module):
     def __init__(self, width: int, heads: int, text_width: int):
         super().__init__()
-        self.heads = heads
+        self.width, self.heads = width, heads
         self.norm1 = nn.LayerNorm(width, elementwise_affine=False)
         self.norm2 = nn.LayerNorm(width, elementwise_affine=False)
         self.query_norm, self.key_norm = nn.LayerNorm(width, bias=False), nn.LayerNorm(width, bias=False)
@@ -82,9 +85,9 @@ class Layer(nn.Module):
         nn.init.zeros_(self.modulation.bias)
 
     def forward(self, x: Tensor, text: Tensor, condition: Tensor) -> Tensor:
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition)[:, None].chunk(6, dim=-1)
-        query, key, value = self.qkv(self.norm1(x) * (1 + scale1) + shift1).chunk(3, dim=-1)
-        text_key, text_value = self.text_kv(text).chunk(2, dim=-1)
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition)[:, None].split(self.width, dim=-1)
+        query, key, value = self.qkv(self.norm1(x) * (1 + scale1) + shift1).split(self.width, dim=-1)
+        text_key, text_value = self.text_kv(text).split(self.width, dim=-1)
         key, value = torch.cat([key, text_key], dim=1), torch.cat([value, text_value], dim=1)
         x = x + gate1 * self.out(attend(self.query_norm(query), self.key_norm(key), value, self.heads))
         hidden = F.gelu(self.up(self.norm2(x) * (1 + scale2) + shift2), approximate="tanh")
@@ -96,7 +99,7 @@ class Denoiser(nn.Module):
 
     def __init__(self, width: int, layers: int, heads: int, text_width: int):
         super().__init__()
-        self.text_width = text_width
+        self.width, self.text_width = width, text_width
         self.enter = nn.Linear(TOKEN_WIDTH, width)
         self.places = nn.Parameter(torch.randn(1, TOKENS, width) * 0.2)
         self.time1, self.time2 = nn.Linear(128, width), nn.Linear(width, width)
@@ -118,7 +121,7 @@ class Denoiser(nn.Module):
         x = self.enter(to_tokens(sample)) + self.places
         for layer in self.layers:
             x = layer(x, own, condition)
-        shift, scale = self.modulation(condition)[:, None].chunk(2, dim=-1)
+        shift, scale = self.modulation(condition)[:, None].split(self.width, dim=-1)
         return to_places(self.leave(self.norm(x) * (1 + scale) + shift))
 
 

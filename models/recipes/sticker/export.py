@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--card-only", action="store_true", help="write the card again, after a file beside it changed")
     args = parser.parse_args()
     if not args.card_only:
-        facts = {"autoencoder": autoencoder(args.work, args.output, 16), "denoiser": denoiser(args.work, args.output, 8)}
+        facts = {"autoencoder": autoencoder(args.work, args.output, 8), "denoiser": denoiser(args.work, args.output, 8)}
         print(json.dumps(facts))
         write(args.output / "model_index.json", {
             "_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.36.0",

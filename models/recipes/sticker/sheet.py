@@ -73,7 +73,7 @@ def main() -> None:
     args = parser.parse_args()
     prompts = args.prompts.split("|") if args.prompts else PROMPTS
     pictures = Bundle(args.bundle).draw(prompts, args.seed, args.steps, args.guidance)
-    page = sheet(pictures, prompts, args.columns).quantize(192) if not args.prompts else sheet(pictures, prompts, args.columns)
+    page = sheet(pictures, prompts, args.columns).quantize(128) if not args.prompts else sheet(pictures, prompts, args.columns)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     page.save(args.output, optimize=True)
     print(f"{args.output}: {len(prompts)} pictures, {args.output.stat().st_size / 1e3:.0f} kB")

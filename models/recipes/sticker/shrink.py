@@ -1,6 +1,6 @@
 """Makes an ONNX file smaller without changing what it computes in: large weights are kept as fp16 or int8.
 
-A Cast (and for int8 a multiplication by one factor per column) turns them back into f32. The runtime folds both
+A Cast (and for int8 a multiplication by one factor per output) turns them back into f32. The runtime folds both
 while it loads, so every product stays in f32.
 """
 
@@ -10,11 +10,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-SMALLEST = 1024
+SMALLEST = 256
 
 
 def shrink(path: Path, bits: int) -> None:
-    """Rewrites `path`: matrices and kernels in `bits` (8 or 16), other large tensors in fp16, small ones as they are."""
+    """Rewrites `path`: with 8 `bits` matrices and kernels in int8; what is large and left in fp16, small tensors as they are."""
     model = onnx.load(path)
     graph = model.graph
     ahead, kept = [], []
@@ -22,8 +22,8 @@ def shrink(path: Path, bits: int) -> None:
         array = numpy_helper.to_array(weight)
         if array.dtype != np.float32 or array.size < SMALLEST:
             kept.append(weight)
-        elif bits == 8 and array.ndim == 2:
-            tensors, nodes = as_int8(weight.name, array, axis=1 if is_table(graph, weight.name) else 0)
+        elif bits == 8 and array.ndim in (2, 4):
+            tensors, nodes = as_int8(weight.name, array, output_axis(graph, weight.name))
             kept += tensors
             ahead += nodes
         else:
@@ -38,9 +38,14 @@ def shrink(path: Path, bits: int) -> None:
     onnx.save(model, path)
 
 
-def is_table(graph: onnx.GraphProto, name: str) -> bool:
-    """Whether a tensor is an embedding table, whose rows are taken one by one."""
-    return any(node.op_type == "Gather" and node.input[0] == name for node in graph.node)
+def output_axis(graph: onnx.GraphProto, name: str) -> int:
+    """The axis of a weight that counts outputs (or a table's rows), each of which gets its own factor."""
+    for node in graph.node:
+        if name not in node.input:
+            continue
+        turned = any(a.name == "transB" and a.i == 1 for a in node.attribute)
+        return 1 if node.op_type in ("MatMul", "Gemm") and not turned else 0
+    raise ValueError(f"{name} is used by no node")
 
 
 def as_half(name: str, array: np.ndarray) -> tuple[list, list]:
@@ -49,12 +54,14 @@ def as_half(name: str, array: np.ndarray) -> tuple[list, list]:
 
 
 def as_int8(name: str, array: np.ndarray, axis: int) -> tuple[list, list]:
-    """int8 with one factor along the other axis, so that each output (or each row of a table) has its own range."""
-    factor = np.abs(array).max(axis=axis, keepdims=True) / 127
+    """int8 with one fp16 factor for each index along `axis`."""
+    others = tuple(a for a in range(array.ndim) if a != axis)
+    factor = (np.abs(array).max(axis=others, keepdims=True) / 127).astype(np.float16)
     factor[factor == 0] = 1
-    whole = np.clip(np.rint(array / factor), -127, 127).astype(np.int8)
-    tensors = [numpy_helper.from_array(whole, f"{name}.int8"), numpy_helper.from_array(factor.astype(np.float32), f"{name}.factor")]
+    whole = np.clip(np.rint(array / factor.astype(np.float32)), -127, 127).astype(np.int8)
+    tensors = [numpy_helper.from_array(whole, f"{name}.int8"), numpy_helper.from_array(factor, f"{name}.factor")]
     return tensors, [
         helper.make_node("Cast", [f"{name}.int8"], [f"{name}.wide"], f"{name}.cast", to=TensorProto.FLOAT),
-        helper.make_node("Mul", [f"{name}.wide", f"{name}.factor"], [name], f"{name}.scale"),
+        helper.make_node("Cast", [f"{name}.factor"], [f"{name}.scale"], f"{name}.cast_factor", to=TensorProto.FLOAT),
+        helper.make_node("Mul", [f"{name}.wide", f"{name}.scale"], [name], f"{name}.multiply"),
     ]
