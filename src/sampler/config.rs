@@ -443,7 +443,9 @@ impl Config {
         let final_sigma = reader.word("final_sigmas_type", FinalSigma::Zero, FinalSigma::ALL)?;
         if algorithm == Algorithm::Deis {
             if final_sigma == FinalSigma::Zero {
-                bail!("`algorithm_type` is `deis`, which diffusers reads as `dpmsolver++` only while `final_sigmas_type` is `sigma_min`");
+                bail!(
+                    "`algorithm_type` is `deis`, which diffusers reads as `dpmsolver++` only while `final_sigmas_type` is `sigma_min`"
+                );
             }
             algorithm = Algorithm::DpmPlusPlus;
         }

@@ -105,10 +105,7 @@ pub(super) fn spread(config: &Config, largest: f64, smallest: f64, steps: usize)
         SigmaSchedule::Karras => Some(karras(&evenly(0.0, 1.0, steps), largest, smallest, RHO)),
         SigmaSchedule::Exponential => Some(evenly(largest.ln(), smallest.ln(), steps).into_iter().map(f64::exp).collect()),
         SigmaSchedule::Beta => Some(
-            evenly(0.0, 1.0, steps)
-                .into_iter()
-                .map(|ramp| smallest + beta_quantile(1.0 - ramp) * (largest - smallest))
-                .collect(),
+            evenly(0.0, 1.0, steps).into_iter().map(|ramp| smallest + beta_quantile(1.0 - ramp) * (largest - smallest)).collect(),
         ),
     }
 }
