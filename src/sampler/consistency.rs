@@ -21,7 +21,7 @@ use ndarray::ArrayD;
 use super::config::Config;
 use super::prediction::clipped;
 use super::schedule::whole_falling;
-use super::sigma::{add_noise, karras};
+use super::sigma::{add_noise, all_finite, karras};
 use super::{Run, Sampler, Step, checked, combine, in_range};
 
 /// The levels that the published models were trained between, unless their configuration says otherwise.
@@ -54,7 +54,7 @@ impl Consistency {
         sigmas.push(smallest as f32);
         Ok(Self {
             timesteps,
-            sigmas,
+            sigmas: all_finite(sigmas)?,
             sigma_min: smallest as f32,
             sigma_max: largest as f32,
             sigma_data: config.sigma_data as f32,

@@ -24,9 +24,9 @@ use ndarray::{ArrayD, Axis, Slice, Zip};
 use super::config::Config;
 use super::flow_match_euler::dynamic_shift;
 use super::prediction::{clean, noise as predicted_noise, thresholded};
-use super::schedule::{AlphaBars, evenly, multistep_timesteps, whole};
+use super::schedule::{AlphaBars, evenly, multistep_timesteps, whole_falling};
 use super::settings::{Algorithm, BetaSchedule, FinalSigma, Prediction, SigmaSchedule, SolverType};
-use super::sigma::{Level, SigmaTable, exponential, logarithm, shifted_levels, spread};
+use super::sigma::{Level, SigmaTable, all_apart, exponential, logarithm, shifted_levels, spread};
 use super::{Run, Sampler, Sequence, Step, checked_noise, combine, in_range, same_shape};
 use crate::refuse;
 
@@ -55,13 +55,22 @@ impl DpmSolverMultistep {
             FinalSigma::Zero => 0.0,
             FinalSigma::SigmaMin => f64::from(table.smallest()),
         });
-        Ok(Self {
+        let sigmas = all_apart(sigmas.into_iter().map(|sigma| sigma as f32).collect(), config.use_flow_sigmas)?;
+        let solver = Self {
             config: config.clone(),
             timesteps: timesteps.into_iter().map(|timestep| timestep as f32).collect(),
-            sigmas: sigmas.into_iter().map(|sigma| sigma as f32).collect(),
+            sigmas,
             sequence: Sequence::default(),
             outputs: VecDeque::new(),
-        })
+        };
+        let steps = solver.timesteps.len();
+        let divides = config.solver_type == SolverType::Heun || config.solver_order == 3;
+        if divides && solver.order_at(steps - 1, steps) > 1 && solver.sigmas[steps - 1] == solver.sigmas[steps] {
+            bail!(
+                "the last step ends at its own noise level, by which it divides; expected `final_sigmas_type` `zero`, or `euler_at_final` true"
+            );
+        }
+        Ok(solver)
     }
 
     fn is_data_solver(&self) -> bool {
@@ -113,8 +122,8 @@ impl DpmSolverMultistep {
         Ok((epsilon, predicted))
     }
 
-    /// The order of step `index`, no higher than there are predictions.
-    fn order_of(&self, index: usize) -> usize {
+    /// The order of step `index`, no higher than there are predictions to take it with.
+    fn order_at(&self, index: usize, predictions: usize) -> usize {
         let config = &self.config;
         let steps = self.timesteps.len();
         let lowers = config.lower_order_final && steps < FEW_STEPS;
@@ -127,7 +136,7 @@ impl DpmSolverMultistep {
         } else {
             3
         };
-        config.solver_order.min(self.outputs.len()).min(most)
+        config.solver_order.min(predictions).min(most)
     }
 
     /// The factors of sample, D₀, D₁, D₂ and noise for a step of the given order.
@@ -198,7 +207,7 @@ fn levels(config: &Config, run: &Run, alpha_bars: &AlphaBars, table: &SigmaTable
             if config.use_lu_lambdas {
                 refuse!("timesteps are given, but `use_lu_lambdas` sets them itself; leave them out");
             }
-            whole(config, timesteps)?
+            whole_falling(config, timesteps)?
         }
         None => {
             let last = config.num_train_timesteps - clipped(config, alpha_bars);
@@ -273,7 +282,7 @@ impl Sampler for DpmSolverMultistep {
         }
         self.outputs.push_back(output);
 
-        let order = self.order_of(index);
+        let order = self.order_at(index, self.outputs.len());
         let factors = self.factors(index, order);
         let mut newest = self.outputs.iter().rev();
         let (Some(m0), m1, m2) = (newest.next(), newest.next(), newest.next()) else { bail!("no prediction is remembered") };

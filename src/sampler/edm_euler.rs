@@ -20,7 +20,7 @@ use ndarray::ArrayD;
 use super::config::Config;
 use super::schedule::evenly_f32;
 use super::settings::{EdmSchedule, FinalSigma, Prediction};
-use super::sigma::{add_noise, exponential, karras, logarithm};
+use super::sigma::{add_noise, all_finite, exponential, karras, logarithm};
 use super::{Run, Sampler, Step, checked, combine, in_range};
 
 const SIGMA_MIN: f64 = 0.002;
@@ -46,6 +46,7 @@ impl EdmEuler {
                 evenly_f32(smallest.ln() as f32, largest.ln() as f32, run.steps).into_iter().rev().map(exponential).collect()
             }
         };
+        sigmas = all_finite(sigmas)?;
         let timesteps = sigmas.iter().map(|sigma| 0.25 * logarithm(*sigma)).collect();
         sigmas.push(match config.final_sigma {
             FinalSigma::Zero => 0.0,

@@ -19,7 +19,7 @@ use super::config::Config;
 use super::prediction::clean_at_sigma;
 use super::schedule::{AlphaBars, evenly_f32, fractional_timesteps};
 use super::settings::{FinalSigma, Interpolation, Prediction, Spacing, TimestepType};
-use super::sigma::{SigmaTable, add_noise, exponential, logarithm, spread, to_unit_variance};
+use super::sigma::{SigmaTable, add_noise, all_finite, exponential, logarithm, spread, to_unit_variance};
 use super::{Run, Sampler, Step, checked, combine, in_range};
 use crate::refuse;
 
@@ -87,7 +87,7 @@ fn levels(config: &Config, run: &Run, table: &SigmaTable) -> Result<(Vec<f32>, V
         FinalSigma::Zero => 0.0,
         FinalSigma::SigmaMin => f64::from(table.smallest()),
     });
-    Ok((timesteps, sigmas.into_iter().map(|sigma| sigma as f32).collect()))
+    Ok((timesteps, all_finite(sigmas.into_iter().map(|sigma| sigma as f32).collect())?))
 }
 
 /// The spread of the noise that a run over noise levels starts with: where the largest level stands for pure noise, that

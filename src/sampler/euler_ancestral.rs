@@ -75,7 +75,8 @@ impl Sampler for EulerAncestral {
 
         let (variance, variance_next) = (sigma * sigma, next * next);
         let sigma_up = (variance_next * (variance - variance_next) / variance).sqrt();
-        let sigma_down = (variance_next - sigma_up * sigma_up).sqrt();
+        // Far above the next level rounding may leave a trace below zero under the root.
+        let sigma_down = (variance_next - sigma_up * sigma_up).max(0.0).sqrt();
         let distance = sigma_down - sigma;
         let mut sample = combine(sample, &predicted_original, |x, clean| x + (x - clean) / sigma * distance);
         if let Some(noise) = noise {

@@ -21,7 +21,7 @@ use ndarray::ArrayD;
 use super::config::Config;
 use super::schedule::evenly;
 use super::settings::{Prediction, SigmaSchedule, TimeShift};
-use super::sigma::spread;
+use super::sigma::{all_finite, spread};
 use super::{Run, Sampler, Step, checked, combine, in_range, prediction, same_shape};
 use crate::refuse;
 
@@ -147,10 +147,7 @@ impl FlowMatchEuler {
     /// Derives the timesteps and appends the level at which the run ends.
     fn finished(config: &Config, run: &Run, sigmas: &[f64]) -> Result<Self> {
         let trained = config.num_train_timesteps as f32;
-        let mut sigmas: Vec<f32> = sigmas.iter().map(|sigma| *sigma as f32).collect();
-        if let Some(position) = sigmas.iter().position(|sigma| !sigma.is_finite()) {
-            bail!("the noise level of step {position} is {}, expected a finite number; check the shift", sigmas[position]);
-        }
+        let mut sigmas = all_finite(sigmas.iter().map(|sigma| *sigma as f32).collect())?;
         let mut timesteps = match &run.timesteps {
             Some(timesteps) => timesteps.clone(),
             None => sigmas.iter().map(|sigma| sigma * trained).collect(),

@@ -19,6 +19,7 @@ use super::config::Config;
 use super::flow_match_euler::{along_path, even_levels, trained_range, with_shift};
 use super::heun::{Pending, doubled_but_ends, doubled_but_first};
 use super::settings::Prediction;
+use super::sigma::all_finite;
 use super::{Run, Sampler, Sequence, Step, checked, combine, combine3, in_range, prediction, same_shape};
 
 pub(super) struct FlowMatchHeun {
@@ -35,6 +36,7 @@ impl FlowMatchHeun {
         let mut sigmas: Vec<f32> = sigmas.into_iter().map(|sigma| sigma as f32).collect();
         let timesteps: Vec<f32> = sigmas.iter().map(|sigma| sigma * config.num_train_timesteps as f32).collect();
         sigmas.push(0.0);
+        let sigmas = all_finite(sigmas)?;
         Ok(Self {
             timesteps: doubled_but_first(&timesteps),
             sigmas: doubled_but_ends(&sigmas),

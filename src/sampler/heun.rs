@@ -20,7 +20,7 @@ use super::config::Config;
 use super::euler::start;
 use super::prediction::{clean_at_sigma, clipped};
 use super::schedule::{AlphaBars, fractional_timesteps};
-use super::sigma::{SigmaTable, add_noise, spread, to_unit_variance};
+use super::sigma::{SigmaTable, add_noise, all_finite, spread, to_unit_variance};
 use super::{Run, Sampler, Sequence, Step, checked, combine, combine3, in_range};
 
 pub(super) struct Heun {
@@ -57,7 +57,7 @@ impl Heun {
         Ok(Self {
             config: config.clone(),
             timesteps: doubled_but_first(&timesteps),
-            sigmas: doubled_but_ends(&sigmas),
+            sigmas: doubled_but_ends(&all_finite(sigmas)?),
             sequence: Sequence::default(),
             pending: None,
         })

@@ -264,18 +264,7 @@ fn trailing(last: f64, ratio: f64) -> Vec<i64> {
 
 /// Reads a person's timesteps for a sampler that works on whole ones in falling order.
 pub(super) fn whole_falling(config: &Config, timesteps: &[f32]) -> Result<Vec<i64>> {
-    let whole = whole(config, timesteps)?;
-    for (position, pair) in whole.windows(2).enumerate() {
-        if pair[1] >= pair[0] {
-            refuse!("timesteps[{}] is {}, expected less than {}, the one before", position + 1, pair[1], pair[0]);
-        }
-    }
-    Ok(whole)
-}
-
-/// Reads a person's timesteps for a sampler that works on whole ones.
-pub(super) fn whole(config: &Config, timesteps: &[f32]) -> Result<Vec<i64>> {
-    let mut whole = Vec::with_capacity(timesteps.len());
+    let mut whole: Vec<i64> = Vec::with_capacity(timesteps.len());
     for (position, timestep) in timesteps.iter().enumerate() {
         if timestep.fract() != 0.0 || *timestep >= config.num_train_timesteps as f32 {
             refuse!(
@@ -284,7 +273,13 @@ pub(super) fn whole(config: &Config, timesteps: &[f32]) -> Result<Vec<i64>> {
                 config.num_train_timesteps
             );
         }
-        whole.push(*timestep as i64);
+        let timestep = *timestep as i64;
+        if let Some(before) = whole.last()
+            && timestep >= *before
+        {
+            refuse!("timesteps[{position}] is {timestep}, expected less than {before}, the one before");
+        }
+        whole.push(timestep);
     }
     Ok(whole)
 }

@@ -13,14 +13,14 @@
 //! | `RHO`       | ρ        | how far the spread leans to small σ |
 //! | −`log_sigma` | λ       | half the logarithm of the signal-to-noise ratio |
 
+use anyhow::{Result, bail};
 use ndarray::ArrayD;
-
-use anyhow::Result;
 
 use super::config::Config;
 use super::schedule::{AlphaBars, evenly};
 use super::settings::SigmaSchedule;
 use super::{combine, in_range, same_shape};
+use crate::refuse;
 
 /// The exponent that Karras et al. found to work for pictures.
 const RHO: f64 = 7.0;
@@ -114,6 +114,29 @@ pub(super) fn spread(config: &Config, largest: f64, smallest: f64, steps: usize)
 pub(super) fn karras(ramp: &[f64], largest: f64, smallest: f64, rho: f64) -> Vec<f64> {
     let (from, to) = (largest.powf(1.0 / rho), smallest.powf(1.0 / rho));
     ramp.iter().map(|place| (from + place * (to - from)).powf(rho)).collect()
+}
+
+/// Passes noise levels on if all of them are finite.
+pub(super) fn all_finite(sigmas: Vec<f32>) -> Result<Vec<f32>> {
+    match sigmas.iter().position(|sigma| !sigma.is_finite()) {
+        Some(position) => bail!("the noise level of step {position} is {}, expected a finite number", sigmas[position]),
+        None => Ok(sigmas),
+    }
+}
+
+/// Passes the noise levels of a multistep solver on if it can divide by the steps between them.
+pub(super) fn all_apart(sigmas: Vec<f32>, is_flow: bool) -> Result<Vec<f32>> {
+    let sigmas = all_finite(sigmas)?;
+    let Some((_, visited)) = sigmas.split_last() else { bail!("no noise levels, expected at least one") };
+    if is_flow && let Some(sigma) = visited.iter().find(|sigma| **sigma >= 1.0) {
+        bail!(
+            "the noise levels reach {sigma}, expected less than 1, since `use_flow_sigmas` is true; is another spread set as well?"
+        );
+    }
+    if visited.windows(2).any(|pair| pair[1] >= pair[0]) {
+        refuse!("there are {} steps, so many that two noise levels coincide; use fewer", visited.len());
+    }
+    Ok(sigmas)
 }
 
 /// Mixes noise into `original` to the level `sigmas[index]`.

@@ -26,7 +26,7 @@ use super::flow_match_euler::dynamic_shift;
 use super::prediction::{clean, noise as predicted_noise, thresholded};
 use super::schedule::{AlphaBars, multistep_timesteps};
 use super::settings::{FinalSigma, Prediction, SigmaSchedule, SolverType};
-use super::sigma::{Level, SigmaTable, shifted_levels, spread};
+use super::sigma::{Level, SigmaTable, all_apart, shifted_levels, spread};
 use super::{Run, Sampler, Sequence, Step, checked, combine, in_range, same_shape};
 use crate::refuse;
 
@@ -54,21 +54,28 @@ impl UniPc {
         let shift = dynamic_shift(config, run)?.map_or(config.shift, f64::exp);
         let table = SigmaTable::new(&AlphaBars::new(config)?.with_finite_end(config)?);
         let (timesteps, mut sigmas) = levels(config, run, &table, shift)?;
-        if config.final_sigma == FinalSigma::Zero && !config.lower_order_final && config.solver_order > 1 && timesteps.len() > 1 {
-            bail!(
-                "`lower_order_final` is false, which divides by the last noise level; expected true, or `final_sigmas_type` `sigma_min`"
-            );
-        }
         let follows_timesteps = config.sigma_schedule == SigmaSchedule::Plain && !config.use_flow_sigmas;
         sigmas.push(match config.final_sigma {
             FinalSigma::Zero => 0.0,
             FinalSigma::SigmaMin if follows_timesteps => f64::from(table.smallest()),
             FinalSigma::SigmaMin => sigmas.last().copied().unwrap_or(f64::NAN),
         });
+        let sigmas = all_apart(sigmas.into_iter().map(|sigma| sigma as f32).collect(), config.use_flow_sigmas)?;
+        if let [.., before, last] = sigmas[..]
+            // The second order divides by a step of nothing only to multiply by it again.
+            && (last == 0.0 || (last == before && config.solver_order > 2))
+            && !config.lower_order_final
+            && config.solver_order > 1
+            && timesteps.len() > 1
+        {
+            bail!(
+                "`lower_order_final` is false, so the last step divides by nothing; expected true, or a last noise level between 0 and {before}"
+            );
+        }
         Ok(Self {
             config: config.clone(),
             timesteps: timesteps.into_iter().map(|timestep| timestep as f32).collect(),
-            sigmas: sigmas.into_iter().map(|sigma| sigma as f32).collect(),
+            sigmas,
             sequence: Sequence::default(),
             outputs: VecDeque::new(),
             before: None,

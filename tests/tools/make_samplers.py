@@ -271,6 +271,16 @@ def dpm():
     case(DPM, {"steps": 8, "shift": 7.0}, use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=3.0)
     case(DPM, {"steps": 8, "mu": 0.8}, use_flow_sigmas=True, prediction_type="flow_prediction", use_dynamic_shifting=True)
     case(DPM, {"steps": 8, "mu": 0.8}, use_flow_sigmas=True, prediction_type="flow_prediction", name="dpm takes no mu")
+    for name in (DPM, UNIPC):
+        for spread in ("karras", "exponential", "beta"):
+            case(name, 6, use_flow_sigmas=True, prediction_type="flow_prediction", **SPREADS[spread])
+            case(name, 6, lower_order_final=False, final_sigmas_type="sigma_min", **SPREADS[spread], **LATENT)
+            case(name, 18, solver_order=3, final_sigmas_type="sigma_min", **SPREADS[spread], **LATENT)
+        case(name, 1000, timestep_spacing="leading", name="two levels coincide", shape=[1, 1, 2, 2])
+        case(name, 1000, name="two levels coincide", shape=[1, 1, 2, 2])
+    for spread in ("karras", "exponential", "beta"):
+        case(DPM, 18, solver_type="heun", final_sigmas_type="sigma_min", **SPREADS[spread], **LATENT)
+        case(DPM, 18, solver_type="heun", final_sigmas_type="sigma_min", euler_at_final=True, **SPREADS[spread], **LATENT)
     for learned in ("learned", "learned_range"):
         case(DPM, 4, variance_type=learned, shape=[1, 3, 4, 4])
     case(DPM, 4, variance_type="fixed_small")
