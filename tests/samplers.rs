@@ -4,6 +4,7 @@
 //! scipy 1.17.1; that script's head says how the stand-in for the network computes.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops where it stumbles")]
+#![allow(clippy::print_stdout, reason = "a test says how much it did")]
 
 use std::cell::Cell;
 use std::collections::BTreeMap;

@@ -2,8 +2,8 @@
 //!
 //! C. Lu, Y. Zhou, F. Bao, J. Chen, C. Li, J. Zhu, 2022, "DPM-Solver: A Fast ODE Solver for Diffusion Probabilistic Model
 //! Sampling in Around 10 Steps", arXiv:2206.00927, and "DPM-Solver++: Fast Solver for Guided Sampling of Diffusion
-//! Probabilistic Models", arXiv:2211.01095. Uses algorithm 2 and appendix B (second order, also in the form of Heun's
-//! rule), the third order after appendix D, and the SDE forms of section 5.
+//! Probabilistic Models", arXiv:2211.01095. Uses algorithm 2 of the latter (second order), the same with Heun's rule, its
+//! continuation to the third order, and the forms for the diffusion SDE (section 5).
 //!
 //! In: the denoiser's prediction; noise for every step of the stochastic variants. Out: the sample at the next level.
 //! Not here: the singlestep form, drawing noise.

@@ -1,7 +1,7 @@
 //! Latent consistency models (LCM), multistep consistency sampling.
 //!
 //! S. Luo et al., 2023, "Latent Consistency Models: Synthesizing High-Resolution Images with Few-Step Inference",
-//! arXiv:2310.04378. Uses eq. 9 (parameterisation of the consistency function) and algorithm 3.
+//! arXiv:2310.04378. Uses the parameterisation of the consistency function in section 4.1 and multistep sampling.
 //!
 //! In: the denoiser's prediction at a timestep; noise for every step but the last. Out: the sample at the next timestep.
 //! Not here: the embedding of the guidance scale, drawing noise.
@@ -84,7 +84,7 @@ impl Sampler for Lcm {
 
         let predicted = clean(self.config.prediction, prediction, sample, alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt());
         let predicted = limited(&self.config, predicted)?;
-        // eq. 9, with the timestep scaled so that c_skip falls off within the first few
+        // Section 4.1, with the timestep scaled so that c_skip falls off within the first few
         let scaled = timestep as f32 * self.config.timestep_scaling as f32;
         let variance = scaled * scaled + SIGMA_DATA * SIGMA_DATA;
         let (kept_share, clean_share) = (SIGMA_DATA * SIGMA_DATA / variance, scaled / variance.sqrt());

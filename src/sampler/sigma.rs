@@ -1,7 +1,7 @@
 //! Noise levels σ: the table over the training timesteps, and the ways to spread a run over it.
 //!
 //! T. Karras et al., 2022, "Elucidating the Design Space of Diffusion-Based Generative Models", arXiv:2206.00364, eq. 5;
-//! C. Lu et al., 2022, "DPM-Solver", arXiv:2206.00927, section 3.4 (uniform λ);
+//! C. Lu et al., 2022, "DPM-Solver", arXiv:2206.00927 (even steps in λ);
 //! H. Lee et al., 2024, "Beta Sampling is All You Need", arXiv:2407.12173 (quantiles of a Beta distribution).
 //!
 //! In: ᾱ per timestep, and the largest and smallest level. Out: levels in falling order, and timesteps for them.

@@ -1,6 +1,7 @@
 //! Trajectory consistency distillation (TCD), strategic stochastic sampling.
 //!
-//! J. Zheng et al., 2024, "Trajectory Consistency Distillation", arXiv:2402.19159. Uses section 4.2 and algorithm 4.
+//! J. Zheng et al., 2024, "Trajectory Consistency Distillation", arXiv:2402.19159. Uses its strategic stochastic
+//! sampling (γ-sampling).
 //!
 //! In: the denoiser's prediction at a timestep; noise for every step but the last where η is above 0. Out: the sample at
 //! the next timestep.

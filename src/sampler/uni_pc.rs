@@ -1,7 +1,7 @@
 //! Unified predictor-corrector (UniPC), multistep, with either choice of B(h).
 //!
 //! W. Zhao, L. Bai, Y. Rao, J. Zhou, J. Lu, 2023, "UniPC: A Unified Predictor-Corrector Framework for Fast Sampling of
-//! Diffusion Models", arXiv:2302.04867. Uses algorithms 5 to 8 and section 3.3.
+//! Diffusion Models", arXiv:2302.04867. Uses the multistep forms of UniP and UniC, for ε and for x₀.
 //!
 //! In: the denoiser's prediction. Out: the sample at the next level. Each call first corrects the sample it was given with
 //! the prediction made on it, then predicts from the corrected one; that costs no further network call.
