@@ -9,7 +9,7 @@ use std::path::{Component, Path};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-use super::json::read_bounded;
+use super::json::{read_bounded, shortened};
 
 /// The card's file name.
 pub const CARD_FILE: &str = "kiln.toml";
@@ -116,7 +116,8 @@ impl Card {
     /// The file cannot be read, is too large, is not TOML, or a value is of the wrong type or out of its range.
     pub fn open(folder: &Path) -> Result<Option<Self>> {
         let path = folder.join(CARD_FILE);
-        if !path.exists() {
+        // A link to nothing is there, and an error when it is read.
+        if std::fs::symlink_metadata(&path).is_err() {
             return Ok(None);
         }
         let bytes = read_bounded(&path, LARGEST_CARD_BYTES)?;
@@ -147,7 +148,8 @@ impl Card {
                 && name.len() <= 100
                 && name.chars().all(|letter| letter.is_ascii_alphanumeric() || "-_.".contains(letter))
                 && !name.starts_with('.'),
-            "`name` is {name:?}, expected up to 100 of a-z, 0-9, `-`, `_` and `.`"
+            "`name` is {:?}, expected up to 100 of a-z, 0-9, `-`, `_` and `.`",
+            shortened(name)
         );
         for (key, text) in [("version", &self.version), ("family", &self.family), ("licence", &self.licence), ("description", &self.description)]
         {
@@ -178,11 +180,13 @@ impl Card {
             "`preview.latent_to_rgb` is not a table of rows of three (or four) finite numbers"
         );
         for (file, sum) in &self.sha256 {
+            let shown = shortened(file);
             let stays = Path::new(file).components().all(|part| matches!(part, Component::Normal(_)));
-            ensure!(stays && !file.is_empty() && !file.contains('\\'), "`sha256` names {file:?}, expected a path within the bundle");
+            ensure!(stays && !file.is_empty() && !file.contains('\\'), "`sha256` names {shown:?}, expected a path within the bundle");
             ensure!(
                 sum.len() == 64 && sum.chars().all(|digit| digit.is_ascii_hexdigit()),
-                "`sha256` of {file:?} is {sum:?}, expected 64 hexadecimal digits"
+                "`sha256` of {shown:?} is {:?}, expected 64 hexadecimal digits",
+                shortened(sum)
             );
         }
         Ok(())
@@ -219,9 +223,9 @@ fn unknown_keys(table: &toml::Table) -> Vec<String> {
 /// TOML errors draw the line with a caret below it; the words are in the last line, the place in the first.
 fn first_lines(text: &str) -> String {
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let first = lines.next().unwrap_or("is not TOML").to_owned();
+    let first = shortened(lines.next().unwrap_or("is not TOML"));
     match lines.next_back() {
-        Some(last) if !last.contains('^') => format!("{first}: {last}"),
+        Some(last) if !last.contains('^') => format!("{first}: {}", shortened(last)),
         _ => first,
     }
 }

@@ -122,7 +122,10 @@ impl Component {
         ensure!(path.is_file(), "{}: there is no such file, expected the {role} as ONNX", path.display());
         let header = read_header(&path)?;
         let config_path = folder.join("config.json");
-        let config = if config_path.exists() { Some(Object::open(&config_path)?) } else { None };
+        let config = match std::fs::symlink_metadata(&config_path) {
+            Ok(_) => Some(Object::open(&config_path)?.called(format!("{role}/config.json"))),
+            Err(_) => None,
+        };
         let component = Self { role, path, header, config };
         component.check_ports().with_context(|| component.path.display().to_string())?;
         Ok(Some(component))

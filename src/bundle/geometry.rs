@@ -8,6 +8,8 @@ use super::component::{Component, Role, find, names};
 
 /// The factor of diffusers' `AutoencoderKL` where a configuration does not say one.
 const DEFAULT_SCALING_FACTOR: f32 = 0.18215;
+/// Pictures that an export may fix as its batch; more would fill the memory before the network is asked.
+const LARGEST_BATCH: usize = 64;
 
 /// Sizes of latents and pictures.
 #[derive(Debug, Clone, PartialEq)]
@@ -113,6 +115,13 @@ impl Geometry {
             ),
             None => None,
         };
+        let fixed_batch = dimension(sample, 0);
+        ensure!(
+            fixed_batch.is_none_or(|batch| batch <= LARGEST_BATCH),
+            "unet/model.onnx: input `{}` is {}, expected at most {LARGEST_BATCH} pictures at once",
+            sample.name,
+            sample.shape_text()
+        );
         let preview = components.get(&Role::PreviewDecoder);
         Ok(Self {
             latent_channels,
@@ -122,18 +131,18 @@ impl Geometry {
             default_size: pixels(trained)?,
             fixed_size: fixed.map(pixels).transpose()?,
             picture_channels,
-            fixed_batch: dimension(sample, 0),
+            fixed_batch,
             guidance_embedding,
-            scaling: LatentScaling::of(decoder, DEFAULT_SCALING_FACTOR)?,
+            scaling: LatentScaling::of(decoder, DEFAULT_SCALING_FACTOR, latent_channels)?,
             preview_scaling: preview.map_or(Ok(LatentScaling { factor: 1.0, shift: 0.0, statistics: None }), |decoder| {
-                LatentScaling::of(decoder, 1.0)
+                LatentScaling::of(decoder, 1.0, latent_channels)
             })?,
         })
     }
 }
 
 impl LatentScaling {
-    fn of(component: &Component, default: f32) -> Result<Self> {
+    fn of(component: &Component, default: f32, channels: usize) -> Result<Self> {
         let factor = match component.number("scaling_factor")? {
             Some(factor) => factor,
             None => {
@@ -146,8 +155,8 @@ impl LatentScaling {
         let statistics = match (numbers(component, "latents_mean")?, numbers(component, "latents_std")?) {
             (Some(mean), Some(deviation)) => {
                 ensure!(
-                    mean.len() == deviation.len() && deviation.iter().all(|value| *value > 0.0),
-                    "{}/config.json: `latents_mean` has {} values and `latents_std` {}, expected as many, and deviations above 0",
+                    mean.len() == channels && deviation.len() == channels && deviation.iter().all(|value| *value > 0.0),
+                    "{}/config.json: `latents_mean` has {} values and `latents_std` {}, expected {channels} each, and deviations above 0",
                     component.role,
                     mean.len(),
                     deviation.len()

@@ -15,8 +15,11 @@ pub(crate) const LARGEST_FILE_BYTES: u64 = 1024 * 1024;
 /// Reads a file whole.
 ///
 /// # Errors
-/// The file cannot be read or is larger than `limit_bytes`.
+/// `path` is not a file, cannot be read or is larger than `limit_bytes`.
 pub(crate) fn read_bounded(path: &Path, limit_bytes: u64) -> Result<Vec<u8>> {
+    let metadata = std::fs::metadata(path).with_context(|| path.display().to_string())?;
+    // Opening a pipe would wait for somebody to write into it.
+    ensure!(metadata.is_file(), "{}: is not a file", path.display());
     let file = File::open(path).with_context(|| path.display().to_string())?;
     let mut bytes = Vec::new();
     file.take(limit_bytes + 1).read_to_end(&mut bytes).with_context(|| path.display().to_string())?;
@@ -41,6 +44,11 @@ impl Object {
             Ok(other) => bail!("{file}: is {}, expected an object", kind(&other)),
             Err(error) => bail!("{file}: is not JSON: {error}"),
         }
+    }
+
+    /// The same object, which messages call `name`.
+    pub(crate) fn called(self, name: String) -> Self {
+        Self { file: name, ..self }
     }
 
     /// A whole number within `range`; `None` when the key is missing or null.
@@ -94,11 +102,16 @@ impl Object {
     }
 
     fn unexpected(&self, key: &str, value: &Value, expected: impl Display) -> anyhow::Error {
-        let mut found = value.to_string();
-        if found.chars().count() > 60 {
-            found = found.chars().take(60).chain("…".chars()).collect();
-        }
-        anyhow::anyhow!("{}: `{key}` is {found}, expected {expected}", self.file)
+        anyhow::anyhow!("{}: `{key}` is {}, expected {expected}", self.file, shortened(&value.to_string()))
+    }
+}
+
+/// What stands in a file, short enough for a message.
+pub(crate) fn shortened(text: &str) -> String {
+    const LONGEST: usize = 100;
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 

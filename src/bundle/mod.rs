@@ -7,6 +7,7 @@
 mod card;
 mod checksum;
 mod component;
+mod external;
 mod geometry;
 mod habits;
 mod json;
@@ -85,7 +86,8 @@ impl Bundle {
         }
         let card = Card::open(folder)?;
         let index = Object::open(&index_path)?;
-        let class_name = index.text("_class_name")?.with_context(|| format!("{}: has no `_class_name`", index_path.display()))?.to_owned();
+        let class_name = index.text("_class_name")?.with_context(|| format!("{}: has no `_class_name`", index_path.display()))?;
+        let class_name = json::shortened(class_name);
         let mut components = BTreeMap::new();
         for role in Role::ALL {
             if let Some(component) = Component::open(folder, role)? {
@@ -109,6 +111,7 @@ impl Bundle {
         }
 
         let scheduler_path = folder.join("scheduler/scheduler_config.json");
+        ensure!(scheduler_path.exists(), "{}: there is no such file, which a {class_name} needs", scheduler_path.display());
         let scheduler = String::from_utf8(json::read_bounded(&scheduler_path, json::LARGEST_FILE_BYTES)?)
             .context("is not UTF-8 text")
             .and_then(|text| sampler::Config::from_text(&text))

@@ -4,18 +4,24 @@
 //! truncated or hostile file is known before ONNX Runtime sees it, and in milliseconds whatever its size. What the operators
 //! compute is not looked at: that is the runtime's part.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::external::Reference;
 use crate::runtime::{Element, Port};
 
 /// Strings longer than this are no names.
-const LONGEST_STRING_BYTES: u64 = 64 * 1024;
+const LONGEST_STRING_BYTES: u64 = 1024;
 /// Graphs nest in the branches of `If` and `Loop`; real exports stay far below.
 const DEEPEST_NESTING: usize = 32;
+/// The largest models of the line have some ten thousand weights; a hostile file of two bytes each would fill the memory.
+const MOST_TENSORS: usize = 1_000_000;
+/// ONNX Runtime's operators go up to some eight dimensions.
+const MOST_DIMENSIONS: usize = 64;
 
 /// What an ONNX file says of itself.
 #[derive(Debug, Clone, Default)]
@@ -55,7 +61,7 @@ fn read(path: &Path) -> Result<Header> {
         length,
         inputs: Vec::new(),
         outputs: Vec::new(),
-        initializers: Vec::new(),
+        initializers: HashSet::new(),
         weights: Vec::new(),
         external: Vec::new(),
         opset: None,
@@ -64,12 +70,14 @@ fn read(path: &Path) -> Result<Header> {
     walk.refuse_pointer()?;
     walk.model()?;
     ensure!(walk.has_graph, "is not an ONNX model: it holds no graph");
+    // The last thing that exporters write, so a file that was cut off at the end of a field lacks it.
+    ensure!(walk.opset.is_some(), "is truncated or no ONNX model: it names no operator set");
     ensure!(!walk.outputs.is_empty(), "is not an ONNX model that gives anything: its graph has no outputs");
 
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut header = Header { outputs: walk.outputs, opset: walk.opset, size_bytes: length, ..Header::default() };
     header.inputs = walk.inputs.into_iter().filter(|port| !walk.initializers.contains(&port.name)).collect();
-    header.parameters = walk.weights.iter().map(|(count, _)| count).sum();
+    header.parameters = walk.weights.iter().fold(0, |sum: u64, (count, _)| sum.saturating_add(*count));
     header.precision = precision(&walk.weights);
     for reference in walk.external {
         let file = reference.check(folder)?;
@@ -97,38 +105,6 @@ fn precision(weights: &[(u64, i32)]) -> String {
     }
 }
 
-/// A tensor's weights in another file.
-#[derive(Debug, Default)]
-struct Reference {
-    tensor: String,
-    location: String,
-    offset: u64,
-    length: Option<u64>,
-}
-
-impl Reference {
-    fn check(&self, folder: &Path) -> Result<PathBuf> {
-        let Self { tensor, location, .. } = self;
-        ensure!(!location.is_empty(), "weight `{tensor}` is said to be in another file, which is not named");
-        let file = Path::new(location);
-        let stays = file.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-        ensure!(
-            stays && !location.contains(['\\', '\0', ':']),
-            "weight `{tensor}` is in `{location}`, expected a file beside the model: paths that leave the folder are not followed"
-        );
-        let metadata = std::fs::metadata(folder.join(file))
-            .with_context(|| format!("weight `{tensor}` is in `{location}`, which cannot be read"))?;
-        ensure!(metadata.is_file(), "weight `{tensor}` is in `{location}`, which is not a file");
-        let end = self.offset.checked_add(self.length.unwrap_or(0)).context("an offset overflows")?;
-        ensure!(
-            end <= metadata.len(),
-            "weight `{tensor}` ends at byte {end} of `{location}`, which has {}: the file is truncated or of another model",
-            metadata.len()
-        );
-        Ok(file.components().filter(|part| matches!(part, Component::Normal(_))).collect())
-    }
-}
-
 /// Wire types of protocol buffers.
 const VARINT: u64 = 0;
 const FIXED64: u64 = 1;
@@ -141,7 +117,7 @@ struct Walk {
     length: u64,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
-    initializers: Vec<String>,
+    initializers: HashSet<String>,
     /// Element count and ONNX data type of each weight.
     weights: Vec<(u64, i32)>,
     external: Vec<Reference>,
@@ -275,7 +251,7 @@ impl Walk {
                 (5, BYTES) => {
                     let name = self.tensor(field.end)?;
                     if outermost {
-                        self.initializers.push(name);
+                        self.initializers.insert(name);
                     }
                 }
                 (11, BYTES) if outermost => {
@@ -329,6 +305,8 @@ impl Walk {
                 _ => self.skip_to(field.end)?,
             }
         }
+        ensure!(self.weights.len() < MOST_TENSORS, "holds more than {MOST_TENSORS} weights");
+        ensure!(count < u64::MAX, "weight `{}` has dimensions without end", reference.tensor);
         self.weights.push((count, kind));
         let name = reference.tensor.clone();
         if external || !reference.location.is_empty() {
@@ -357,6 +335,7 @@ impl Walk {
     }
 
     fn value_info(&mut self, end: u64) -> Result<Port> {
+        ensure!(self.inputs.len() + self.outputs.len() < MOST_TENSORS, "has more than {MOST_TENSORS} inputs and outputs");
         let mut port = Port { name: String::new(), element: Element::Other(0), shape: Vec::new() };
         while let Some(field) = self.field(end)? {
             match (field.number, field.kind) {
@@ -390,6 +369,7 @@ impl Walk {
                                 }
                                 self.skip_to(inner.end)?;
                             }
+                            ensure!(port.shape.len() < MOST_DIMENSIONS, "`{}` has more than {MOST_DIMENSIONS} dimensions", port.name);
                             port.shape.push(size);
                         }
                         self.skip_to(dimension.end)?;
