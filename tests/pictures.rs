@@ -2,6 +2,8 @@
 //!
 //! The cases and how they were made: `tests/tools/README.md`. A picture that differs is left under `tests/output/` for the eye.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

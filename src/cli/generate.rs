@@ -70,7 +70,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Sampler")]
     timesteps: Option<Vec<f32>>,
 
-    /// Noise levels of your own, as 1,0.75,0.5,0.25
+    /// Noise levels of your own, as 1,0.75,0.5,0.25 (euler wants the last, 0, as well)
     #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Sampler", conflicts_with = "timesteps")]
     sigmas: Option<Vec<f32>>,
 

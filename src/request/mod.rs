@@ -195,7 +195,7 @@ impl Request {
         if let Some((fixed_width, fixed_height)) = geometry.fixed_size.filter(|fixed| *fixed != (width, height)) {
             refuse!("size: is {width}x{height}, and this export takes {fixed_width}x{fixed_height} only");
         }
-        let side_ok = |side: u32| side > 0 && side <= LONGEST_SIDE && side % unit == 0;
+        let side_ok = |side: u32| side > 0 && side <= LONGEST_SIDE && side.is_multiple_of(unit);
         if !side_ok(width) || !side_ok(height) {
             let near = |side: u32| ((side.min(LONGEST_SIDE) + unit / 2) / unit * unit).max(unit);
             refuse!(
@@ -280,7 +280,10 @@ impl Request {
     fn resolve_steps(&self, bundle: &Bundle, strength: f32) -> Result<usize> {
         let habits = &bundle.habits;
         let run = &self.sampler.run;
-        let given = run.timesteps.as_ref().map(Vec::len).or(run.sigmas.as_ref().map(Vec::len));
+        let kind = self.sampler.choice.map_or(bundle.scheduler.kind(), |choice| choice.kind);
+        // Noise levels for `euler` end with the last one, which is no step.
+        let levels = |sigmas: &Vec<f32>| sigmas.len() - usize::from(kind == sampler::Kind::Euler && !sigmas.is_empty());
+        let given = run.timesteps.as_ref().map(Vec::len).or(run.sigmas.as_ref().map(levels));
         if let (Some(given), Some(steps)) = (given, self.steps.filter(|steps| Some(*steps) != given)) {
             refuse!("steps: is {steps}, and {given} timesteps or sigmas are given; leave one of the two out");
         }
