@@ -138,6 +138,9 @@ impl Bundle {
             },
             fingerprint: String::new(),
         };
+        if folder.join("safety_checker").is_dir() {
+            log::info!("{}: there is a safety_checker, which this version does not run", folder.display());
+        }
         bundle.habits = Habits::of(&bundle);
         bundle.fingerprint = checksum::fingerprint(&bundle)?;
         Ok(bundle)

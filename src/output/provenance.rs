@@ -91,7 +91,7 @@ pub struct Provenance {
     /// What ran, in the order of its first run.
     #[serde(default)]
     pub components: Vec<ComponentRun>,
-    /// From the request to the finished pixels, in milliseconds.
+    /// From the request to the finished pixels, in milliseconds; like the components' times, for all pictures of a request.
     #[serde(default)]
     pub total_ms: f64,
 }

@@ -8,13 +8,20 @@ use super::Picture;
 /// The most columns that a picture takes; a larger one is shown smaller.
 const WIDEST_COLUMNS: u32 = 64;
 
+/// Opacity below which a pixel is not drawn.
+const FAINTEST: u8 = 64;
+
 /// Draws `picture` where the cursor stands: by the terminal's own graphics where it has any, else by coloured half blocks.
 ///
 /// # Errors
 /// The terminal cannot be written to.
 pub fn show_in_terminal(picture: &Picture) -> Result<()> {
-    let opaque = picture.with_opacity();
-    let image = RgbaImage::from_raw(opaque.width, opaque.height, opaque.pixels).context("picture and its size differ")?;
+    let mut shown = picture.with_opacity();
+    // Half blocks are opaque or not at all: what the eye would hardly see on paper would be a speck here.
+    for pixel in shown.pixels.chunks_exact_mut(4).filter(|pixel| pixel[3] < FAINTEST) {
+        pixel[3] = 0;
+    }
+    let image = RgbaImage::from_raw(shown.width, shown.height, shown.pixels).context("picture and its size differ")?;
     let config = viuer::Config {
         absolute_offset: false,
         transparent: true,

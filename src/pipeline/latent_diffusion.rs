@@ -73,22 +73,25 @@ impl LatentDiffusion<'_> {
     pub fn run(&mut self, observer: &mut dyn Observer) -> Result<Vec<Painted>> {
         let conditioning = self.encode_texts(observer)?;
         let taken_in = self.take_in(observer)?;
-        let mut painted = Vec::with_capacity(self.request.count);
+        // All are denoised before the first is decoded, so that with low memory each component is loaded once.
+        let mut denoised = Vec::with_capacity(self.request.count);
         for first in (0..self.request.count).step_by(self.plan.batch) {
             let (latents, timesteps) = self.denoise(first, &conditioning, &taken_in, observer)?;
-            self.release(Role::Unet);
             // An export with a fixed batch makes more than were asked for.
-            for (offset, latents) in latents.axis_iter(Axis(0)).enumerate().take(self.request.count - first) {
-                observer.event(Event::Decoding { picture: first + offset });
-                self.open(Role::VaeDecoder, observer)?;
-                let latents = latents.to_owned();
-                let pictures = decode(self.bundle, self.networks, &latents.clone().insert_axis(Axis(0)), self.cancel)?;
-                let picture = Picture::from_tensor(pictures.index_axis(Axis(0), 0).into_dimensionality::<Ix3>()?)?;
-                let seed = self.request.seed.wrapping_add((first + offset) as u64);
-                painted.push(Painted { picture, latents, seed, timesteps: timesteps.clone() });
-            }
-            self.release(Role::VaeDecoder);
+            let asked_for = latents.axis_iter(Axis(0)).take(self.request.count - first);
+            denoised.extend(asked_for.map(|latents| (latents.to_owned(), timesteps.clone())));
         }
+        self.release(Role::Unet);
+        self.release(Role::PreviewDecoder);
+        let mut painted = Vec::with_capacity(denoised.len());
+        for (index, (latents, timesteps)) in denoised.into_iter().enumerate() {
+            observer.event(Event::Decoding { picture: index });
+            self.open(Role::VaeDecoder, observer)?;
+            let pictures = decode(self.bundle, self.networks, &latents.clone().insert_axis(Axis(0)), self.cancel)?;
+            let picture = Picture::from_tensor(pictures.index_axis(Axis(0), 0).into_dimensionality::<Ix3>()?)?;
+            painted.push(Painted { picture, latents, seed: self.request.seed.wrapping_add(index as u64), timesteps });
+        }
+        self.release(Role::VaeDecoder);
         Ok(painted)
     }
 

@@ -31,7 +31,7 @@ pub enum Event {
     },
     /// Latents become a picture.
     Decoding {
-        /// First picture of the batch, from 0.
+        /// Which picture, from 0.
         picture: usize,
     },
 }
