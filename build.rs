@@ -98,9 +98,7 @@ fn fetch(pinned: &Pinned, folder: &Path) -> Result<PathBuf, Box<dyn Error>> {
     fs::write(&requirements, format!("{}=={} --hash=sha256:{}\n", pinned.package, pinned.version, pinned.sha256))?;
     let python = ["python3", "python"]
         .into_iter()
-        .find(|python| {
-            Command::new(python).args(["-m", "pip", "--version"]).output().is_ok_and(|output| output.status.success())
-        })
+        .find(|python| Command::new(python).args(["-m", "pip", "--version"]).output().is_ok_and(|output| output.status.success()))
         .ok_or("no python3 with pip on the PATH to fetch it with (on Debian: apt-get install python3-pip)")?;
     let output = Command::new(python)
         .args(["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--require-hashes"])

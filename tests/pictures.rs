@@ -70,7 +70,9 @@ fn sampler_choice(case: &Case) -> SamplerChoice {
 }
 
 fn request(case: &Case) -> Request {
-    let picture = |name: &Option<String>| name.as_ref().map(|name| Picture::open(&tests_folder().join("golden/pictures").join(name)).unwrap());
+    let picture = |name: &Option<String>| {
+        name.as_ref().map(|name| Picture::open(&tests_folder().join("golden/pictures").join(name)).unwrap())
+    };
     Request {
         prompt: case.prompt.clone(),
         negative: case.negative.clone(),

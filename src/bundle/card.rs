@@ -132,7 +132,8 @@ impl Card {
     pub fn parse(text: &str) -> Result<Self> {
         let table: toml::Table = toml::from_str(text).map_err(|error| anyhow::anyhow!("{}", first_lines(&error.to_string())))?;
         let ignored = unknown_keys(&table);
-        let mut card: Self = table.try_into().map_err(|error: toml::de::Error| anyhow::anyhow!("{}", first_lines(&error.to_string())))?;
+        let mut card: Self =
+            table.try_into().map_err(|error: toml::de::Error| anyhow::anyhow!("{}", first_lines(&error.to_string())))?;
         for key in &ignored {
             log::info!("{CARD_FILE}: `{key}` is not known to this version and is ignored");
         }
@@ -151,7 +152,8 @@ impl Card {
             "`name` is {:?}, expected up to 100 of a-z, 0-9, `-`, `_` and `.`",
             shortened(name)
         );
-        for (key, text) in [("version", &self.version), ("family", &self.family), ("licence", &self.licence), ("description", &self.description)]
+        for (key, text) in
+            [("version", &self.version), ("family", &self.family), ("licence", &self.licence), ("description", &self.description)]
         {
             let length = text.as_ref().map_or(0, String::len);
             ensure!(length <= LONGEST_TEXT, "`{key}` has {length} bytes, expected at most {LONGEST_TEXT}");
@@ -182,7 +184,10 @@ impl Card {
         for (file, sum) in &self.sha256 {
             let shown = shortened(file);
             let stays = Path::new(file).components().all(|part| matches!(part, Component::Normal(_)));
-            ensure!(stays && !file.is_empty() && !file.contains('\\'), "`sha256` names {shown:?}, expected a path within the bundle");
+            ensure!(
+                stays && !file.is_empty() && !file.contains('\\'),
+                "`sha256` names {shown:?}, expected a path within the bundle"
+            );
             ensure!(
                 sum.len() == 64 && sum.chars().all(|digit| digit.is_ascii_hexdigit()),
                 "`sha256` of {shown:?} is {:?}, expected 64 hexadecimal digits",
@@ -198,8 +203,19 @@ const KNOWN: [(&str, &[&str]); 6] = [
     (
         "",
         &[
-            "name", "version", "family", "licence", "license", "description", "attribution", "steps", "guidance", "size", "preview",
-            "lineage", "sha256",
+            "name",
+            "version",
+            "family",
+            "licence",
+            "license",
+            "description",
+            "attribution",
+            "steps",
+            "guidance",
+            "size",
+            "preview",
+            "lineage",
+            "sha256",
         ],
     ),
     ("steps", &["trained", "default", "largest"]),

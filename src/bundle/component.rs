@@ -160,7 +160,12 @@ impl Component {
     fn check_ports(&self) -> Result<()> {
         for (meaning, names) in self.role.inputs() {
             let Some(port) = self.input(names) else {
-                bail!("is not a {}: it takes {}, expected an input `{}` for the {meaning}", self.role, list(&self.header.inputs), names[0]);
+                bail!(
+                    "is not a {}: it takes {}, expected an input `{}` for the {meaning}",
+                    self.role,
+                    list(&self.header.inputs),
+                    names[0]
+                );
             };
             let rank = match *meaning {
                 "token ids" => 2,
@@ -196,7 +201,8 @@ impl Component {
             Role::VaeEncoder => &[names::PICTURE],
             Role::VaeDecoder | Role::PreviewDecoder => &[names::LATENT],
         };
-        if let Some(port) = self.header.inputs.iter().find(|port| !known.iter().any(|names| names.contains(&port.name.as_str()))) {
+        if let Some(port) = self.header.inputs.iter().find(|port| !known.iter().any(|names| names.contains(&port.name.as_str())))
+        {
             bail!("takes an input `{}` ({}) that Kiln does not know for a {}", port.name, port.shape_text(), self.role);
         }
         Ok(())

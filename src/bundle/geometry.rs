@@ -58,14 +58,11 @@ impl Geometry {
         let latent = decoder.input(names::LATENT).context("vae_decoder: has no input for latents")?;
 
         let dimension = |port: &crate::runtime::Port, axis: usize| port.shape.get(axis).copied().flatten();
-        let denoiser_channels = agree("unet", "in_channels", unet.integer("in_channels", 1..=1024)?, dimension(sample, 1))?.unwrap_or(4);
-        let latent_channels = agree(
-            "vae_decoder",
-            "latent_channels",
-            decoder.integer("latent_channels", 1..=1024)?,
-            dimension(latent, 1),
-        )?
-        .unwrap_or_else(|| denoiser_channels.min(4));
+        let denoiser_channels =
+            agree("unet", "in_channels", unet.integer("in_channels", 1..=1024)?, dimension(sample, 1))?.unwrap_or(4);
+        let latent_channels =
+            agree("vae_decoder", "latent_channels", decoder.integer("latent_channels", 1..=1024)?, dimension(latent, 1))?
+                .unwrap_or_else(|| denoiser_channels.min(4));
         ensure!(
             denoiser_channels == latent_channels || denoiser_channels == 2 * latent_channels + 1,
             "unet takes {denoiser_channels} channels and vae_decoder {latent_channels}, expected as many, or for inpainting {}",
@@ -88,7 +85,8 @@ impl Geometry {
         };
         let trained = sample_size(unet)?.or(fixed).unwrap_or((64, 64));
         let pixels = |(width, height): (usize, usize)| -> Result<(u32, u32)> {
-            let side = |latents: usize| u32::try_from(latents.saturating_mul(pixels_per_latent)).ok().filter(|side| *side <= 8192);
+            let side =
+                |latents: usize| u32::try_from(latents.saturating_mul(pixels_per_latent)).ok().filter(|side| *side <= 8192);
             let size = side(width).zip(side(height));
             size.with_context(|| format!("unet: latents of {width}x{height} make a picture of more than 8192 pixels a side"))
         };
@@ -111,7 +109,8 @@ impl Geometry {
 
         let guidance_embedding = match unet.input(names::TIMESTEP_COND) {
             Some(port) => Some(
-                agree("unet", "time_cond_proj_dim", unet.integer("time_cond_proj_dim", 2..=65536)?, dimension(port, 1))?.unwrap_or(256),
+                agree("unet", "time_cond_proj_dim", unet.integer("time_cond_proj_dim", 2..=65536)?, dimension(port, 1))?
+                    .unwrap_or(256),
             ),
             None => None,
         };
@@ -183,7 +182,8 @@ fn numbers(component: &Component, key: &str) -> Result<Option<Vec<f32>>> {
 fn sample_size(unet: &Component) -> Result<Option<(usize, usize)>> {
     match unet.value("sample_size") {
         Some(serde_json::Value::Array(sides)) => {
-            let sides: Option<Vec<usize>> = sides.iter().map(|side| side.as_u64().and_then(|side| usize::try_from(side).ok())).collect();
+            let sides: Option<Vec<usize>> =
+                sides.iter().map(|side| side.as_u64().and_then(|side| usize::try_from(side).ok())).collect();
             match sides.as_deref() {
                 Some([height @ 1..=8192, width @ 1..=8192]) => Ok(Some((*width, *height))),
                 _ => anyhow::bail!("unet/config.json: `sample_size` is not one number or height and width, 1 to 8192 each"),
@@ -208,7 +208,10 @@ fn check_embeddings(components: &BTreeMap<Role, Component>, unet: &Component) ->
             .map(|(first, second)| first + second),
     };
     if let (Some(taken), Some(given)) = (taken, given) {
-        ensure!(taken == given, "unet takes text embeddings of width {taken}, and the text encoders give {given}: they are of two models");
+        ensure!(
+            taken == given,
+            "unet takes text embeddings of width {taken}, and the text encoders give {given}: they are of two models"
+        );
     }
     Ok(())
 }

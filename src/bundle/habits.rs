@@ -66,7 +66,9 @@ impl Habits {
             return distilled(&[1, 2, 3, 4], 1, "the name, which says turbo");
         }
         if name.contains("lightning") {
-            let steps = [1, 2, 4, 8].into_iter().find(|steps| name.contains(&format!("{steps}step")) || name.contains(&format!("{steps}-step")));
+            let steps = [1, 2, 4, 8]
+                .into_iter()
+                .find(|steps| name.contains(&format!("{steps}step")) || name.contains(&format!("{steps}-step")));
             return steps.map_or_else(
                 || distilled(&[1, 2, 4, 8], 4, "the name, which says lightning"),
                 |steps| distilled(&[steps], steps, "the name, which says lightning and its steps"),
@@ -105,6 +107,10 @@ impl Habits {
     /// Whether `steps` is one that the model can take.
     #[must_use]
     pub fn takes_steps(&self, steps: usize) -> bool {
-        if self.trained_steps.is_empty() { (1..=self.largest_steps).contains(&steps) } else { self.trained_steps.contains(&steps) }
+        if self.trained_steps.is_empty() {
+            (1..=self.largest_steps).contains(&steps)
+        } else {
+            self.trained_steps.contains(&steps)
+        }
     }
 }

@@ -106,13 +106,15 @@ impl Object {
     }
 }
 
-/// What stands in a file, short enough for a message.
+/// What stands in a file, short enough for a message and on one line.
 pub(crate) fn shortened(text: &str) -> String {
     const LONGEST: usize = 100;
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
+    let mut shown: String =
+        text.chars().take(LONGEST).map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect();
+    if text.chars().nth(LONGEST).is_some() {
+        shown.push('…');
     }
+    shown
 }
 
 fn kind(value: &Value) -> &'static str {

@@ -100,14 +100,22 @@ impl Bundle {
             Architecture::StableDiffusionXl => &[Role::TextEncoder, Role::TextEncoder2, Role::Unet, Role::VaeDecoder],
         };
         for role in required {
-            ensure!(components.contains_key(role), "{}: there is no `{role}/model.onnx`, which a {class_name} needs", folder.display());
+            ensure!(
+                components.contains_key(role),
+                "{}: there is no `{role}/model.onnx`, which a {class_name} needs",
+                folder.display()
+            );
         }
         let mut tokenizers = vec!["tokenizer"];
         if architecture == Architecture::StableDiffusionXl {
             tokenizers.push("tokenizer_2");
         }
         for tokenizer in tokenizers {
-            ensure!(folder.join(tokenizer).is_dir(), "{}: there is no `{tokenizer}` folder, which a {class_name} needs", folder.display());
+            ensure!(
+                folder.join(tokenizer).is_dir(),
+                "{}: there is no `{tokenizer}` folder, which a {class_name} needs",
+                folder.display()
+            );
         }
 
         let scheduler_path = folder.join("scheduler/scheduler_config.json");

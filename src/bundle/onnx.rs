@@ -163,7 +163,10 @@ impl Walk {
         };
         let field_end = self.position.checked_add(size).filter(|field_end| *field_end <= end);
         let Some(field_end) = field_end else {
-            bail!("is truncated or broken: a field at byte {begun} needs {size} bytes, {} are left", end.saturating_sub(self.position));
+            bail!(
+                "is truncated or broken: a field at byte {begun} needs {size} bytes, {} are left",
+                end.saturating_sub(self.position)
+            );
         };
         Ok(Some(Field { number, kind, end: field_end, value }))
     }
@@ -193,12 +196,18 @@ impl Walk {
 
     fn string(&mut self, end: u64) -> Result<String> {
         let size = end - self.position;
-        ensure!(size <= LONGEST_STRING_BYTES, "a name of {size} bytes stands at byte {}, expected at most {LONGEST_STRING_BYTES}", self.position);
+        ensure!(
+            size <= LONGEST_STRING_BYTES,
+            "a name of {size} bytes stands at byte {}, expected at most {LONGEST_STRING_BYTES}",
+            self.position
+        );
         let mut bytes = Vec::new();
         self.reader.by_ref().take(size).read_to_end(&mut bytes)?;
         ensure!(bytes.len() as u64 == size, "is truncated: it ends within a name");
         self.position = end;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        ensure!(!text.chars().any(char::is_control), "a name with control characters ends at byte {end}: {text:?}");
+        Ok(text)
     }
 
     fn model(&mut self) -> Result<()> {
@@ -324,7 +333,8 @@ impl Walk {
                 _ => self.skip_to(field.end)?,
             }
         }
-        let number = || value.parse::<u64>().with_context(|| format!("`{key}` of external weights is `{value}`, expected a number"));
+        let number =
+            || value.parse::<u64>().with_context(|| format!("`{key}` of external weights is `{value}`, expected a number"));
         match key.as_str() {
             "location" => reference.location.clone_from(&value),
             "offset" => reference.offset = number()?,
@@ -369,7 +379,11 @@ impl Walk {
                                 }
                                 self.skip_to(inner.end)?;
                             }
-                            ensure!(port.shape.len() < MOST_DIMENSIONS, "`{}` has more than {MOST_DIMENSIONS} dimensions", port.name);
+                            ensure!(
+                                port.shape.len() < MOST_DIMENSIONS,
+                                "`{}` has more than {MOST_DIMENSIONS} dimensions",
+                                port.name
+                            );
                             port.shape.push(size);
                         }
                         self.skip_to(dimension.end)?;

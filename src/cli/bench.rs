@@ -96,7 +96,8 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
         .components
         .iter()
         .map(|component| {
-            let of_role = |made: &crate::output::Provenance| made.components.iter().find(|found| found.role == component.role).cloned();
+            let of_role =
+                |made: &crate::output::Provenance| made.components.iter().find(|found| found.role == component.role).cloned();
             let run_ms: Vec<f64> = runs.iter().filter_map(of_role).map(|component| component.run_ms).collect();
             Row { role: component.role.clone(), load_ms: component.load_ms, run_ms: median(&run_ms), calls: component.calls }
         })

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use super::progress::Progress;
 use crate::bundle::{Shelf, sha256_of_file};
 use crate::engine::Engine;
+use crate::error::is_cancelled;
 use crate::output::{self, Picture, Provenance, Target, Written};
 use crate::plan::{Memory, Settings};
 use crate::random::Device;
@@ -112,7 +113,7 @@ pub(super) struct Arguments {
 
     /// No progress, no picture in the terminal, no path; only errors
     #[arg(long, short)]
-    quiet: bool,
+    pub(super) quiet: bool,
 
     /// Print what made each picture as a line of JSON
     #[arg(long)]
@@ -139,11 +140,12 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
     let mut progress = Progress::new(arguments.quiet, preview);
     let made = engine.generate(&request, &mut progress, cancel);
     progress.finish();
-    let made = made?;
-
-    for made in made {
-        // Between the last kernel and the files a person may still change their mind.
-        cancel.check()?;
+    // Between the last kernel and the first file a person may still change their mind.
+    let made = made.and_then(|made| cancel.check().map(|()| made));
+    if made.as_ref().is_err_and(is_cancelled) {
+        progress.discard_preview();
+    }
+    for made in made? {
         let mut provenance = made.provenance;
         note_inputs(&mut provenance, arguments, record.as_ref())?;
         let target = match &target {
@@ -230,7 +232,8 @@ fn sampler_choice(arguments: &Arguments, base: SamplerChoice) -> Result<SamplerC
 
 fn recorded(path: &Path) -> Result<Provenance> {
     let (_, record) = output::read(path)?;
-    record.ok_or_else(|| refusal!("--from {}: the file does not say what made it; expected a PNG that kiln wrote", path.display()))
+    record
+        .ok_or_else(|| refusal!("--from {}: the file does not say what made it; expected a PNG that kiln wrote", path.display()))
 }
 
 /// The named model, else that of the record: by its name on the shelf, else where it lay.
@@ -275,8 +278,16 @@ fn same_file(path: Option<&PathBuf>, recorded: Option<&str>, flag: &str) -> Resu
 fn note_inputs(provenance: &mut Provenance, arguments: &Arguments, record: Option<&Provenance>) -> Result<()> {
     let path = |given: &Option<PathBuf>, recorded: Option<&String>| given.clone().or_else(|| recorded.map(PathBuf::from));
     for (path, text, sum) in [
-        (path(&arguments.input, record.and_then(|record| record.input.as_ref())), &mut provenance.input, &mut provenance.input_sha256),
-        (path(&arguments.mask, record.and_then(|record| record.mask.as_ref())), &mut provenance.mask, &mut provenance.mask_sha256),
+        (
+            path(&arguments.input, record.and_then(|record| record.input.as_ref())),
+            &mut provenance.input,
+            &mut provenance.input_sha256,
+        ),
+        (
+            path(&arguments.mask, record.and_then(|record| record.mask.as_ref())),
+            &mut provenance.mask,
+            &mut provenance.mask_sha256,
+        ),
     ] {
         if let Some(path) = path {
             *sum = Some(sha256_of_file(&path)?);
@@ -346,7 +357,9 @@ fn free_name(prompt: &str, seed: u64) -> PathBuf {
 }
 
 pub(super) fn parse_size(text: &str) -> Result<(u32, u32), String> {
-    let sides = text.split_once(['x', 'X', '×']).and_then(|(width, height)| Some((width.trim().parse().ok()?, height.trim().parse().ok()?)));
+    let sides = text
+        .split_once(['x', 'X', '×'])
+        .and_then(|(width, height)| Some((width.trim().parse().ok()?, height.trim().parse().ok()?)));
     sides.ok_or_else(|| "expected width and height as 512x768".to_owned())
 }
 

@@ -21,7 +21,11 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let bundle = Bundle::open(&Shelf::usual().find(Some(&arguments.model))?)?;
-    let text = if arguments.json { format!("{}\n", serde_json::to_string_pretty(&json(&bundle))?) } else { table(&bundle) };
+    let text = if arguments.json {
+        format!("{}\n", serde_json::to_string_pretty(&json(&bundle))?)
+    } else {
+        super::plain(&table(&bundle))
+    };
     super::print(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -20,6 +20,7 @@ use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::error::{is_cancelled, is_refusal};
+use crate::refuse;
 use crate::runtime::{Cancel, OLDEST_RUNTIME, Runtime};
 
 /// Exit code after Ctrl-C: 128 and the number of the interrupt signal, as shells have it.
@@ -76,7 +77,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    start_logger(arguments.verbose);
+    start_logger(arguments.verbose, matches!(&arguments.verb, Some(Verb::Generate(verb)) if verb.quiet));
     let cancel = Cancel::new();
     if let Err(error) = listen_for_interrupts(&cancel) {
         log::warn!("Ctrl-C will end the program at once: {error}");
@@ -84,12 +85,12 @@ pub fn main() -> ExitCode {
     match run(&arguments, &cancel) {
         Ok(code) => code,
         Err(error) if is_cancelled(&error) => {
-            log::error!("stopped, nothing was written");
+            tell("stopped, nothing was written");
             ExitCode::from(STOPPED)
         }
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            log::error!("{error:#}");
+            tell(&format!("{error:#}"));
             ExitCode::from(if is_refusal(&error) { 2 } else { 1 })
         }
     }
@@ -101,7 +102,7 @@ fn run(arguments: &Arguments, cancel: &Cancel) -> Result<ExitCode> {
         return version(runtime);
     }
     match &arguments.verb {
-        None => Ok(ExitCode::from(2)),
+        None => refuse!("say what to do, such as `kiln generate \"a red apple\"`; `kiln --help` lists the verbs"),
         Some(Verb::Generate(verb)) => generate::run(verb, runtime, cancel),
         Some(Verb::Models(verb)) => models::run(verb),
         Some(Verb::Inspect(verb)) => inspect::run(verb),
@@ -136,8 +137,32 @@ fn print(bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-fn start_logger(verbose: u8) {
+/// Says what the program ends with, whatever level of messages was asked for.
+fn tell(message: &str) {
+    if log::log_enabled!(log::Level::Error) {
+        log::error!("{message}");
+    } else {
+        // Nobody is left to tell when standard error is closed.
+        let _ = writeln!(std::io::stderr(), "kiln: {}", plain(message));
+    }
+}
+
+/// Text out of files, its control characters made visible: a terminal would obey them.
+fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter.is_control() && !matches!(letter, '\n' | '\t') {
+            plain.extend(letter.escape_default())
+        } else {
+            plain.push(letter)
+        }
+    }
+    plain
+}
+
+fn start_logger(verbose: u8, quiet: bool) {
     let level = match verbose {
+        0 if quiet => log::LevelFilter::Error,
         0 => log::LevelFilter::Warn,
         1 => log::LevelFilter::Info,
         2 => log::LevelFilter::Debug,
@@ -145,7 +170,6 @@ fn start_logger(verbose: u8) {
     };
     let mut builder = env_logger::Builder::new();
     builder.filter_level(level).parse_default_env();
-    // Errors are what the program ends with, so they are told whatever the filter says.
     builder.format(|formatter, record| {
         let style = formatter.default_level_style(record.level());
         let name = match record.level() {
@@ -153,7 +177,7 @@ fn start_logger(verbose: u8) {
             log::Level::Warn => "kiln: warning",
             _ => "kiln: note",
         };
-        writeln!(formatter, "{style}{name}{style:#}: {}", record.args())
+        writeln!(formatter, "{style}{name}{style:#}: {}", plain(&record.args().to_string()))
     });
     if let Err(error) = builder.try_init() {
         // Another logger is set already, as in a test that calls `main`.
@@ -175,7 +199,10 @@ fn listen_for_interrupts(cancel: &Cancel) -> Result<()> {
 
 /// A reader that has seen enough (`kiln models | head -1`) is no failure.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).any(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 #[cfg(test)]
@@ -185,5 +212,10 @@ mod tests {
     #[test]
     fn the_arguments_are_declared_without_contradiction() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn control_characters_are_shown_and_not_sent() {
+        assert_eq!(plain("a\u{1b}[2J\r\n\tü\u{9b}"), "a\\u{1b}[2J\\r\n\tü\\u{9b}");
     }
 }

@@ -41,7 +41,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     } else if list.is_empty() {
         log::warn!("no models were found; `kiln generate --model DIR` takes a folder, and KILN_MODELS names a folder of folders");
     } else {
-        super::print(text.as_bytes())?;
+        super::print(super::plain(&text).as_bytes())?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -13,19 +13,33 @@ use crate::pipeline::{Event, Observer};
 pub(super) struct Progress {
     bar: ProgressBar,
     preview: Option<Target>,
+    preview_written: bool,
     counting: bool,
 }
 
 impl Progress {
     pub(super) fn new(quiet: bool, preview: Option<Target>) -> Self {
         let visible = !quiet && std::io::stderr().is_terminal();
-        let bar = ProgressBar::with_draw_target(None, if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() });
+        let bar = ProgressBar::with_draw_target(
+            None,
+            if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() },
+        );
         bar.enable_steady_tick(Duration::from_millis(120));
-        Self { bar, preview, counting: false }
+        Self { bar, preview, preview_written: false, counting: false }
     }
 
     pub(super) fn finish(&self) {
         self.bar.finish_and_clear();
+    }
+
+    /// Takes the preview away again: a run that was stopped leaves no file behind.
+    pub(super) fn discard_preview(&self) {
+        if let Some(Target::File(path, _)) = self.preview.as_ref().filter(|_| self.preview_written)
+            && path.is_file()
+            && let Err(error) = std::fs::remove_file(path)
+        {
+            log::warn!("the preview {} stays: {error}", path.display());
+        }
     }
 
     fn style(&self, template: &str) {
@@ -55,7 +69,8 @@ impl Observer for Progress {
                     // The time left is told from the steps alone, not from the loading before them.
                     self.bar.reset_eta();
                 }
-                let message = if pictures > 1 { format!("picture {} of {pictures}", picture + 1) } else { "denoising".to_owned() };
+                let message =
+                    if pictures > 1 { format!("picture {} of {pictures}", picture + 1) } else { "denoising".to_owned() };
                 self.bar.set_message(message);
                 self.bar.set_position(done);
             }
@@ -70,6 +85,7 @@ impl Observer for Progress {
     fn preview(&mut self, _: usize, picture: &Picture) -> Result<()> {
         if let Some(target) = &self.preview {
             output::write(picture, None, target)?;
+            self.preview_written = true;
         }
         Ok(())
     }

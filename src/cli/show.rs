@@ -21,7 +21,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let (parameters, record) = output::read(&arguments.file)?;
     let name = arguments.file.display();
     if arguments.json {
-        let Some(record) = record else { refuse!("{name}: holds no record of Kiln; without --json its parameters are shown if it has any") };
+        let Some(record) = record else {
+            refuse!("{name}: holds no record of Kiln; without --json its parameters are shown if it has any")
+        };
         super::print(format!("{}\n", serde_json::to_string_pretty(&record)?).as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -52,6 +54,6 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if text.is_empty() {
         refuse!("{name}: does not say what made it");
     }
-    super::print(text.as_bytes())?;
+    super::print(super::plain(&text).as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }

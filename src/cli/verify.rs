@@ -33,7 +33,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
             FileState::Differs { found } => format!("DIFFERS (has {found})"),
         };
         wrong += usize::from(matches!(state, FileState::Missing | FileState::Differs { .. }));
-        super::print(format!("{file}: {word}\n").as_bytes())?;
+        super::print(format!("{}: {word}\n", super::plain(&file)).as_bytes())?;
     }
     if wrong > 0 {
         bail!("model {}: {wrong} files are not those that the card names", bundle.folder.display());

@@ -22,7 +22,8 @@ use crate::request::{Resolved, Task, steps_taken};
 use crate::runtime::Cancel;
 use crate::sampler::Sampler;
 use crate::stage::{
-    Conditioning, Denoiser, EncodedPicture, MaskChannels, Networks, PreviewMap, TextEncoders, decode, encode_picture, preview_decode,
+    Conditioning, Denoiser, EncodedPicture, MaskChannels, Networks, PreviewMap, TextEncoders, decode, encode_picture,
+    preview_decode,
 };
 
 /// A finished picture.
@@ -214,7 +215,8 @@ impl LatentDiffusion<'_> {
         let mask_channels = match (&taken_in.mask, masked) {
             (Some(mask), Some(masked_latents)) if self.bundle.takes_mask() => {
                 let batch = masked_latents.len_of(Axis(0));
-                let mask = mask.broadcast(IxDyn(&[batch, 1, shape[1], shape[2]])).context("the mask has another size")?.to_owned();
+                let mask =
+                    mask.broadcast(IxDyn(&[batch, 1, shape[1], shape[2]])).context("the mask has another size")?.to_owned();
                 Some(MaskChannels { mask, masked_latents })
             }
             _ => None,

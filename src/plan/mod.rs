@@ -169,4 +169,3 @@ pub fn components_needed(bundle: &Bundle, request: &Resolved) -> Vec<Role> {
         })
         .collect()
 }
-

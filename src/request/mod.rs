@@ -159,7 +159,9 @@ impl Request {
         let negative = match &self.negative {
             Some(negative) if guidance <= 1.0 || bundle.takes_guidance_embedding() => {
                 if !negative.trim().is_empty() {
-                    log::warn!("the negative prompt has no effect: this run makes no pass without the prompt (guidance {guidance})");
+                    log::warn!(
+                        "the negative prompt has no effect: this run makes no pass without the prompt (guidance {guidance})"
+                    );
                 }
                 None
             }
@@ -272,7 +274,12 @@ impl Request {
         if !bundle.scheduler.suits(choice.kind) && !self.force {
             let fit: Vec<&str> =
                 sampler::Kind::ALL.iter().filter(|kind| bundle.scheduler.suits(**kind)).map(|kind| kind.name()).collect();
-            refuse!("sampler: `{}` would give noise with this model, whose own is `{}`; {} would do", choice.kind, bundle.scheduler.kind(), fit.join(", "));
+            refuse!(
+                "sampler: `{}` would give noise with this model, whose own is `{}`; {} would do",
+                choice.kind,
+                bundle.scheduler.kind(),
+                fit.join(", ")
+            );
         }
         own.with_choice(choice)
     }
@@ -280,7 +287,8 @@ impl Request {
     fn resolve_steps(&self, bundle: &Bundle, strength: f32) -> Result<usize> {
         let habits = &bundle.habits;
         let run = &self.sampler.run;
-        let kind = self.sampler.choice.map_or(bundle.scheduler.kind(), |choice| choice.kind);
+        let config = self.sampler.config.as_ref().unwrap_or(&bundle.scheduler);
+        let kind = self.sampler.choice.map_or(config.kind(), |choice| choice.kind);
         // Noise levels for `euler` end with the last one, which is no step.
         let levels = |sigmas: &Vec<f32>| sigmas.len() - usize::from(kind == sampler::Kind::Euler && !sigmas.is_empty());
         let given = run.timesteps.as_ref().map(Vec::len).or(run.sigmas.as_ref().map(levels));
@@ -308,7 +316,11 @@ impl Request {
             } else {
                 "another count spoils the picture of a distilled model"
             };
-            refuse!("steps: is {steps}, expected {} (known from {}): {why}; --force takes it all the same", habits.steps_text(), habits.source);
+            refuse!(
+                "steps: is {steps}, expected {} (known from {}): {why}; --force takes it all the same",
+                habits.steps_text(),
+                habits.source
+            );
         }
         if !makes_a_step(steps) {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of steps")]
@@ -354,7 +366,9 @@ mod tests {
 
     #[test]
     fn steps_taken_cuts_off_as_python_does() {
-        for (steps, strength, expected) in [(5, 0.6, 3), (10, 0.7, 7), (50, 0.8, 40), (3, 0.3, 0), (1, 1.0, 1), (4, 0.25, 1), (7, 0.75, 5)] {
+        for (steps, strength, expected) in
+            [(5, 0.6, 3), (10, 0.7, 7), (50, 0.8, 40), (3, 0.3, 0), (1, 1.0, 1), (4, 0.25, 1), (7, 0.75, 5)]
+        {
             assert_eq!(steps_taken(steps, strength), expected, "{steps} at {strength}");
         }
     }

@@ -45,7 +45,8 @@ impl SamplerChoice {
     /// # Errors
     /// A value is of another type, or names what this version does not know.
     pub fn from_map(map: &Map<String, Value>) -> Result<Self> {
-        let number = |key: &str| map.get(key).map(|value| value.as_f64().ok_or_else(|| wrong(key, value, "a number"))).transpose();
+        let number =
+            |key: &str| map.get(key).map(|value| value.as_f64().ok_or_else(|| wrong(key, value, "a number"))).transpose();
         #[expect(clippy::cast_possible_truncation, reason = "they were f32 when they were written")]
         let numbers = |key: &str| {
             let read = |value: &Value| {

@@ -77,8 +77,9 @@ impl Runtime {
 
     fn load(named: Option<&Path>) -> Result<Self> {
         if let Some(path) = named {
-            return attempt(path, false)
-                .map_err(|why| refusal!("--runtime {}: {why}; expected an ONNX Runtime library, {OLDEST_RUNTIME} or newer", path.display()));
+            return attempt(path, false).map_err(|why| {
+                refusal!("--runtime {}: {why}; expected an ONNX Runtime library, {OLDEST_RUNTIME} or newer", path.display())
+            });
         }
         if let Some(path) = env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
             let path = PathBuf::from(path);
@@ -134,12 +135,7 @@ fn attempt(path: &Path, by_loader: bool) -> Result<Runtime, String> {
     // The loader searches its own paths for a name without a slash, and `ort` looks beside the executable first.
     let path = if by_loader { path.to_path_buf() } else { std::path::absolute(path).map_err(|error| error.to_string())? };
     let version = version(&path)?;
-    let builder = ort::init_from(&path).map_err(|error| match error {
-        ort::LoadDynamicError::BadVersion { version_str, .. } => {
-            format!("is ONNX Runtime {version_str}, which is older than {OLDEST_RUNTIME}")
-        }
-        other => one_line(&other.to_string()),
-    })?;
+    let builder = ort::init_from(&path).map_err(|error| one_line(&error.to_string()))?;
     let environment = builder
         .with_name("kiln")
         .with_telemetry(false)
@@ -181,7 +177,19 @@ fn version(path: &Path) -> Result<String, String> {
         if text.is_null() {
             return Err("is a library without a version".into());
         }
-        Ok(std::ffi::CStr::from_ptr(text).to_string_lossy().into_owned())
+        let version = std::ffi::CStr::from_ptr(text).to_string_lossy().into_owned();
+        // `ort` reads the same number, and panics where the interface of its level is missing.
+        let level = version.split('.').nth(1).and_then(|minor| minor.parse::<u32>().ok());
+        match level {
+            None => Err(format!("is a library of version `{}`, expected one such as 1.31.1", one_line(&version))),
+            Some(level) if level < ort::MINOR_VERSION => {
+                Err(format!("is ONNX Runtime {version}, which is older than {OLDEST_RUNTIME}"))
+            }
+            Some(_) if (base.GetApi)(ort::MINOR_VERSION).is_null() => {
+                Err(format!("says that it is ONNX Runtime {version}, and has no interface of {OLDEST_RUNTIME}"))
+            }
+            Some(_) => Ok(version),
+        }
     }
 }
 

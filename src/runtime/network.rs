@@ -184,7 +184,8 @@ fn value<'t>(port: &Port, tensor: &'t Tensor) -> Result<SessionInputValue<'t>> {
         (Tensor::Integer(array), Element::Int32) => {
             let mut narrow = Vec::with_capacity(array.len());
             for value in array.iter() {
-                narrow.push(i32::try_from(*value).with_context(|| format!("{value} does not fit the i32 that the network takes"))?);
+                narrow
+                    .push(i32::try_from(*value).with_context(|| format!("{value} does not fit the i32 that the network takes"))?);
             }
             owned(ArrayD::from_shape_vec(array.raw_dim(), narrow)?)
         }

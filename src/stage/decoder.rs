@@ -42,7 +42,13 @@ pub fn preview_decode(bundle: &Bundle, networks: &mut Networks, latents: &ArrayD
     run(Role::PreviewDecoder, &bundle.geometry.preview_scaling, networks, latents, cancel)
 }
 
-fn run(role: Role, scaling: &LatentScaling, networks: &mut Networks, latents: &ArrayD<f32>, cancel: &Cancel) -> Result<ArrayD<f32>> {
+fn run(
+    role: Role,
+    scaling: &LatentScaling,
+    networks: &mut Networks,
+    latents: &ArrayD<f32>,
+    cancel: &Cancel,
+) -> Result<ArrayD<f32>> {
     let mut latents = latents.clone();
     match &scaling.statistics {
         None => latents.mapv_inplace(|value| value / scaling.factor + scaling.shift),
@@ -53,7 +59,8 @@ fn run(role: Role, scaling: &LatentScaling, networks: &mut Networks, latents: &A
             }
         }
     }
-    let input = find(networks.inputs(role, cancel)?, names::LATENT).with_context(|| format!("{role}: has no input for latents"))?;
+    let input =
+        find(networks.inputs(role, cancel)?, names::LATENT).with_context(|| format!("{role}: has no input for latents"))?;
     let input = input.name.clone();
     let output = networks.outputs(role, cancel)?.first().with_context(|| format!("{role}: has no output"))?.name.clone();
     let tensor = Tensor::from(latents);
@@ -97,7 +104,8 @@ impl PreviewMap {
                 let mut sample: Vec<f64> = (0..channels).map(|channel| f64::from(latents[[0, channel, row, column]])).collect();
                 sample.push(1.0);
                 let mean = |colour: usize| {
-                    let pixels = (0..side * side).map(|at| picture[[0, colour, row * side + at / side, column * side + at % side]]);
+                    let pixels =
+                        (0..side * side).map(|at| picture[[0, colour, row * side + at / side, column * side + at % side]]);
                     pixels.map(f64::from).sum::<f64>() / patch
                 };
                 let means: Vec<f64> = (0..colours).map(mean).collect();

@@ -69,9 +69,11 @@ fn scale(mut latents: ArrayD<f32>, scaling: &LatentScaling) -> Result<ArrayD<f32
 /// The encoder fails, or gives something that is neither latents nor their parameters.
 pub fn encode_picture(bundle: &Bundle, networks: &mut Networks, picture: ArrayD<f32>, cancel: &Cancel) -> Result<EncodedPicture> {
     let role = Role::VaeEncoder;
-    let input = find(networks.inputs(role, cancel)?, names::PICTURE).context("vae_encoder: has no input for a picture")?.name.clone();
+    let input =
+        find(networks.inputs(role, cancel)?, names::PICTURE).context("vae_encoder: has no input for a picture")?.name.clone();
     let outputs = networks.outputs(role, cancel)?;
-    let output = find(outputs, names::LATENT_PARAMETERS).or_else(|| find(outputs, names::DRAWN_LATENT)).or_else(|| outputs.first());
+    let output =
+        find(outputs, names::LATENT_PARAMETERS).or_else(|| find(outputs, names::DRAWN_LATENT)).or_else(|| outputs.first());
     let output = output.context("vae_encoder: has no output")?.name.clone();
     let tensor = Tensor::from(picture);
     let encoded = networks.run(role, &[(&input, &tensor)], &[&output], cancel)?.pop().context("vae_encoder: gave nothing")?;

@@ -161,6 +161,12 @@ fn layout() -> Vec<Case> {
             set(INDEX, "force_zeros_for_empty_prompt", json!("yes")),
             &[INDEX, "expected true or false"],
         ),
+        case(
+            "class that paints",
+            "sd",
+            set(INDEX, "_class_name", json!("\u{1b}[2J\nkiln: all is well")),
+            &[INDEX, "all is well"],
+        ),
         case("class without end", "sd", set(INDEX, "_class_name", json!("x".repeat(900_000))), &[INDEX, "is `xxxx"]),
         case("name is a list", "sd", set(INDEX, "_name_or_path", json!(["a"])), &[INDEX, "`_name_or_path`", "expected a string"]),
         case("no tokenizer", "sd", gone("tokenizer"), &["there is no `tokenizer` folder"]),

@@ -154,6 +154,13 @@ pub fn external_weights() -> Vec<Case> {
         case("no location", "sd", elsewhere(&[("offset", "0")]), &[UNET, "which is not named"]),
         case("location is inner folder", "sd", elsewhere(&[("location", "inner")]), &[UNET, "which is not a file"]),
         case("location is this folder", "sd", elsewhere(&[("location", ".")]), &[UNET, "which is not a file"]),
+        case("location with a zero", "sd", elsewhere(&[("location", "weights\0")]), &[UNET, "control characters"]),
+        case(
+            "location that paints",
+            "sd",
+            elsewhere(&[("location", "\u{1b}[2J\nkiln: all is well")]),
+            &[UNET, "control characters"],
+        ),
         case(
             "offset beyond the end",
             "sd",
@@ -191,14 +198,13 @@ pub fn external_weights() -> Vec<Case> {
             &[UNET, "expected a number"],
         ),
     ];
-    let outside: [&'static [(&'static str, &'static str)]; 7] = [
+    let outside: [&'static [(&'static str, &'static str)]; 6] = [
         &[("location", "../model_index.json")],
         &[("location", "inner/../../model_index.json")],
         &[("location", "/etc/passwd")],
         &[("location", "..\\model_index.json")],
         &[("location", "C:\\weights")],
         &[("location", "file:///etc/passwd")],
-        &[("location", "weights\0")],
     ];
     for entries in outside {
         cases.push(case(
