@@ -2,7 +2,6 @@
 //!
 //! In: a folder, settings, requests. Out: pictures with their provenance.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -49,7 +48,7 @@ pub struct Engine {
     encoders: TextEncoders,
     settings: Settings,
     networks: Option<Networks>,
-    preview_maps: BTreeMap<usize, PreviewMap>,
+    preview_map: Option<PreviewMap>,
 }
 
 impl Engine {
@@ -63,7 +62,7 @@ impl Engine {
         let bundle = Bundle::open(folder)?;
         let encoders = TextEncoders::open(&bundle)?;
         let runtime = Runtime::open(runtime)?;
-        Ok(Self { runtime, bundle, encoders, settings: settings.clone(), networks: None, preview_maps: BTreeMap::new() })
+        Ok(Self { runtime, bundle, encoders, settings: settings.clone(), networks: None, preview_map: None })
     }
 
     /// The bundle.
@@ -110,7 +109,7 @@ impl Engine {
             request: &resolved,
             plan: &plan,
             cancel,
-            preview_maps: &mut self.preview_maps,
+            preview_map: &mut self.preview_map,
         }
         .run(observer);
         let times = networks.take_times();

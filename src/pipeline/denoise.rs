@@ -17,6 +17,11 @@ impl Noise {
         Self { generators }
     }
 
+    /// How many pictures draw from it.
+    pub(super) fn batch(&self) -> usize {
+        self.generators.len()
+    }
+
     /// Draws standard normals of `[B, …shape]`, a row from each generator.
     pub(super) fn draw(&mut self, shape: &[usize]) -> Result<ArrayD<f32>> {
         let count: usize = shape.iter().product();
@@ -31,41 +36,41 @@ impl Noise {
     }
 }
 
-/// One run of the loop.
-pub(super) struct Denoise<'a> {
-    pub(super) sampler: &'a mut dyn Sampler,
-    /// Index of the first network call; above 0 when a picture was taken in.
-    pub(super) begin: usize,
-    pub(super) noise: &'a mut Noise,
-    pub(super) cancel: &'a Cancel,
+/// What a family puts into the loop.
+pub(super) trait Model {
+    /// Predicts for `sample`, `[B, C, …]` f32 as the sampler scaled it; returns the same shape.
+    fn predict(&mut self, sample: &ArrayD<f32>, timestep: f32) -> Result<ArrayD<f32>>;
+
+    /// Is given what the step after network call `index` made of it, and returns the sample that the next call begins with.
+    fn after(&mut self, sampler: &dyn Sampler, index: usize, step: Step) -> Result<ArrayD<f32>> {
+        let _ = (sampler, index);
+        Ok(step.sample)
+    }
 }
 
-impl Denoise<'_> {
-    /// Takes `sample`, `[B, C, …]` f32 at the noise level of the first call, to a clean one.
-    ///
-    /// `predict` is given the scaled sample and the timestep; `after` is given the sampler, the index of the call that was made
-    /// and what the step gave, and may change the sample.
-    ///
-    /// # Errors
-    /// `predict`, the sampler or `after` fails; the run was cancelled.
-    pub(super) fn run(
-        self,
-        mut sample: ArrayD<f32>,
-        mut predict: impl FnMut(&ArrayD<f32>, f32) -> Result<ArrayD<f32>>,
-        mut after: impl FnMut(&dyn Sampler, usize, Step) -> Result<ArrayD<f32>>,
-    ) -> Result<ArrayD<f32>> {
-        let timesteps = self.sampler.timesteps().to_vec();
-        for (index, timestep) in timesteps.into_iter().enumerate().skip(self.begin) {
-            self.cancel.check()?;
-            let scaled = self.sampler.scale_model_input(&sample, index)?;
-            let prediction = predict(&scaled, timestep)?;
-            let noise = match self.sampler.takes_noise(index) {
-                true => Some(self.noise.draw(&sample.shape()[1..])?),
-                false => None,
-            };
-            let step = self.sampler.step(index, &prediction, &sample, noise.as_ref())?;
-            sample = after(&*self.sampler, index, step)?;
-        }
-        Ok(sample)
+/// Takes `sample`, `[B, C, …]` f32 at the noise level of network call `begin`, to a clean one.
+///
+/// # Errors
+/// The model or the sampler fails; the run was cancelled.
+pub(super) fn denoise(
+    model: &mut dyn Model,
+    sampler: &mut dyn Sampler,
+    begin: usize,
+    mut sample: ArrayD<f32>,
+    noise: &mut Noise,
+    cancel: &Cancel,
+) -> Result<ArrayD<f32>> {
+    let timesteps = sampler.timesteps().to_vec();
+    for (index, timestep) in timesteps.into_iter().enumerate().skip(begin) {
+        cancel.check()?;
+        let scaled = sampler.scale_model_input(&sample, index)?;
+        let prediction = model.predict(&scaled, timestep)?;
+        let fresh = match sampler.takes_noise(index) {
+            true => Some(noise.draw(&sample.shape()[1..])?),
+            false => None,
+        };
+        let step = sampler.step(index, &prediction, &sample, fresh.as_ref())?;
+        sample = model.after(sampler, index, step)?;
     }
+    Ok(sample)
 }
