@@ -88,7 +88,7 @@ pub(super) struct Arguments {
     input: Option<PathBuf>,
 
     /// Where the input picture may change: white may, black stays
-    #[arg(long, value_name = "FILE", requires = "input", help_heading = "Picture to picture")]
+    #[arg(long, value_name = "FILE", help_heading = "Picture to picture")]
     mask: Option<PathBuf>,
 
     /// How much of the input picture is made anew, above 0 to 1 [default: 0.8, with a mask 1]

@@ -134,6 +134,10 @@ fn attempt(path: &Path, by_loader: bool) -> Result<Runtime, String> {
     }
     // The loader searches its own paths for a name without a slash, and `ort` looks beside the executable first.
     let path = if by_loader { path.to_path_buf() } else { std::path::absolute(path).map_err(|error| error.to_string())? };
+    #[cfg(unix)]
+    if !by_loader {
+        super::elf::check_whole(&path)?;
+    }
     let version = version(&path)?;
     let builder = ort::init_from(&path).map_err(|error| one_line(&error.to_string()))?;
     let environment = builder

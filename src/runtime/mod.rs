@@ -4,6 +4,8 @@
 
 mod cancel;
 mod device;
+#[cfg(unix)]
+mod elf;
 mod library;
 mod network;
 mod provider;
