@@ -1,0 +1,221 @@
+//! The crate's own interface: events, previews, cancelling, seeds, what is refused.
+
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use kiln::bundle::Role;
+use kiln::error::{is_cancelled, is_refusal};
+use kiln::request::SamplerChoice;
+use kiln::{Cancel, Engine, Event, Memory, Observer, Picture, Request, Settings, sampler};
+
+fn bundle(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bundles").join(name)
+}
+
+fn engine(name: &str) -> Engine {
+    Engine::open(&bundle(name), &Settings::default(), None).unwrap()
+}
+
+fn request(steps: usize) -> Request {
+    Request { seed: Some(7), steps: Some(steps), force: true, ..Request::new("a smiling sun") }
+}
+
+fn pixels(engine: &mut Engine, request: &Request) -> Vec<u8> {
+    engine.generate(request, &mut (), &Cancel::new()).unwrap().remove(0).picture.pixels
+}
+
+/// Writes down what it is told, and stops the run after a step when asked to.
+#[derive(Default)]
+struct Notes {
+    events: Vec<Event>,
+    previews: Vec<Picture>,
+    wants_preview: bool,
+    stop_after: Option<(usize, Cancel)>,
+}
+
+impl Observer for Notes {
+    fn event(&mut self, event: Event) {
+        self.events.push(event);
+        if let (Event::Step { step, .. }, Some((last, cancel))) = (event, &self.stop_after)
+            && step == *last
+        {
+            cancel.cancel();
+        }
+    }
+
+    fn wants_preview(&self) -> bool {
+        self.wants_preview
+    }
+
+    fn preview(&mut self, _: usize, picture: &Picture) -> Result<()> {
+        self.previews.push(picture.clone());
+        Ok(())
+    }
+}
+
+#[test]
+fn an_observer_is_told_of_loading_steps_and_decoding_in_order() {
+    let mut engine = engine("sd_turbo");
+    let mut notes = Notes::default();
+    engine.generate(&request(3), &mut notes, &Cancel::new()).unwrap();
+    let (picture, pictures, steps) = (0, 1, 3);
+    let step = |step| Event::Step { step, steps, picture, pictures };
+    let loads = |role| [Event::Loading { role }, Event::Loaded { role }];
+    let mut expected: Vec<Event> = loads(Role::TextEncoder).to_vec();
+    expected.extend(loads(Role::Unet));
+    expected.extend([step(1), step(2), step(3), Event::Decoding { picture }]);
+    expected.extend(loads(Role::VaeDecoder));
+    assert_eq!(notes.events, expected);
+
+    let mut again = Notes::default();
+    engine.generate(&request(3), &mut again, &Cancel::new()).unwrap();
+    assert!(!again.events.iter().any(|event| matches!(event, Event::Loading { .. })), "components stay resident");
+}
+
+#[test]
+fn low_memory_loads_each_component_once_for_each_request() {
+    let settings = Settings { memory: Memory::Low, ..Settings::default() };
+    let mut engine = Engine::open(&bundle("sd_turbo"), &settings, None).unwrap();
+    for _ in 0..2 {
+        let mut notes = Notes::default();
+        engine.generate(&Request { count: 3, ..request(2) }, &mut notes, &Cancel::new()).unwrap();
+        let loaded = notes.events.iter().filter(|event| matches!(event, Event::Loaded { .. })).count();
+        assert_eq!(loaded, 3);
+    }
+}
+
+#[test]
+fn looking_on_changes_nothing_and_shows_the_picture_as_it_develops() {
+    let mut engine = engine("sd");
+    let plain = pixels(&mut engine, &request(4));
+    let mut notes = Notes { wants_preview: true, ..Notes::default() };
+    let made = engine.generate(&request(4), &mut notes, &Cancel::new()).unwrap().remove(0);
+    assert_eq!(made.picture.pixels, plain);
+    let calls = made.provenance.timesteps.len();
+    assert_eq!(notes.previews.len(), calls);
+    let last = notes.previews.last().unwrap();
+    assert_eq!((last.width, last.height), (made.picture.width, made.picture.height));
+    let apart = |picture: &Picture| {
+        let sum: u64 = picture.pixels.iter().zip(&plain).map(|(left, right)| u64::from(left.abs_diff(*right))).sum();
+        sum / plain.len() as u64
+    };
+    assert!(apart(last) < apart(&notes.previews[0]), "the last preview is nearer to the picture than the first");
+}
+
+#[test]
+fn picture_i_of_several_is_the_picture_of_seed_plus_i() {
+    for name in ["sd_turbo", "sdxl_turbo", "lcm"] {
+        let mut engine = engine(name);
+        let several = engine.generate(&Request { count: 3, ..request(2) }, &mut (), &Cancel::new()).unwrap();
+        for (index, made) in several.iter().enumerate() {
+            let seed = 7 + index as u64;
+            assert_eq!(made.provenance.seed, seed);
+            let alone = pixels(&mut engine, &Request { seed: Some(seed), ..request(2) });
+            assert_eq!(made.picture.pixels, alone, "{name}, picture {index}");
+        }
+    }
+}
+
+#[test]
+fn a_record_makes_the_same_picture_again() {
+    let mut engine = engine("sd");
+    let mut asked = request(5);
+    asked.negative = Some("a moon".into());
+    asked.guidance = Some(3.5);
+    asked.sampler = SamplerChoice {
+        choice: Some("sde-dpm++-karras".parse().unwrap()),
+        run: sampler::Run { spacing: Some("trailing".parse().unwrap()), ..sampler::Run::default() },
+        ..SamplerChoice::default()
+    };
+    let made = engine.generate(&asked, &mut (), &Cancel::new()).unwrap().remove(0);
+    let again = Engine::request_of(&made.provenance).unwrap();
+    assert_eq!(pixels(&mut engine, &again), made.picture.pixels);
+    assert_ne!(pixels(&mut engine, &Request { sampler: SamplerChoice::default(), ..again }), made.picture.pixels);
+}
+
+#[test]
+fn a_run_that_is_cancelled_says_so_and_the_engine_lives_on() {
+    let mut engine = engine("sd");
+    let stopped = Cancel::new();
+    stopped.cancel();
+    assert!(is_cancelled(&engine.generate(&request(4), &mut (), &stopped).unwrap_err()));
+
+    let cancel = Cancel::new();
+    let mut notes = Notes { stop_after: Some((2, cancel.clone())), ..Notes::default() };
+    let error = engine.generate(&request(20), &mut notes, &cancel).unwrap_err();
+    assert!(is_cancelled(&error), "{error:#}");
+    let steps = notes.events.iter().filter(|event| matches!(event, Event::Step { .. })).count();
+    assert_eq!(steps, 2);
+    assert_eq!(pixels(&mut engine, &request(2)).len(), 64 * 64 * 3);
+}
+
+#[test]
+fn another_thread_stops_a_run_long_before_its_end() {
+    let mut engine = engine("sd");
+    let cancel = Cancel::new();
+    let other = cancel.clone();
+    let thread = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        other.cancel();
+    });
+    let begun = Instant::now();
+    let error = engine.generate(&Request { count: 500, ..request(900) }, &mut (), &cancel).unwrap_err();
+    thread.join().unwrap();
+    assert!(is_cancelled(&error), "{error:#}");
+    assert!(begun.elapsed() < Duration::from_secs(30), "the whole request takes an hour");
+}
+
+#[test]
+fn a_distilled_model_takes_its_own_steps_and_refuses_others() {
+    let turbo = engine("sd_turbo");
+    assert_eq!(turbo.plan(&Request::new("a sun")).unwrap().0.steps, 1);
+    assert_eq!(turbo.plan(&Request::new("a sun")).unwrap().0.guidance, 1.0);
+    let cases = [
+        (Request { steps: Some(20), ..Request::new("a sun") }, "steps: is 20, expected 1, 2, 3 or 4"),
+        (Request { steps: Some(0), ..Request::new("a sun") }, "steps: is 0"),
+        (Request { guidance: Some(7.5), ..Request::new("a sun") }, "guidance: is 7.5"),
+        (Request { size: Some((65, 64)), ..Request::new("a sun") }, "the nearest is 64x64"),
+        (Request { size: Some((8192, 64)), ..Request::new("a sun") }, "up to 4096"),
+        (Request { strength: Some(0.5), ..Request::new("a sun") }, "without an input picture"),
+        (Request { count: 100_000, ..Request::new("a sun") }, "count: is 100000"),
+        (Request::new("sun ".repeat(5000)), "prompt: has 20000 characters"),
+    ];
+    for (asked, expected) in &cases {
+        let error = turbo.plan(asked).unwrap_err();
+        assert!(is_refusal(&error), "{error:#}");
+        assert!(format!("{error:#}").contains(expected), "{error:#} does not say {expected:?}");
+    }
+    let forced = Request { steps: Some(20), guidance: Some(7.5), force: true, ..Request::new("a sun") };
+    assert_eq!(turbo.plan(&forced).unwrap().0.steps, 20);
+}
+
+#[test]
+fn a_picture_to_begin_with_gets_steps_enough_for_its_strength() {
+    let turbo = engine("sd_turbo");
+    let input = Picture::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/pictures/input.png")).unwrap();
+    let asked =
+        |strength, steps| Request { input: Some(input.clone()), strength: Some(strength), steps, ..Request::new("a sun") };
+    assert_eq!(turbo.plan(&asked(0.5, None)).unwrap().0.steps, 2);
+    assert_eq!(turbo.plan(&asked(1.0, None)).unwrap().0.steps, 1);
+    let error = format!("{:#}", turbo.plan(&asked(0.3, Some(3))).unwrap_err());
+    assert!(error.contains("leaves none") && error.contains("take 4 steps"), "{error}");
+    for strength in [0.0, -1.0, 1.5, f32::NAN] {
+        assert!(is_refusal(&turbo.plan(&asked(strength, None)).unwrap_err()), "{strength}");
+    }
+}
+
+#[test]
+fn a_sampler_that_would_give_noise_is_refused_unless_forced() {
+    let engine = engine("sd");
+    let asked = |force| Request {
+        sampler: SamplerChoice { choice: Some("flow-euler".parse().unwrap()), ..SamplerChoice::default() },
+        force,
+        ..Request::new("a sun")
+    };
+    let error = engine.plan(&asked(false)).unwrap_err();
+    assert!(is_refusal(&error) && format!("{error:#}").contains("would give noise"), "{error:#}");
+    engine.plan(&asked(true)).unwrap();
+}
