@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
-use crate::bundle::{Bundle, CARD_FILE, FileState, Shelf, verify};
+use crate::bundle::{CARD_FILE, Card, FileState, Shelf, verify};
 use crate::refuse;
 
 #[derive(Debug, clap::Args)]
@@ -19,12 +19,12 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let bundle = Bundle::open(&Shelf::usual().find(Some(&arguments.model))?)?;
-    if bundle.card.as_ref().is_none_or(|card| card.sha256.is_empty()) {
-        refuse!("model {}: has no {CARD_FILE} with checksums, so there is nothing to hold it against", bundle.folder.display());
-    }
+    let folder = Shelf::usual().find(Some(&arguments.model))?;
+    let Some(card) = Card::open(&folder)?.filter(|card| !card.sha256.is_empty()) else {
+        refuse!("model {}: has no {CARD_FILE} with checksums, so there is nothing to hold it against", folder.display());
+    };
     let mut wrong = 0;
-    for (file, state) in verify(&bundle)? {
+    for (file, state) in verify(&folder, &card)? {
         let word = match &state {
             FileState::Matches if arguments.quiet => continue,
             FileState::Matches => "ok".to_owned(),
@@ -36,7 +36,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         super::print(format!("{}: {word}\n", super::plain(&file)).as_bytes())?;
     }
     if wrong > 0 {
-        bail!("model {}: {wrong} files are not those that the card names", bundle.folder.display());
+        bail!("model {}: {wrong} files are not those that the card names", folder.display());
     }
     Ok(ExitCode::SUCCESS)
 }
