@@ -62,14 +62,14 @@ class Captions:
     def content(self, choice: dict) -> list[str]:
         chance, draw = self.random.random(), self.random
         name, others = choice["name"], choice["others"]
-        if chance < 0.25 and others:
+        if chance < 0.3 and others:
             return draw.choice(others)
-        if 0.25 <= chance < 0.37:
+        if 0.3 <= chance < 0.4:
             return draw.sample(name, len(name))
-        if 0.37 <= chance < 0.47 and choice["tags"]:
+        if 0.4 <= chance < 0.49 and choice["tags"]:
             extra = draw.sample(choice["tags"], min(len(choice["tags"]), draw.randint(1, 2)))
             return name + [w for tag in extra for w in tag]
-        if 0.47 <= chance < 0.62 and choice["loose"]:
+        if 0.49 <= chance < 0.62 and choice["loose"]:
             return list(draw.choices(choice["loose"], choice["loose_weights"])[0])
         return name
 
