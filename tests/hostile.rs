@@ -247,6 +247,17 @@ fn links_as_the_hugging_face_cache_lays_them_give_the_same_picture() {
 }
 
 #[test]
+fn a_model_in_the_cache_is_known_by_its_name_and_not_by_its_commit() {
+    let temporary = tempfile::tempdir().unwrap();
+    let linked = as_in_the_cache(&bundle("sd_turbo"), &temporary.path().join("models--stabilityai--sd-turbo"));
+    let opened = Bundle::open(&linked).unwrap();
+    assert_eq!((opened.name().as_str(), opened.habits.default_steps), ("sd-turbo", 1));
+    let (_temporary, folder) = copy_of("sd_turbo");
+    let opened = Bundle::open(&folder.join("../bundle/.")).unwrap();
+    assert_eq!((opened.name().as_str(), opened.habits.default_steps), ("bundle", 50));
+}
+
+#[test]
 fn a_bundle_that_cannot_be_written_to_works() {
     let (_temporary, folder) = copy_of("sd_external");
     let set = |mode: u32| {

@@ -45,8 +45,7 @@ impl Habits {
 
     fn inferred(bundle: &Bundle) -> Self {
         let published = bundle.published_name.as_deref().unwrap_or_default();
-        let folder = bundle.folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let name = format!("{published} {folder}").to_lowercase();
+        let name = format!("{published} {}", bundle.folder_name()).to_lowercase();
         let distilled = |trained: &[usize], default, source: &str| Self {
             trained_steps: trained.to_vec(),
             default_steps: default,

@@ -157,11 +157,20 @@ impl Bundle {
     /// The card's name, else the folder's.
     #[must_use]
     pub fn name(&self) -> String {
-        if let Some(card) = &self.card {
-            return card.name.clone();
+        self.card.as_ref().map_or_else(|| self.folder_name(), |card| card.name.clone())
+    }
+
+    /// The folder's name; in the Hugging Face cache, where it is a commit's number, the model's.
+    fn folder_name(&self) -> String {
+        let absolute = std::path::absolute(&self.folder).ok().filter(|path| path.file_name().is_some());
+        let path = absolute.or_else(|| std::fs::canonicalize(&self.folder).ok()).unwrap_or_else(|| self.folder.clone());
+        let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let snapshots = path.parent().filter(|parent| parent.ends_with("snapshots"));
+        let cached = snapshots.and_then(Path::parent).and_then(name).filter(|name| name.starts_with("models--"));
+        match cached.as_ref().and_then(|cached| cached.rsplit_once("--")) {
+            Some((_, model)) => model.to_owned(),
+            None => name(&path).unwrap_or_else(|| "model".to_owned()),
         }
-        let absolute = std::fs::canonicalize(&self.folder).unwrap_or_else(|_| self.folder.clone());
-        absolute.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
     }
 
     /// The component of `role`.

@@ -293,7 +293,9 @@ impl Request {
         let levels = |sigmas: &Vec<f32>| sigmas.len() - usize::from(kind == sampler::Kind::Euler && !sigmas.is_empty());
         let given = run.timesteps.as_ref().map(Vec::len).or(run.sigmas.as_ref().map(levels));
         if given == Some(0) {
-            refuse!("sigmas: holds no step for sampler `{kind}`, expected two noise levels or more, of which the last is the end");
+            refuse!(
+                "sigmas: holds no step for sampler `{kind}`, expected two noise levels or more, of which the last is the end"
+            );
         }
         if let (Some(given), Some(steps)) = (given, self.steps.filter(|steps| Some(*steps) != given)) {
             refuse!("steps: is {steps}, and {given} timesteps or sigmas are given; leave one of the two out");

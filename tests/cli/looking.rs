@@ -93,10 +93,14 @@ fn verify_holds_a_folder_against_its_card() {
     bytes[middle] ^= 1;
     fs::write(folder.join("vae_decoder/model.onnx"), bytes).unwrap();
     fs::remove_file(folder.join("tokenizer/special_tokens_map.json")).unwrap();
+    // Cut off, so that the bundle does not open; which file is at fault can be told all the same.
+    let whole = fs::read(folder.join("unet/model.onnx")).unwrap();
+    fs::write(folder.join("unet/model.onnx"), &whole[..whole.len() / 2]).unwrap();
     let ran = kiln(temporary.path(), &["verify", &path, "--quiet"]).expect_code(1);
     assert!(ran.text().contains("vae_decoder/model.onnx: DIFFERS"), "{}", ran.text());
+    assert!(ran.text().contains("unet/model.onnx: DIFFERS"), "{}", ran.text());
     assert!(ran.text().contains("tokenizer/special_tokens_map.json: MISSING"), "{}", ran.text());
-    assert!(ran.stderr.contains("2 files are not those that the card names"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("3 files are not those that the card names"), "{}", ran.stderr);
 }
 
 #[test]

@@ -1,6 +1,11 @@
 //! The whole program, run from outside in a fresh folder: files, output, messages, exit codes.
 
-#![allow(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a failed helper is a failed test, and says how many it ran"
+)]
 
 #[path = "../common/mod.rs"]
 mod common;
