@@ -9,12 +9,26 @@ use std::time::{Duration, Instant};
 use super::common::{self, names};
 use super::model;
 
-/// A run of some ten seconds, begun.
+/// A run of hours, begun; it has said to the system that it handles interrupts itself.
 fn begin(folder: &Path, more: &[&str]) -> Child {
     let model = model("sd");
     let mut command = common::command(folder);
-    command.args(["generate", "a red apple", "--seed", "7", "--steps", "990", "--model", &model, "--output", "a.png"]).args(more);
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    let long = ["--seed", "7", "--steps", "990", "--count", "1000", "--output", "a.png"];
+    command.args(["generate", "a red apple", "--model", &model]).args(long).args(more);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let begun = Instant::now();
+    while !handles_interrupts(&child) {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the run does not begin");
+        sleep(Duration::from_millis(1));
+    }
+    child
+}
+
+/// Whether the process has a handler for signal 2, as the system's own record of it says.
+fn handles_interrupts(child: &Child) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+    u64::from_str_radix(caught.trim(), 16).unwrap() >> 1 & 1 == 1
 }
 
 fn send(child: &Child, signal: &str) {
@@ -35,9 +49,9 @@ fn wait(mut child: Child) -> (Option<i32>, Duration, String) {
 }
 
 #[test]
-fn an_interrupt_stops_within_a_second_and_leaves_nothing() {
+fn an_interrupt_stops_in_about_a_second_and_leaves_nothing() {
     // While the library loads, while networks load, while steps are made.
-    for (signal, delay) in [("-INT", 60), ("-INT", 400), ("-INT", 1500), ("-TERM", 1500)] {
+    for (signal, delay) in [("-INT", 0), ("-INT", 100), ("-INT", 400), ("-INT", 2000), ("-TERM", 2000)] {
         let folder = tempfile::tempdir().unwrap();
         let child = begin(folder.path(), &[]);
         sleep(Duration::from_millis(delay));
@@ -45,7 +59,7 @@ fn an_interrupt_stops_within_a_second_and_leaves_nothing() {
         let (code, took, said) = wait(child);
         assert_eq!(code, Some(130), "{signal} after {delay} ms: {said}");
         assert_eq!(said, "kiln: stopped, nothing was written\n");
-        assert!(took < Duration::from_secs(1), "{signal} after {delay} ms took {took:?}");
+        assert!(took < Duration::from_millis(1500), "{signal} after {delay} ms took {took:?}");
         assert!(names(folder.path()).is_empty(), "{:?}", names(folder.path()));
     }
 }
