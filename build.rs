@@ -55,6 +55,8 @@ fn lay_library() -> Result<(), Box<dyn Error>> {
         // Renamed into place: a build that is killed half-way leaves no half library.
         let partial = profile.join(format!("{LIBRARY}.partial"));
         fs::copy(&extracted, &partial)?;
+        // Cargo runs this script again when a file it watches is younger than the last run, as one made by that run is.
+        fs::File::options().append(true).open(&partial)?.set_modified(fs::metadata("build.rs")?.modified()?)?;
         fs::rename(&partial, &laid)?;
         fs::write(&stamp, wanted)?;
         fs::remove_dir_all(out.join("wheel"))?;

@@ -113,6 +113,9 @@ impl Engine {
         }
         .run(observer);
         let times = networks.take_times();
+        if painted.is_err() && !plan.keeps_components() {
+            networks.close_all();
+        }
         let painted = painted?;
         let total_ms = begun.elapsed().as_secs_f64() * 1000.0;
         painted
@@ -177,6 +180,7 @@ impl Engine {
             width: resolved.width,
             height: resolved.height,
             strength: with_input.then_some(resolved.strength),
+            forced: request.force,
             input: None,
             input_sha256: None,
             mask: None,
@@ -209,8 +213,7 @@ impl Engine {
             input: None,
             mask: None,
             strength: provenance.strength,
-            // What was made once was allowed once.
-            force: true,
+            force: provenance.forced,
         })
     }
 }

@@ -16,20 +16,20 @@ pub struct Refusal(pub String);
 pub struct Cancelled;
 
 /// Returns early with a [`Refusal`] made by `format!`.
-#[macro_export]
 macro_rules! refuse {
     ($($argument:tt)*) => {
         return ::core::result::Result::Err($crate::refusal!($($argument)*))
     };
 }
+pub(crate) use refuse;
 
 /// Makes an [`anyhow::Error`] out of a [`Refusal`] made by `format!`.
-#[macro_export]
 macro_rules! refusal {
     ($($argument:tt)*) => {
         ::anyhow::Error::new($crate::error::Refusal(::std::format!($($argument)*)))
     };
 }
+pub(crate) use refusal;
 
 /// Whether `error` is the caller's fault.
 #[must_use]

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod bundle;
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod engine;
 pub mod error;
@@ -13,6 +14,8 @@ pub mod runtime;
 pub mod sampler;
 pub mod stage;
 pub mod text;
+
+pub(crate) use error::{refusal, refuse};
 
 pub use engine::{Engine, Generated};
 pub use output::{Picture, Provenance};

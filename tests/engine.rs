@@ -181,7 +181,7 @@ fn a_distilled_model_takes_its_own_steps_and_refuses_others() {
         (Request { size: Some((8192, 64)), ..Request::new("a sun") }, "up to 4096"),
         (Request { strength: Some(0.5), ..Request::new("a sun") }, "without an input picture"),
         (Request { count: 100_000, ..Request::new("a sun") }, "count: is 100000"),
-        (Request::new("sun ".repeat(5000)), "prompt: has 20000 characters"),
+        (Request::new("sun ".repeat(5000)), "prompt has 20000 characters"),
     ];
     for (asked, expected) in &cases {
         let error = turbo.plan(asked).unwrap_err();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
-use super::{Bundle, CARD_FILE, Card};
+use super::{Bundle, CARD_FILE, Card, Role};
 
 /// Files up to this size go into a fingerprint whole, larger ones by their two ends.
 const WHOLE_FILE_BYTES: u64 = 1024 * 1024;
@@ -24,8 +24,10 @@ pub enum FileState {
     },
     /// It is not there or cannot be read.
     Missing,
-    /// It is there, and the card does not name it.
+    /// It is there, the card does not name it, and it is one that a picture depends on.
     Unlisted,
+    /// It is there, the card does not name it, and nothing depends on it.
+    Beside,
 }
 
 /// The SHA-256 of the file at `path` in hexadecimal digits.
@@ -77,35 +79,57 @@ pub fn verify(folder: &Path, card: &Card) -> Result<Vec<(String, FileState)>> {
     }
     for file in files(folder)? {
         if !listed.contains_key(&file) && file != CARD_FILE {
-            states.push((file, FileState::Unlisted));
+            let state = if matters(&file) { FileState::Unlisted } else { FileState::Beside };
+            states.push((file, state));
         }
     }
     states.sort_by(|left, right| left.0.cmp(&right.0));
     Ok(states)
 }
 
-/// What a bundle is recognised by, as a SHA-256.
+/// What a bundle is recognised by, as a SHA-256: of path, size and content of each file that is used, in path order.
 ///
-/// With a card that lists checksums it is made of that list, which `kiln verify` holds against the files. Without one it is made
-/// of each file's path, size, and content: whole up to [`WHOLE_FILE_BYTES`], beyond it the first and the last part only, so that
-/// opening a model of gigabytes does not begin with reading it.
+/// A file above [`WHOLE_FILE_BYTES`] goes in by its two ends, so that opening a model of gigabytes does not begin with reading it.
+/// A card and other files that lie in the folder do not change what it makes, and are left out.
 pub(super) fn fingerprint(bundle: &Bundle) -> Result<String> {
+    let mut files: Vec<String> = WITHOUT_ROLE.iter().map(|file| (*file).to_owned()).collect();
+    for (role, component) in &bundle.components {
+        let folder = role.folder();
+        files.extend([format!("{folder}/model.onnx"), format!("{folder}/config.json")]);
+        files.extend(component.header.external_files.iter().map(|file| format!("{folder}/{}", file.display())));
+    }
+    files.sort();
     let mut hasher = Sha256::new();
-    match bundle.card.as_ref().filter(|card| !card.sha256.is_empty()) {
-        Some(card) => {
-            for (file, sum) in &card.sha256 {
-                hasher.update(format!("{file} {}\n", sum.to_ascii_lowercase()));
-            }
-        }
-        None => {
-            for file in files(&bundle.folder)? {
-                let path = bundle.folder.join(&file);
-                let (size, content) = ends(&path).with_context(|| path.display().to_string())?;
-                hasher.update(format!("{file} {size} {}\n", hexadecimal(&content)));
-            }
+    for file in files {
+        let path = bundle.folder.join(&file);
+        if path.is_file() {
+            let (size, content) = ends(&path).with_context(|| path.display().to_string())?;
+            hasher.update(format!("{file} {size} {}\n", hexadecimal(&content)));
         }
     }
     Ok(hexadecimal(&hasher.finalize()))
+}
+
+/// The files of a bundle that are read and belong to no component.
+const WITHOUT_ROLE: [&str; 12] = [
+    "model_index.json",
+    "scheduler/scheduler_config.json",
+    "tokenizer/tokenizer.json",
+    "tokenizer/tokenizer_config.json",
+    "tokenizer/special_tokens_map.json",
+    "tokenizer/vocab.json",
+    "tokenizer/merges.txt",
+    "tokenizer_2/tokenizer.json",
+    "tokenizer_2/tokenizer_config.json",
+    "tokenizer_2/special_tokens_map.json",
+    "tokenizer_2/vocab.json",
+    "tokenizer_2/merges.txt",
+];
+
+/// Whether a picture depends on `file`, a path within a bundle; such a file must stand in the card.
+fn matters(file: &str) -> bool {
+    let in_component = |role: &Role| file.strip_prefix(role.folder()).is_some_and(|rest| rest.starts_with('/'));
+    WITHOUT_ROLE.contains(&file) || Role::ALL.iter().any(in_component)
 }
 
 fn ends(path: &Path) -> Result<(u64, Vec<u8>)> {

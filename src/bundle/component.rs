@@ -151,6 +151,14 @@ impl Component {
         self.config.as_ref()?.entries.get(key)
     }
 
+    /// How many token ids a text encoder knows; `None` when it is not said.
+    ///
+    /// # Errors
+    /// `vocab_size` of `config.json` is no sensible number.
+    pub fn vocabulary_size(&self) -> Result<Option<usize>> {
+        self.integer("vocab_size", 1..=10_000_000)
+    }
+
     /// The input that carries one of `names`.
     #[must_use]
     pub fn input(&self, names: &[&str]) -> Option<&Port> {

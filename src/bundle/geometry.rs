@@ -145,7 +145,9 @@ impl LatentScaling {
         let factor = match component.number("scaling_factor")? {
             Some(factor) => factor,
             None => {
-                log::warn!("{}/config.json: `scaling_factor` is missing, and {default} is taken", component.role);
+                if component.role == Role::VaeDecoder {
+                    log::warn!("{}/config.json: `scaling_factor` is missing, and {default} is taken", component.role);
+                }
                 default
             }
         };

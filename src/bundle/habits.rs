@@ -36,16 +36,23 @@ impl Habits {
             habits.trained_steps = trained;
             habits.source = "the card".into();
         }
-        if let Some(guidance) = card.guidance.default {
-            habits.without_guidance = !card.steps.trained.is_empty() && guidance <= 1.0 && !bundle.takes_guidance_embedding();
+        let is_distilled = !card.steps.trained.is_empty() && !bundle.takes_guidance_embedding();
+        if let Some(guidance) = card.guidance.default.or(is_distilled.then_some(1.0)) {
+            habits.without_guidance = is_distilled && guidance <= 1.0;
             habits.guidance = guidance;
         }
         habits
     }
 
     fn inferred(bundle: &Bundle) -> Self {
-        let published = bundle.published_name.as_deref().unwrap_or_default();
-        let name = format!("{published} {}", bundle.folder_name()).to_lowercase();
+        // A name is a path where it was exported from a folder, and only its end is the model's.
+        let end = |path: &str| path.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next().unwrap_or_default().to_lowercase();
+        let name = match bundle.published_name.as_deref().map(end).filter(|name| !name.is_empty()) {
+            Some(published) => format!("{published} {}", bundle.folder_name().to_lowercase()),
+            None => bundle.folder_name().to_lowercase(),
+        };
+        let words: Vec<&str> = name.split(|letter: char| !letter.is_alphanumeric()).collect();
+        let says = |word: &str| words.contains(&word);
         let distilled = |trained: &[usize], default, source: &str| Self {
             trained_steps: trained.to_vec(),
             default_steps: default,
@@ -61,10 +68,21 @@ impl Habits {
                 ..distilled(&[1, 2, 3, 4, 5, 6, 7, 8], 4, "the latent consistency denoiser")
             };
         }
-        if name.contains("turbo") {
+        if says("turbo") && (says("sd") || says("sdxl")) {
             return distilled(&[1, 2, 3, 4], 1, "the name, which says turbo");
         }
-        if name.contains("lightning") {
+        if says("turbo") {
+            // Models tuned on top of a turbo model take more steps and some guidance, each its own.
+            return Self {
+                default_steps: 6,
+                guidance: 2.0,
+                without_guidance: false,
+                trained_steps: Vec::new(),
+                largest_steps: 20,
+                source: "the name, which says turbo".into(),
+            };
+        }
+        if says("lightning") {
             let steps = [1, 2, 4, 8]
                 .into_iter()
                 .find(|steps| name.contains(&format!("{steps}step")) || name.contains(&format!("{steps}-step")));
@@ -73,8 +91,12 @@ impl Habits {
                 |steps| distilled(&[steps], steps, "the name, which says lightning and its steps"),
             );
         }
-        if name.contains("lcm") {
-            return Self { guidance: 1.0, ..distilled(&[1, 2, 3, 4, 5, 6, 7, 8], 4, "the name, which says lcm") };
+        if says("lcm") {
+            return Self {
+                guidance: 1.5,
+                without_guidance: false,
+                ..distilled(&[1, 2, 3, 4, 5, 6, 7, 8], 4, "the name, which says lcm")
+            };
         }
         let (default_steps, guidance) = match bundle.architecture {
             Architecture::StableDiffusion => (50, 7.5),

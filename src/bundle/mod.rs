@@ -13,6 +13,7 @@ mod habits;
 mod json;
 mod onnx;
 mod shelf;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -57,8 +58,10 @@ pub struct Bundle {
     pub zeros_for_empty_prompt: bool,
     /// Its components by role.
     pub components: BTreeMap<Role, Component>,
-    /// Its sampler's configuration.
+    /// Its sampler's configuration; where its class is not known, with the keys that any sampler takes from it.
     pub scheduler: sampler::Config,
+    /// The class of its sampler when it is one that Kiln has not: a person must then name another.
+    pub unknown_scheduler: Option<String>,
     /// Sizes of latents and pictures.
     pub geometry: Geometry,
     /// Steps and guidance that it takes.
@@ -120,10 +123,7 @@ impl Bundle {
 
         let scheduler_path = folder.join("scheduler/scheduler_config.json");
         ensure!(scheduler_path.exists(), "{}: there is no such file, which a {class_name} needs", scheduler_path.display());
-        let scheduler = String::from_utf8(json::read_bounded(&scheduler_path, json::LARGEST_FILE_BYTES)?)
-            .context("is not UTF-8 text")
-            .and_then(|text| sampler::Config::from_text(&text))
-            .with_context(|| scheduler_path.display().to_string())?;
+        let (scheduler, unknown_scheduler) = read_scheduler(&scheduler_path)?;
         let geometry = Geometry::of(&components).with_context(|| folder.display().to_string())?;
 
         let mut bundle = Self {
@@ -135,6 +135,7 @@ impl Bundle {
             zeros_for_empty_prompt: index.boolean("force_zeros_for_empty_prompt")?.unwrap_or(true),
             components,
             scheduler,
+            unknown_scheduler,
             geometry,
             habits: Habits {
                 trained_steps: Vec::new(),
@@ -150,6 +151,7 @@ impl Bundle {
             log::info!("{}: there is a safety_checker, which this version does not run", folder.display());
         }
         bundle.habits = Habits::of(&bundle);
+        bundle.check_card().with_context(|| folder.join(CARD_FILE).display().to_string())?;
         bundle.fingerprint = checksum::fingerprint(&bundle)?;
         Ok(bundle)
     }
@@ -171,6 +173,39 @@ impl Bundle {
             Some((_, model)) => model.to_owned(),
             None => name(&path).unwrap_or_else(|| "model".to_owned()),
         }
+    }
+
+    /// Width and height in pixels that a picture has when nobody says.
+    #[must_use]
+    pub fn default_size(&self) -> (u32, u32) {
+        let of_card = self.card.as_ref().and_then(|card| card.size.default).map(|[width, height]| (width, height));
+        self.geometry.fixed_size.or(of_card).unwrap_or(self.geometry.default_size)
+    }
+
+    /// A card must not say what the model cannot do: a person who asked for nothing of it would be told off for it.
+    fn check_card(&self) -> Result<()> {
+        let Some(card) = &self.card else { return Ok(()) };
+        let (habits, longest) = (&self.habits, self.scheduler.num_train_timesteps());
+        ensure!(
+            habits.takes_steps(habits.default_steps) && habits.default_steps <= longest,
+            "`steps.default` is {}, expected one of {}, and at most the {longest} timesteps of the sampler",
+            habits.default_steps,
+            habits.steps_text()
+        );
+        if let Some([width, height]) = card.size.default {
+            let unit = self.geometry.side_unit;
+            ensure!(
+                width.is_multiple_of(unit) && height.is_multiple_of(unit),
+                "`size.default` is {width}x{height}, expected multiples of {unit}"
+            );
+            if let Some((fixed_width, fixed_height)) = self.geometry.fixed_size {
+                ensure!(
+                    (width, height) == (fixed_width, fixed_height),
+                    "`size.default` is {width}x{height}, and the export takes {fixed_width}x{fixed_height} only"
+                );
+            }
+        }
+        Ok(())
     }
 
     /// The component of `role`.
@@ -218,6 +253,25 @@ impl Bundle {
     pub fn size_bytes(&self) -> u64 {
         self.components.values().map(|component| component.header.size_bytes).sum()
     }
+}
+
+/// Reads the sampler's configuration. A class that Kiln has not is no reason to refuse the folder: its keys serve another sampler.
+fn read_scheduler(path: &Path) -> Result<(sampler::Config, Option<String>)> {
+    let read = || -> Result<(sampler::Config, Option<String>)> {
+        let bytes = json::read_bounded(path, json::LARGEST_FILE_BYTES)?;
+        let text = String::from_utf8(bytes).context("is not UTF-8 text")?;
+        let value = sampler::Config::value_from_text(&text)?;
+        let class = value.get("_class_name").and_then(serde_json::Value::as_str).map(json::shortened);
+        match class {
+            Some(class) if sampler::Kind::from_class_name(&class).is_err() => {
+                let mut value = value;
+                value["_class_name"] = sampler::Kind::Euler.class_name().into();
+                Ok((sampler::Config::from_json(&value)?, Some(class)))
+            }
+            _ => Ok((sampler::Config::from_json(&value)?, None)),
+        }
+    };
+    read().with_context(|| path.display().to_string())
 }
 
 /// The pipeline classes that this build runs; exporters put a prefix before diffusers' own names.

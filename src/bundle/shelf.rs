@@ -41,12 +41,6 @@ impl Shelf {
         Self { folders }
     }
 
-    /// A shelf of these folders alone.
-    #[must_use]
-    pub fn of(folders: Vec<PathBuf>) -> Self {
-        Self { folders }
-    }
-
     /// Every bundle that is found, by name; of two with one name the first.
     #[must_use]
     pub fn bundles(&self) -> Vec<ShelvedBundle> {

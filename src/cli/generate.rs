@@ -7,12 +7,12 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 
 use super::progress::Progress;
-use crate::bundle::{Shelf, sha256_of_file};
+use super::record::{Inputs, Record};
+use crate::bundle::Shelf;
 use crate::engine::Engine;
 use crate::error::is_cancelled;
 use crate::output::{self, Picture, Provenance, Target, Written};
 use crate::plan::{Memory, Settings};
-use crate::random::Device;
 use crate::request::{Request, SamplerChoice};
 use crate::runtime::Cancel;
 use crate::{refusal, refuse, sampler};
@@ -79,9 +79,9 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "X", help_heading = "Sampler")]
     eta: Option<f64>,
 
-    /// Whose random numbers a seed stands for: torch's on cpu or on cuda
-    #[arg(long, value_name = "DEVICE", default_value = "cpu", help_heading = "Sampler")]
-    rng: String,
+    /// Whose random numbers a seed stands for: torch's on cpu or on cuda [default: cpu]
+    #[arg(long, value_name = "DEVICE", help_heading = "Sampler")]
+    rng: Option<String>,
 
     /// A picture to begin with
     #[arg(long, short, value_name = "FILE", help_heading = "Picture to picture")]
@@ -91,7 +91,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE", help_heading = "Picture to picture")]
     mask: Option<PathBuf>,
 
-    /// How much of the input picture is made anew, above 0 to 1 [default: 0.8, with a mask 1]
+    /// How much of the input picture is made anew, above 0 to 1 [default: 0.8, with a mask 1; SDXL 0.3 and 0.9999]
     #[arg(long, value_name = "X", help_heading = "Picture to picture")]
     strength: Option<f32>,
 
@@ -103,9 +103,9 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N", help_heading = "Device", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
 
-    /// low: load each component when it is needed and drop it after; normal: keep all
-    #[arg(long, value_name = "low|normal", default_value = "normal", help_heading = "Device", value_parser = parse_memory)]
-    memory: Memory,
+    /// low: load each component when it is needed and drop it after; normal: keep all [default: normal]
+    #[arg(long, value_name = "low|normal", help_heading = "Device", value_parser = parse_memory)]
+    memory: Option<Memory>,
 
     /// Write the picture to this file as it develops, after each step
     #[arg(long, value_name = "FILE")]
@@ -125,17 +125,25 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel) -> Result<ExitCode> {
-    let record = arguments.from.as_deref().map(recorded).transpose()?;
-    let folder = model_folder(arguments, record.as_ref())?;
-    let request = request(arguments, record.as_ref())?;
+    let record = arguments.from.as_deref().map(Record::open).transpose()?;
+    let folder = match record.as_ref().filter(|_| arguments.model.is_none()) {
+        Some(record) => record.model_folder()?,
+        None => Shelf::usual().find(arguments.model.as_deref())?,
+    };
+    let base = record.as_ref().map(Record::request).transpose()?.unwrap_or_default();
+    let inputs = Inputs::of(arguments.input.as_deref(), arguments.mask.as_deref(), record.as_ref())?;
+    let request = request(arguments, base, &inputs)?;
     let target = arguments.output.as_deref().map(|path| Target::new(path, None)).transpose()?;
     let preview = arguments.preview.as_deref().map(|path| Target::new(path, None)).transpose()?;
     check_targets(arguments, target.as_ref(), preview.as_ref(), request.count)?;
 
-    let settings = Settings { threads: arguments.threads.map(usize::from), memory: arguments.memory };
+    let settings = Settings {
+        threads: arguments.threads.map(usize::from).or(record.as_ref().and_then(Record::threads)),
+        memory: arguments.memory.or(record.as_ref().and_then(Record::memory)).unwrap_or_default(),
+    };
     let mut engine = Engine::open(&folder, &settings, runtime)?;
-    if let Some(record) = &record {
-        check_bundle(&engine, record, arguments.force)?;
+    if let Some(record) = record.as_ref().filter(|_| !arguments.force) {
+        record.check_bundle(engine.bundle())?;
     }
     let mut progress = Progress::new(arguments.quiet, preview);
     let made = engine.generate(&request, &mut progress, cancel);
@@ -145,68 +153,68 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
     if made.as_ref().is_err_and(is_cancelled) {
         progress.discard_preview();
     }
+
+    // All are written before the first is told of: a reader that goes away must not cost a picture.
+    let mut written = Vec::new();
     for made in made? {
         let mut provenance = made.provenance;
-        note_inputs(&mut provenance, arguments, record.as_ref())?;
+        inputs.note(&mut provenance)?;
         let target = match &target {
             Some(target) => numbered(target, provenance.seed, request.count),
             None => Target::new(&free_name(provenance.prompt.as_deref().unwrap_or_default(), provenance.seed), None)?,
         };
-        report(arguments, &made.picture, &provenance, &target)?;
+        written.push((output::write(&made.picture, Some(&provenance), &target)?, made.picture, provenance));
+    }
+    for (written, picture, provenance) in &written {
+        tell_of(arguments, written, picture, provenance)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes one picture and says so.
-fn report(arguments: &Arguments, picture: &Picture, provenance: &Provenance, target: &Target) -> Result<()> {
-    match output::write(picture, Some(provenance), target)? {
-        Written::Bytes(bytes) => super::print(&bytes)?,
-        Written::File(path) => {
-            if arguments.json {
-                let mut line = serde_json::to_value(provenance)?;
-                line["file"] = path.display().to_string().into();
-                super::print(format!("{line}\n").as_bytes())?;
-            } else if !arguments.quiet {
-                #[cfg(feature = "terminal")]
-                if std::io::stdout().is_terminal()
-                    && let Err(error) = output::show_in_terminal(picture)
-                {
-                    log::info!("the terminal shows no picture: {error:#}");
-                }
-                super::print(format!("{}\n", path.display()).as_bytes())?;
-            }
-        }
+/// Says what was written.
+fn tell_of(arguments: &Arguments, written: &Written, picture: &Picture, provenance: &Provenance) -> Result<()> {
+    let path = match written {
+        Written::Bytes(bytes) => return super::print(bytes),
+        Written::File(path) => path,
+    };
+    if arguments.json {
+        let mut line = serde_json::to_value(provenance)?;
+        line["file"] = path.display().to_string().into();
+        return super::print(format!("{line}\n").as_bytes());
     }
-    Ok(())
+    if arguments.quiet {
+        return Ok(());
+    }
+    #[cfg(feature = "terminal")]
+    if std::io::stdout().is_terminal()
+        && let Err(error) = output::show_in_terminal(picture)
+    {
+        log::info!("the terminal shows no picture: {error:#}");
+    }
+    #[cfg(not(feature = "terminal"))]
+    let _ = picture;
+    super::print(format!("{}\n", path.display()).as_bytes())
 }
 
-fn request(arguments: &Arguments, record: Option<&Provenance>) -> Result<Request> {
-    let base = match record {
-        Some(record) => Engine::request_of(record)?,
-        None => Request::default(),
-    };
-    let open = |path: Option<&PathBuf>| path.map(|path| Picture::open(path)).transpose();
-    let input = arguments.input.clone().or_else(|| record?.input.as_ref().map(PathBuf::from));
-    let mask = arguments.mask.clone().or_else(|| record?.mask.as_ref().map(PathBuf::from));
-    if let Some(record) = record {
-        same_file(input.as_ref().filter(|_| arguments.input.is_none()), record.input_sha256.as_deref(), "--input")?;
-        same_file(mask.as_ref().filter(|_| arguments.mask.is_none()), record.mask_sha256.as_deref(), "--mask")?;
-    }
+/// What was asked for; what was not said is `base`'s.
+fn request(arguments: &Arguments, base: Request, inputs: &Inputs) -> Result<Request> {
+    let rng = arguments.rng.as_ref().map(|rng| rng.parse().map_err(|error| refusal!("--rng: {error}"))).transpose()?;
+    // Of steps, timesteps and noise levels the one that is said takes the place of the ones that are not.
+    let says_levels = arguments.timesteps.is_some() || arguments.sigmas.is_some();
+    let base_levels = base.sampler.run.timesteps.is_some() || base.sampler.run.sigmas.is_some();
+    let base_steps = base.steps.filter(|_| !says_levels && (arguments.steps.is_none() || !base_levels));
     Ok(Request {
         prompt: arguments.prompt.clone().unwrap_or(base.prompt),
         negative: arguments.negative.clone().or(base.negative),
         seed: arguments.seed.or(base.seed),
-        random_device: match record {
-            Some(_) if arguments.rng == Device::default().to_string() => base.random_device,
-            _ => arguments.rng.parse().map_err(|error| refusal!("--rng: {error}"))?,
-        },
-        steps: arguments.steps.or(base.steps),
+        random_device: rng.unwrap_or(base.random_device),
+        steps: arguments.steps.or(base_steps),
         guidance: arguments.guidance.or(base.guidance),
         size: arguments.size.or(base.size),
         count: arguments.count,
         sampler: sampler_choice(arguments, base.sampler)?,
-        input: open(input.as_ref())?,
-        mask: open(mask.as_ref())?,
+        input: inputs.input()?,
+        mask: inputs.mask()?,
         strength: arguments.strength.or(base.strength),
         force: arguments.force || base.force,
     })
@@ -216,85 +224,19 @@ fn sampler_choice(arguments: &Arguments, base: SamplerChoice) -> Result<SamplerC
     fn word<T: std::str::FromStr<Err = anyhow::Error>>(flag: &str, text: Option<&String>) -> Result<Option<T>> {
         text.map(|text| text.parse().with_context(|| flag.to_owned())).transpose()
     }
+    let keeps_levels = arguments.steps.is_none() && arguments.timesteps.is_none() && arguments.sigmas.is_none();
     Ok(SamplerChoice {
         config: base.config,
         choice: word("--sampler", arguments.sampler.as_ref())?.or(base.choice),
         run: sampler::Run {
-            timesteps: arguments.timesteps.clone().or(base.run.timesteps),
-            sigmas: arguments.sigmas.clone().or(base.run.sigmas),
+            timesteps: arguments.timesteps.clone().or(base.run.timesteps.filter(|_| keeps_levels)),
+            sigmas: arguments.sigmas.clone().or(base.run.sigmas.filter(|_| keeps_levels)),
             eta: arguments.eta.or(base.run.eta),
             spacing: word("--spacing", arguments.spacing.as_ref())?.or(base.run.spacing),
             shift: arguments.shift.or(base.run.shift),
             ..base.run
         },
     })
-}
-
-fn recorded(path: &Path) -> Result<Provenance> {
-    let (_, record) = output::read(path)?;
-    record
-        .ok_or_else(|| refusal!("--from {}: the file does not say what made it; expected a PNG that kiln wrote", path.display()))
-}
-
-/// The named model, else that of the record: by its name on the shelf, else where it lay.
-fn model_folder(arguments: &Arguments, record: Option<&Provenance>) -> Result<PathBuf> {
-    let shelf = Shelf::usual();
-    let Some(record) = record.filter(|_| arguments.model.is_none()) else {
-        return shelf.find(arguments.model.as_deref());
-    };
-    match &record.bundle.path {
-        Some(path) if Path::new(path).is_dir() => Ok(PathBuf::from(path)),
-        _ => shelf.find(Some(Path::new(&record.bundle.name))),
-    }
-}
-
-fn check_bundle(engine: &Engine, record: &Provenance, force: bool) -> Result<()> {
-    let found = &engine.bundle().fingerprint;
-    if let Some(recorded) = record.bundle.sha256.as_ref().filter(|recorded| *recorded != found)
-        && !force
-    {
-        refuse!(
-            "--from: the picture was made by model {} ({}…), and {} is another version of it ({}…); --force takes it all the same",
-            record.bundle.name,
-            recorded.get(..10).unwrap_or(recorded),
-            engine.bundle().folder.display(),
-            found.get(..10).unwrap_or(found)
-        );
-    }
-    Ok(())
-}
-
-fn same_file(path: Option<&PathBuf>, recorded: Option<&str>, flag: &str) -> Result<()> {
-    let (Some(path), Some(recorded)) = (path, recorded) else { return Ok(()) };
-    if !path.is_file() {
-        refuse!("--from: it was made with {}, which is not there; name the picture with {flag}", path.display());
-    }
-    if sha256_of_file(path)? != recorded {
-        refuse!("--from: {} has changed since; name the picture it was made with by {flag}", path.display());
-    }
-    Ok(())
-}
-
-fn note_inputs(provenance: &mut Provenance, arguments: &Arguments, record: Option<&Provenance>) -> Result<()> {
-    let path = |given: &Option<PathBuf>, recorded: Option<&String>| given.clone().or_else(|| recorded.map(PathBuf::from));
-    for (path, text, sum) in [
-        (
-            path(&arguments.input, record.and_then(|record| record.input.as_ref())),
-            &mut provenance.input,
-            &mut provenance.input_sha256,
-        ),
-        (
-            path(&arguments.mask, record.and_then(|record| record.mask.as_ref())),
-            &mut provenance.mask,
-            &mut provenance.mask_sha256,
-        ),
-    ] {
-        if let Some(path) = path {
-            *sum = Some(sha256_of_file(&path)?);
-            *text = Some(path.display().to_string());
-        }
-    }
-    Ok(())
 }
 
 fn check_targets(arguments: &Arguments, target: Option<&Target>, preview: Option<&Target>, count: usize) -> Result<()> {

@@ -69,7 +69,7 @@ fn table(bundle: &Bundle) -> String {
         let _ = writeln!(text, "{name:<12} {value}");
     };
     let card = bundle.card.as_ref();
-    let (width, height) = bundle.geometry.default_size;
+    let (width, height) = bundle.default_size();
     line("name", &bundle.name());
     if let Some(version) = card.and_then(|card| card.version.as_ref()) {
         line("version", version);
@@ -159,7 +159,7 @@ fn json(bundle: &Bundle) -> serde_json::Value {
         },
         "steps": { "trained": habits.trained_steps, "default": habits.default_steps, "largest": habits.largest_steps },
         "guidance": habits.guidance,
-        "size": { "default": [bundle.geometry.default_size.0, bundle.geometry.default_size.1], "fixed": bundle.geometry.fixed_size.is_some() },
+        "size": { "default": [bundle.default_size().0, bundle.default_size().1], "fixed": bundle.geometry.fixed_size.is_some() },
         "sha256": bundle.fingerprint,
         "size_bytes": bundle.size_bytes(),
         "components": components,

@@ -2,13 +2,12 @@
 //!
 //! In: arguments. Out: files, text, an exit code: 0 done, 1 Kiln's or the device's fault, 2 the caller's, 130 stopped.
 
-#![expect(clippy::print_stdout, reason = "the command line's own output")]
-
 mod bench;
 mod generate;
 mod inspect;
 mod models;
 mod progress;
+mod record;
 mod show;
 mod verify;
 
@@ -79,7 +78,10 @@ pub fn main() -> ExitCode {
     };
     start_logger(arguments.verbose, matches!(&arguments.verb, Some(Verb::Generate(verb)) if verb.quiet));
     let cancel = Cancel::new();
-    if let Err(error) = listen_for_interrupts(&cancel) {
+    // The other verbs leave nothing behind, and an interrupt may end them at once.
+    if matches!(arguments.verb, Some(Verb::Generate(_) | Verb::Bench(_)))
+        && let Err(error) = listen_for_interrupts(&cancel)
+    {
         log::warn!("Ctrl-C will end the program at once: {error}");
     }
     match run(&arguments, &cancel) {
@@ -120,12 +122,12 @@ fn run(arguments: &Arguments, cancel: &Cancel) -> Result<ExitCode> {
 
 /// The version is told even where no library is found; that there is none is then the news.
 fn version(runtime: Option<&std::path::Path>) -> Result<ExitCode> {
-    println!("kiln {}", env!("CARGO_PKG_VERSION"));
-    match Runtime::open(runtime) {
-        Ok(runtime) => println!("onnxruntime {} ({})", runtime.version(), runtime.path().display()),
+    let found = match Runtime::open(runtime) {
+        Ok(runtime) => format!("{} ({})", runtime.version(), runtime.path().display()),
         Err(error) if is_refusal(&error) => return Err(error),
-        Err(_) => println!("onnxruntime not found (expected {OLDEST_RUNTIME} or newer)"),
-    }
+        Err(_) => format!("not found (expected {OLDEST_RUNTIME} or newer)"),
+    };
+    print(format!("kiln {}\nonnxruntime {found}\n", env!("CARGO_PKG_VERSION")).as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -22,7 +22,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
             Ok(bundle) => {
                 let card = bundle.card.as_ref();
                 let description = card.and_then(|card| card.description.as_deref()).unwrap_or(&bundle.class_name);
-                let (width, height) = bundle.geometry.default_size;
+                let (width, height) = bundle.default_size();
                 format!("{width}x{height}, {}, {description}", super::inspect::megabytes(bundle.size_bytes()))
             }
             Err(error) => format!("broken: {error:#}"),

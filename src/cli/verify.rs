@@ -28,11 +28,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         let word = match &state {
             FileState::Matches if arguments.quiet => continue,
             FileState::Matches => "ok".to_owned(),
-            FileState::Unlisted => "not in the card".to_owned(),
+            FileState::Beside => "not in the card, not used".to_owned(),
+            FileState::Unlisted => "NOT IN THE CARD".to_owned(),
             FileState::Missing => "MISSING".to_owned(),
             FileState::Differs { found } => format!("DIFFERS (has {found})"),
         };
-        wrong += usize::from(matches!(state, FileState::Missing | FileState::Differs { .. }));
+        wrong += usize::from(!matches!(state, FileState::Matches | FileState::Beside));
         super::print(format!("{}: {word}\n", super::plain(&file)).as_bytes())?;
     }
     if wrong > 0 {

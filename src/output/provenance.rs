@@ -67,6 +67,9 @@ pub struct Provenance {
     /// How much of the input picture was repainted, 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strength: Option<f32>,
+    /// Whether steps, guidance or a sampler were taken that the model was not made for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub forced: bool,
     /// Path of the input picture as it was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<String>,
@@ -235,6 +238,7 @@ mod tests {
             width: 64,
             height: 64,
             strength: None,
+            forced: false,
             input: None,
             input_sha256: None,
             mask: None,

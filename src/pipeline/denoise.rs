@@ -48,7 +48,8 @@ pub(super) trait Model {
     }
 }
 
-/// Takes `sample`, `[B, C, …]` f32 at the noise level of network call `begin`, to a clean one.
+/// Takes `sample`, `[B, C, …]` f32 at the noise level of network call `begin`, to a clean one; returns it, and the estimate of
+/// it that was the last prediction's.
 ///
 /// # Errors
 /// The model or the sampler fails; the run was cancelled.
@@ -59,8 +60,9 @@ pub(super) fn denoise(
     mut sample: ArrayD<f32>,
     noise: &mut Noise,
     cancel: &Cancel,
-) -> Result<ArrayD<f32>> {
+) -> Result<(ArrayD<f32>, ArrayD<f32>)> {
     let timesteps = sampler.timesteps().to_vec();
+    let mut estimate = sample.clone();
     for (index, timestep) in timesteps.into_iter().enumerate().skip(begin) {
         cancel.check()?;
         let scaled = sampler.scale_model_input(&sample, index)?;
@@ -70,7 +72,8 @@ pub(super) fn denoise(
             false => None,
         };
         let step = sampler.step(index, &prediction, &sample, fresh.as_ref())?;
+        estimate.clone_from(&step.predicted_original);
         sample = model.after(sampler, index, step)?;
     }
-    Ok(sample)
+    Ok((sample, estimate))
 }

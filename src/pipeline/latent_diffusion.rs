@@ -6,21 +6,21 @@
 //! In: a resolved request. Out: pictures. Serves SD 1.x and 2.x, SD-Turbo, latent consistency models, SDXL and what was distilled
 //! from it.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use ndarray::{ArrayD, Axis, Ix3};
 
 use super::denoise::{Model, Noise, denoise};
 use super::input::{Input, Kept};
 use super::observer::{Event, Observer};
 use super::preview::Preview;
-use crate::bundle::{Bundle, Role};
+use crate::bundle::{Architecture, Bundle, Role};
 use crate::output::Picture;
 use crate::plan::{GuidancePasses, Plan};
 use crate::random::Generator;
 use crate::request::{Resolved, Task, steps_taken};
 use crate::runtime::Cancel;
 use crate::sampler::{Sampler, Step};
-use crate::stage::{Conditioning, Denoiser, MaskChannels, Networks, PreviewMap, TextEncoders, decode};
+use crate::stage::{Conditioning, Denoiser, Embeddings, MaskChannels, Networks, PreviewMap, TextEncoders, decode};
 
 /// A finished picture.
 #[derive(Debug, Clone)]
@@ -105,27 +105,31 @@ impl LatentDiffusion<'_> {
         }
     }
 
+    /// Encodes with one encoder after the other, so that with low memory only one is open.
     fn encode_texts(&mut self, observer: &mut dyn Observer) -> Result<Conditioning> {
-        for role in [Role::TextEncoder, Role::TextEncoder2] {
-            if self.bundle.components.contains_key(&role) {
-                self.open(role, observer)?;
-            }
-        }
         let request = self.request;
-        let prompt = self.encoders.encode(self.networks, &request.prompt, self.cancel)?;
         let guided = self.plan.guidance_passes != GuidancePasses::One;
-        let negative = match (guided, &request.negative) {
-            (false, _) => None,
-            // Two text encoders are SDXL's mark; it was trained with zeros for no text.
-            (true, None) if self.bundle.zeros_for_empty_prompt && prompt.pooled.is_some() => Some(prompt.zeros_like()),
-            (true, negative) => {
-                let text = negative.as_deref().unwrap_or_default();
-                Some(self.encoders.encode(self.networks, text, self.cancel)?)
+        // Two text encoders are SDXL's mark; it was trained with zeros for no text.
+        let has_two = self.bundle.architecture == Architecture::StableDiffusionXl;
+        let takes_zeros = request.negative.is_none() && has_two && self.bundle.zeros_for_empty_prompt;
+        let mut texts = vec![request.prompt.as_str()];
+        if guided && !takes_zeros {
+            texts.push(request.negative.as_deref().unwrap_or_default());
+        }
+        let mut parts = vec![Vec::new(); texts.len()];
+        for role in self.encoders.roles() {
+            self.open(role, observer)?;
+            for (text, parts) in texts.iter().zip(&mut parts) {
+                parts.push(self.encoders.encode(role, text, self.networks, self.cancel)?);
             }
-        };
-        for role in [Role::TextEncoder, Role::TextEncoder2] {
             self.release(role);
         }
+        let mut embeddings = parts.iter().map(|parts| Embeddings::joined(parts));
+        let prompt = embeddings.next().context("no text was encoded")??;
+        let negative = match embeddings.next() {
+            Some(negative) => Some(negative?),
+            None => guided.then(|| prompt.zeros_like()),
+        };
         Ok(Conditioning { prompt, negative, guidance: request.guidance, size: (request.width, request.height) })
     }
 
@@ -186,8 +190,10 @@ impl LatentDiffusion<'_> {
             picture: first,
             pictures: request.count,
         };
-        let latents = denoise(&mut model, &mut *sampler, begin, start.sample, &mut noise, self.cancel)?;
-        Ok((latents, timesteps))
+        let (sample, estimate) = denoise(&mut model, &mut *sampler, begin, start.sample, &mut noise, self.cancel)?;
+        // diffusers' latent consistency pipelines decode the estimate: with timesteps of one's own the last sample is noised again.
+        let decodes_estimate = bundle.takes_guidance_embedding() && !matches!(request.task, Task::Inpaint { .. });
+        Ok((if decodes_estimate { estimate } else { sample }, timesteps))
     }
 }
 

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::bundle::{Bundle, Role};
+use crate::bundle::Bundle;
 use crate::request::Resolved;
 use crate::runtime::{NetworkOptions, Provider, logical_cores};
 
@@ -153,19 +153,4 @@ impl Plan {
     pub fn keeps_components(&self) -> bool {
         self.memory == Memory::Normal
     }
-}
-
-/// The components that `request` needs, in the order of their use.
-#[must_use]
-pub fn components_needed(bundle: &Bundle, request: &Resolved) -> Vec<Role> {
-    let with_input = !matches!(request.task, crate::request::Task::TextToPicture);
-    Role::ALL
-        .into_iter()
-        .filter(|role| bundle.components.contains_key(role))
-        .filter(|role| match role {
-            Role::VaeEncoder => with_input,
-            Role::PreviewDecoder => false,
-            _ => true,
-        })
-        .collect()
 }

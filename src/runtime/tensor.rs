@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use ndarray::{ArrayD, IxDyn};
+use ndarray::{ArrayD, Axis, IxDyn};
 
 /// The element type of a port, as ONNX names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -118,6 +118,20 @@ impl Tensor {
         }
     }
 
+    /// The same tensor with `batch` rows, its last row repeated; as it is when it has as many already, or none at all.
+    #[must_use]
+    pub fn padded(&self, batch: usize) -> Self {
+        fn pad<T: Clone>(array: &ArrayD<T>, batch: usize) -> ArrayD<T> {
+            let rows = array.shape().first().copied().unwrap_or(batch);
+            let order: Vec<usize> = (0..batch).map(|row| row.min(rows.saturating_sub(1))).collect();
+            if rows == 0 || rows >= batch { array.clone() } else { array.select(Axis(0), &order) }
+        }
+        match self {
+            Self::Float(array) => Self::Float(pad(array, batch)),
+            Self::Integer(array) => Self::Integer(pad(array, batch)),
+        }
+    }
+
     /// One number as a tensor of the rank that `port` declares: a scalar, or `[batch]` for a port of rank 1.
     ///
     /// Exports disagree on whether a timestep is a scalar, one number for the batch, or one number for each picture.
@@ -131,8 +145,9 @@ impl Tensor {
         if port.element.is_float() {
             Self::Float(ArrayD::from_elem(shape, value))
         } else {
+            // Cut off, as the reference's conversion to integers does.
             #[expect(clippy::cast_possible_truncation, reason = "timesteps are far below 2^23, where f32 holds every integer")]
-            Self::Integer(ArrayD::from_elem(shape, value.round() as i64))
+            Self::Integer(ArrayD::from_elem(shape, value as i64))
         }
     }
 }

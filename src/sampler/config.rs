@@ -92,11 +92,18 @@ impl Config {
     /// # Errors
     /// The text is no JSON, or [`Config::from_json`] refuses it.
     pub fn from_text(text: &str) -> Result<Self> {
-        let value: Value = match serde_json::from_str(text) {
-            Ok(value) => value,
-            Err(error) => serde_json::from_str(&quote_python_numbers(text)).map_err(|_| error).context("not a JSON object")?,
-        };
-        Self::from_json(&value)
+        Self::from_json(&Self::value_from_text(text)?)
+    }
+
+    /// Reads the text of a `scheduler_config.json` as far as its JSON value, infinite numbers included.
+    ///
+    /// # Errors
+    /// The text is no JSON.
+    pub fn value_from_text(text: &str) -> Result<Value> {
+        match serde_json::from_str(text) {
+            Ok(value) => Ok(value),
+            Err(error) => serde_json::from_str(&quote_python_numbers(text)).map_err(|_| error).context("not a JSON object"),
+        }
     }
 
     /// Reads the value of a `scheduler_config.json`; `_class_name` says which sampler it is for.

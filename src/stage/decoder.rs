@@ -26,9 +26,20 @@ pub fn decode(bundle: &Bundle, networks: &mut Networks, latents: &ArrayD<f32>, c
     ];
     ensure!(pictures.shape() == expected, "vae_decoder: gave a picture of shape {:?}, expected {expected:?}", pictures.shape());
     for picture in pictures.axis_iter(Axis(0)) {
-        let first = picture.first().copied().unwrap_or_default();
-        if picture.iter().all(|value| value.to_bits() == first.to_bits()) {
-            bail!("vae_decoder: every value of the picture is {first}; its file is damaged or does not fit the denoiser");
+        // As it is seen: of one colour throughout, or so far out of range that nothing is left of it.
+        let is_plain = picture.axis_iter(Axis(0)).all(|plane| {
+            let seen = |value: &f32| value.clamp(-1.0, 1.0);
+            let (least, most) =
+                plane.iter().map(seen).fold((1.0_f32, -1.0_f32), |(least, most), value| (least.min(value), most.max(value)));
+            most - least < 1.0 / 255.0
+        });
+        if is_plain {
+            let (least, most) =
+                picture.iter().fold((f32::MAX, f32::MIN), |(least, most), value| (least.min(*value), most.max(*value)));
+            bail!(
+                "vae_decoder: the picture is of one colour throughout (values {least} to {most}, expected a picture in [-1, 1]); \
+                 its file is damaged or does not fit the denoiser"
+            );
         }
     }
     Ok(pictures)

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use ndarray::ArrayD;
+use ndarray::{ArrayD, Axis, Slice};
 
 use crate::bundle::{Bundle, Role};
 use crate::runtime::{Cancel, Network, NetworkOptions, Port, Runtime, Tensor};
@@ -84,20 +84,41 @@ impl Networks {
         self.open.get(&role).map(Network::outputs).with_context(|| format!("{role} is not open"))
     }
 
-    /// Runs the component of `role` and checks that what it gives is finite.
+    /// Runs the component of `role` and checks that what it gives is finite and not one value throughout.
+    ///
+    /// An export whose batch is fixed is given as many rows as it takes; the rows that nobody asked for are cut off again.
     ///
     /// # Errors
-    /// As [`Networks::open`] and [`Network::run`]; an output holds NaN or infinity, which the message blames on the component.
+    /// As [`Networks::open`] and [`Network::run`]; an output holds NaN, infinity, or one value only, which the message blames on
+    /// the component.
     pub fn run(&mut self, role: Role, inputs: &[(&str, &Tensor)], wanted: &[&str], cancel: &Cancel) -> Result<Vec<ArrayD<f32>>> {
         self.open(role, cancel)?;
         let network = self.open.get_mut(&role).with_context(|| format!("{role} is not open"))?;
-        let outcome = network.run(inputs, wanted, cancel);
+        let (asked_for, fixed) = batches(network.inputs(), inputs);
+        let padded: Vec<(&str, Tensor)> = match fixed {
+            Some(fixed) => {
+                inputs.iter().map(|(name, tensor)| (*name, padded_for(network.inputs(), name, tensor, fixed))).collect()
+            }
+            None => Vec::new(),
+        };
+        let given: Vec<(&str, &Tensor)> = match fixed {
+            Some(_) => padded.iter().map(|(name, tensor)| (*name, tensor)).collect(),
+            None => inputs.to_vec(),
+        };
+        let outcome = network.run(&given, wanted, cancel);
         let (run_time, calls) = network.take_run_time();
         let times = self.times_of(role);
         times.run_ms += run_time.as_secs_f64() * 1000.0;
         times.calls += calls;
-        let outputs = outcome?;
-        for (name, output) in wanted.iter().zip(&outputs) {
+        let mut outputs = outcome?;
+        for (name, output) in wanted.iter().zip(&mut outputs) {
+            if fixed.is_some() && output.ndim() > 0 && output.len_of(Axis(0)) > asked_for {
+                *output = output.slice_axis(Axis(0), Slice::from(..asked_for)).to_owned();
+            }
+            let first = output.first().copied().unwrap_or_default();
+            if output.len() > 1 && output.iter().all(|value| value.to_bits() == first.to_bits()) && first.is_finite() {
+                bail!("{role}: every value of its output `{name}` is {first}; its file is damaged (`kiln verify` checks it)");
+            }
             if let Some(value) = output.iter().find(|value| !value.is_finite()) {
                 bail!(
                     "{role}: its output `{name}` holds {value}; the network overflows at this precision or its file is damaged \
@@ -106,6 +127,11 @@ impl Networks {
             }
         }
         Ok(outputs)
+    }
+
+    /// Drops all components.
+    pub fn close_all(&mut self) {
+        self.open.clear();
     }
 
     /// What each component cost since the last call of this function, in the order of their use.
@@ -117,4 +143,20 @@ impl Networks {
     fn times_of(&mut self, role: Role) -> &mut ComponentTimes {
         self.times.entry(role).or_insert(ComponentTimes { role, load_ms: 0.0, run_ms: 0.0, calls: 0 })
     }
+}
+
+/// The batch that `inputs` have, and the larger one that the network's ports are fixed to, if there is such a one.
+///
+/// The first input, which is the largest, tells: a timestep has a rank of its own.
+fn batches(ports: &[Port], inputs: &[(&str, &Tensor)]) -> (usize, Option<usize>) {
+    let Some((name, tensor)) = inputs.first() else { return (1, None) };
+    let asked_for = tensor.shape().first().copied().unwrap_or(1);
+    let port = ports.iter().find(|port| port.name == *name);
+    let fixed = port.and_then(|port| port.shape.first().copied().flatten()).filter(|fixed| *fixed > asked_for);
+    (asked_for, fixed)
+}
+
+fn padded_for(ports: &[Port], name: &str, tensor: &Tensor, fixed: usize) -> Tensor {
+    let has_batch = ports.iter().any(|port| port.name == name && port.shape.first() == Some(&Some(fixed)));
+    if has_batch { tensor.padded(fixed) } else { tensor.clone() }
 }

@@ -77,7 +77,13 @@ pub fn encode_picture(bundle: &Bundle, networks: &mut Networks, picture: ArrayD<
     let output = output.context("vae_encoder: has no output")?.name.clone();
     let tensor = Tensor::from(picture);
     let encoded = networks.run(role, &[(&input, &tensor)], &[&output], cancel)?.pop().context("vae_encoder: gave nothing")?;
-    let channels = bundle.geometry.latent_channels;
+    let (channels, side) = (bundle.geometry.latent_channels, bundle.geometry.pixels_per_latent);
+    let sides = [tensor.shape()[2] / side, tensor.shape()[3] / side];
+    ensure!(
+        encoded.ndim() == 4 && encoded.shape()[2..] == sides,
+        "vae_encoder: gave latents of shape {:?}, expected {sides:?} at {side} pixels to a latent",
+        encoded.shape()
+    );
     match encoded.shape() {
         [1, found, _, _] if *found == 2 * channels => {
             let part = |from: usize| encoded.slice_axis(Axis(1), Slice::from(from..from + channels)).to_owned();
@@ -85,7 +91,14 @@ pub fn encode_picture(bundle: &Bundle, networks: &mut Networks, picture: ArrayD<
             let deviation = logarithm.mapv(|value| (0.5 * value.clamp(LOG_VARIANCE.0, LOG_VARIANCE.1)).exp());
             Ok(EncodedPicture::Distribution { mean, deviation })
         }
-        [1, found, _, _] if *found == channels => Ok(EncodedPicture::Drawn(encoded)),
+        [1, found, _, _] if *found == channels => {
+            if bundle.component(role)?.header.draws_random {
+                log::warn!(
+                    "vae_encoder: this older export draws random numbers by itself, so the same seed makes another picture each time"
+                );
+            }
+            Ok(EncodedPicture::Drawn(encoded))
+        }
         shape => bail!("vae_encoder: gave {shape:?}, expected [1, {channels} or {}, height, width]", 2 * channels),
     }
 }

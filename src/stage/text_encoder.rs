@@ -20,17 +20,6 @@ pub struct Embeddings {
     pub pooled: Option<ArrayD<f32>>,
 }
 
-impl Embeddings {
-    /// All zeros, of the same shapes: what SDXL takes for no negative prompt.
-    #[must_use]
-    pub fn zeros_like(&self) -> Self {
-        Self {
-            tokens: ArrayD::zeros(self.tokens.raw_dim()),
-            pooled: self.pooled.as_ref().map(|pooled| ArrayD::zeros(pooled.raw_dim())),
-        }
-    }
-}
-
 /// The tokenizers of a bundle, and how its encoders are called.
 pub struct TextEncoders {
     tokenizers: Vec<(Role, Tokenizer)>,
@@ -43,59 +32,98 @@ impl TextEncoders {
     /// # Errors
     /// A tokenizer's folder is missing or a file in it is broken.
     pub fn open(bundle: &Bundle) -> Result<Self> {
-        let mut tokenizers = vec![(Role::TextEncoder, Tokenizer::open(&bundle.folder.join("tokenizer"))?)];
+        let mut tokenizers = vec![(Role::TextEncoder, tokenizer(bundle, Role::TextEncoder, "tokenizer")?)];
         if bundle.architecture == Architecture::StableDiffusionXl {
-            tokenizers.push((Role::TextEncoder2, Tokenizer::open(&bundle.folder.join("tokenizer_2"))?));
+            tokenizers.push((Role::TextEncoder2, tokenizer(bundle, Role::TextEncoder2, "tokenizer_2")?));
         }
         Ok(Self { tokenizers, architecture: bundle.architecture })
     }
 
-    /// Encodes one text.
+    /// The encoders, in the order in which their embeddings are joined.
+    pub fn roles(&self) -> impl Iterator<Item = Role> + use<'_> {
+        self.tokenizers.iter().map(|(role, _)| *role)
+    }
+
+    /// Encodes one text with the encoder of `role`.
     ///
     /// # Errors
-    /// The text cannot be tokenized; an encoder fails or gives shapes that do not fit together.
-    pub fn encode(&self, networks: &mut Networks, text: &str, cancel: &Cancel) -> Result<Embeddings> {
-        let mut layers = Vec::new();
-        let mut pooled = None;
-        for (role, tokenizer) in &self.tokenizers {
-            let tokens = tokenizer.encode(text)?;
-            if let Some(rest) = &tokens.truncated {
-                log::warn!("{role}: the prompt is longer than the {} tokens it reads; left out: {rest:?}", tokens.ids.len());
-            }
-            let ids = Tensor::Integer(ArrayD::from_shape_vec(IxDyn(&[1, tokens.ids.len()]), tokens.ids)?);
-            let attention = Tensor::Integer(ArrayD::ones(IxDyn(ids.shape())));
-            let inputs: Vec<Port> = networks.inputs(*role, cancel)?.to_vec();
-            let given: Vec<(&str, &Tensor)> = inputs
-                .iter()
-                .map(|port| (port.name.as_str(), if port.name == "attention_mask" { &attention } else { &ids }))
-                .collect();
-            let outputs = networks.outputs(*role, cancel)?.to_vec();
-            let layer = match self.architecture {
-                Architecture::StableDiffusion => {
-                    let port = find(&outputs, names::LAST_HIDDEN_STATE).or_else(|| outputs.first());
-                    port.map(|port| port.name.clone()).with_context(|| format!("{role}: has no output"))?
-                }
-                Architecture::StableDiffusionXl => last_layer_but_one(*role, &outputs)?,
-            };
-            let wants_pooled = *role == Role::TextEncoder2;
-            let mut wanted = vec![layer.as_str()];
-            if wants_pooled {
-                wanted.push(&find(&outputs, names::POOLED).with_context(|| format!("{role}: has no output `text_embeds`"))?.name);
-            }
-            let mut results = networks.run(*role, &given, &wanted, cancel)?;
-            if wants_pooled {
-                pooled = results.pop();
-            }
-            let layer = results.pop().with_context(|| format!("{role}: gave nothing"))?;
-            if layer.ndim() != 3 {
-                bail!("{role}: gave text embeddings of shape {:?}, expected [batch, tokens, width]", layer.shape());
-            }
-            layers.push(layer);
+    /// The text cannot be tokenized; the encoder fails or gives another shape.
+    pub fn encode(&self, role: Role, text: &str, networks: &mut Networks, cancel: &Cancel) -> Result<Embeddings> {
+        let found = self.tokenizers.iter().find(|(of, _)| *of == role);
+        let (_, tokenizer) = found.with_context(|| format!("{role}: has no tokenizer"))?;
+        let tokens = tokenizer.encode(text)?;
+        if let Some(rest) = &tokens.truncated {
+            log::warn!("{role}: the prompt is longer than the {} tokens it reads; left out: {rest:?}", tokens.ids.len());
         }
-        let views: Vec<_> = layers.iter().map(|layer| layer.view()).collect();
-        let tokens = concatenate(Axis(2), &views).context("the text encoders give embeddings of different lengths")?;
+        let ids = Tensor::Integer(ArrayD::from_shape_vec(IxDyn(&[1, tokens.ids.len()]), tokens.ids)?);
+        let attention = Tensor::Integer(ArrayD::ones(IxDyn(ids.shape())));
+        let inputs: Vec<Port> = networks.inputs(role, cancel)?.to_vec();
+        let given: Vec<(&str, &Tensor)> = inputs
+            .iter()
+            .map(|port| (port.name.as_str(), if port.name == "attention_mask" { &attention } else { &ids }))
+            .collect();
+        let outputs = networks.outputs(role, cancel)?.to_vec();
+        let layer = match self.architecture {
+            Architecture::StableDiffusion => {
+                let port = find(&outputs, names::LAST_HIDDEN_STATE).or_else(|| outputs.first());
+                port.map(|port| port.name.clone()).with_context(|| format!("{role}: has no output"))?
+            }
+            Architecture::StableDiffusionXl => last_layer_but_one(role, &outputs)?,
+        };
+        let mut wanted = vec![layer.as_str()];
+        let wants_pooled = role == Role::TextEncoder2;
+        if wants_pooled {
+            wanted.push(&find(&outputs, names::POOLED).with_context(|| format!("{role}: has no output `text_embeds`"))?.name);
+        }
+        let mut results = networks.run(role, &given, &wanted, cancel)?;
+        let pooled = if wants_pooled { results.pop() } else { None };
+        let tokens = results.pop().with_context(|| format!("{role}: gave nothing"))?;
+        if tokens.ndim() != 3 {
+            bail!("{role}: gave text embeddings of shape {:?}, expected [batch, tokens, width]", tokens.shape());
+        }
         Ok(Embeddings { tokens, pooled })
     }
+}
+
+impl Embeddings {
+    /// Joins what several encoders say of one text, side by side.
+    ///
+    /// # Errors
+    /// They give embeddings of different lengths.
+    pub fn joined(parts: &[Self]) -> Result<Self> {
+        let views: Vec<_> = parts.iter().map(|part| part.tokens.view()).collect();
+        let tokens = concatenate(Axis(2), &views).context("the text encoders give embeddings of different lengths")?;
+        Ok(Self { tokens, pooled: parts.iter().find_map(|part| part.pooled.clone()) })
+    }
+
+    /// All zeros, of the same shapes: what SDXL takes for no negative prompt.
+    #[must_use]
+    pub fn zeros_like(&self) -> Self {
+        Self {
+            tokens: ArrayD::zeros(self.tokens.raw_dim()),
+            pooled: self.pooled.as_ref().map(|pooled| ArrayD::zeros(pooled.raw_dim())),
+        }
+    }
+}
+
+/// Reads a tokenizer and holds it against its encoder: as many ids as that takes, and none that it has no embedding for.
+fn tokenizer(bundle: &Bundle, role: Role, folder: &str) -> Result<Tokenizer> {
+    let folder = bundle.folder.join(folder);
+    let mut tokenizer = Tokenizer::open(&folder)?;
+    let encoder = bundle.component(role)?;
+    let port = encoder.input(names::INPUT_IDS).with_context(|| format!("{role}: has no input for token ids"))?;
+    if let Some(length) = port.shape.get(1).copied().flatten().filter(|length| *length != tokenizer.max_length()) {
+        log::info!("{role}: takes {length} tokens, its tokenizer says {}", tokenizer.max_length());
+        tokenizer = tokenizer.with_max_length(length).with_context(|| folder.display().to_string())?;
+    }
+    if let Some(size) = encoder.vocabulary_size()?.filter(|size| u64::from(tokenizer.largest_id()) >= *size as u64) {
+        bail!(
+            "{}: has token ids up to {}, and {role}/config.json says `vocab_size` {size}: they are of two models",
+            folder.display(),
+            tokenizer.largest_id()
+        );
+    }
+    Ok(tokenizer)
 }
 
 /// The name of the last hidden layer but one among `hidden_states.0` to `hidden_states.N`.

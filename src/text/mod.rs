@@ -7,7 +7,9 @@
 
 mod clip;
 mod described;
+mod prompt;
 mod settings;
 mod tokenizer;
 
-pub use tokenizer::{LONGEST_TEXT_CHARACTERS, Tokenizer, Tokens};
+pub use prompt::{LONGEST_TEXT_CHARACTERS, check};
+pub use tokenizer::{Tokenizer, Tokens};

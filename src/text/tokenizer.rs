@@ -16,10 +16,7 @@ use serde::de::DeserializeOwned;
 use super::clip::Clip;
 use super::described::Described;
 use super::settings::Settings;
-use crate::refuse;
 
-/// The longest prompt; text encoders read some 77 to 512 tokens of it.
-pub const LONGEST_TEXT_CHARACTERS: usize = 10_000;
 /// The largest file of a tokenizer that is read; CLIP's take 2 MB, T5's as much.
 const LARGEST_FILE_BYTES: u64 = 32 << 20;
 
@@ -120,13 +117,7 @@ impl Tokenizer {
     /// `text` is longer than [`LONGEST_TEXT_CHARACTERS`] or holds a zero character (a [`Refusal`](crate::error::Refusal) each),
     /// or the vocabulary has no token for a word of it nor one for unknown words.
     pub fn encode(&self, text: &str) -> Result<Tokens> {
-        let characters = text.chars().count();
-        if characters > LONGEST_TEXT_CHARACTERS {
-            refuse!("prompt has {characters} characters, expected at most {LONGEST_TEXT_CHARACTERS}; shorten it");
-        }
-        if let Some(position) = text.chars().position(|letter| letter == '\0') {
-            refuse!("prompt has a zero character at {position}, expected text; remove it");
-        }
+        super::check("prompt", text)?;
         let Encoded { ids, truncated } = match &self.kind {
             Kind::Clip(clip) => clip.encode(text, self.max_length)?,
             Kind::Described(described) => described.encode(text)?,

@@ -1,0 +1,127 @@
+//! `--from`: what a picture says of its making, and the pictures that went into it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use crate::bundle::{Bundle, Shelf, sha256_of_file};
+use crate::engine::Engine;
+use crate::output::{self, Picture, Provenance};
+use crate::plan::Memory;
+use crate::request::Request;
+use crate::runtime::logical_cores;
+use crate::{refusal, refuse};
+
+/// What made a picture that is to be made again.
+pub(super) struct Record {
+    provenance: Provenance,
+}
+
+impl Record {
+    /// Reads it out of the PNG file `path`.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let (_, provenance) = output::read(path)?;
+        let provenance = provenance.ok_or_else(|| {
+            refusal!("--from {}: the file does not say what made it; expected a PNG that kiln wrote", path.display())
+        })?;
+        Ok(Self { provenance })
+    }
+
+    /// The request that makes it again, but for its input pictures.
+    pub(super) fn request(&self) -> Result<Request> {
+        Engine::request_of(&self.provenance)
+    }
+
+    /// Where its model lies: where it lay, else by its name on the shelf.
+    pub(super) fn model_folder(&self) -> Result<PathBuf> {
+        match &self.provenance.bundle.path {
+            Some(path) if Path::new(path).is_dir() => Ok(PathBuf::from(path)),
+            _ => Shelf::usual().find(Some(Path::new(&self.provenance.bundle.name))),
+        }
+    }
+
+    /// The threads it was made with, as far as this device has them.
+    pub(super) fn threads(&self) -> Option<usize> {
+        Some(self.provenance.threads.min(logical_cores())).filter(|threads| *threads > 0)
+    }
+
+    /// The memory it was made with, since that decides how guidance runs.
+    pub(super) fn memory(&self) -> Option<Memory> {
+        self.provenance.memory.parse().ok()
+    }
+
+    /// Refuses another model than the one that made it.
+    pub(super) fn check_bundle(&self, bundle: &Bundle) -> Result<()> {
+        let found = &bundle.fingerprint;
+        if let Some(recorded) = self.provenance.bundle.sha256.as_ref().filter(|recorded| *recorded != found) {
+            refuse!(
+                "--from: the picture was made by model {} ({}…), and {} is another version of it ({}…); --force takes it all the same",
+                self.provenance.bundle.name,
+                recorded.get(..10).unwrap_or(recorded),
+                bundle.folder.display(),
+                found.get(..10).unwrap_or(found)
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The pictures that go into a request, as files.
+pub(super) struct Inputs {
+    input: Option<PathBuf>,
+    mask: Option<PathBuf>,
+}
+
+impl Inputs {
+    /// Those that were named, else those of the record, which must not have changed since.
+    pub(super) fn of(input: Option<&Path>, mask: Option<&Path>, record: Option<&Record>) -> Result<Self> {
+        let provenance = record.map(|record| &record.provenance);
+        let recorded = |path: Option<&String>, sum: Option<&String>, flag: &str| -> Result<Option<PathBuf>> {
+            let Some(path) = path.map(PathBuf::from) else { return Ok(None) };
+            if !path.is_file() {
+                refuse!("--from: it was made with {}, which is not there; name the picture with {flag}", path.display());
+            }
+            if let Some(sum) = sum
+                && sha256_of_file(&path)? != *sum
+            {
+                refuse!("--from: {} has changed since; name the picture it was made with by {flag}", path.display());
+            }
+            Ok(Some(path))
+        };
+        let input = match (input, provenance) {
+            (Some(path), _) => Some(path.to_path_buf()),
+            (None, Some(made)) => recorded(made.input.as_ref(), made.input_sha256.as_ref(), "--input")?,
+            (None, None) => None,
+        };
+        let mask = match (mask, provenance) {
+            (Some(path), _) => Some(path.to_path_buf()),
+            (None, Some(made)) => recorded(made.mask.as_ref(), made.mask_sha256.as_ref(), "--mask")?,
+            (None, None) => None,
+        };
+        Ok(Self { input, mask })
+    }
+
+    /// The picture to begin with.
+    pub(super) fn input(&self) -> Result<Option<Picture>> {
+        self.input.as_deref().map(Picture::open).transpose()
+    }
+
+    /// Where it may change.
+    pub(super) fn mask(&self) -> Result<Option<Picture>> {
+        self.mask.as_deref().map(Picture::open).transpose()
+    }
+
+    /// Writes the files and their checksums into a picture's record.
+    pub(super) fn note(&self, provenance: &mut Provenance) -> Result<()> {
+        for (path, text, sum) in [
+            (&self.input, &mut provenance.input, &mut provenance.input_sha256),
+            (&self.mask, &mut provenance.mask, &mut provenance.mask_sha256),
+        ] {
+            if let Some(path) = path {
+                *sum = Some(sha256_of_file(path)?);
+                *text = Some(path.display().to_string());
+            }
+        }
+        Ok(())
+    }
+}

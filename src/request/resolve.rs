@@ -1,0 +1,271 @@
+//! Fills the gaps of a request from a bundle, and checks every value against it.
+
+use std::hash::{BuildHasher, Hasher};
+
+use anyhow::Result;
+
+use super::{LARGEST_COUNT, LONGEST_SIDE, Request, Resolved, Task};
+use crate::bundle::{Architecture, Bundle, Role};
+use crate::{refuse, sampler, text};
+
+impl Request {
+    /// Fills the gaps from `bundle` and checks every value against it.
+    ///
+    /// # Errors
+    /// All are the caller's fault: a prompt or count that is too long or large; steps or guidance that the model was not made for
+    /// (unless forced); a size that is no multiple of the latents' or not the export's; a mask without an input, either of them
+    /// without an encoder in the bundle; a strength out of range or too small for one step; an override the sampler does not take.
+    pub fn resolve(&self, bundle: &Bundle) -> Result<Resolved> {
+        text::check("prompt", &self.prompt)?;
+        if let Some(negative) = &self.negative {
+            text::check("negative prompt", negative)?;
+        }
+        let count = self.count.max(1);
+        if count > LARGEST_COUNT {
+            refuse!("count: is {count}, expected at most {LARGEST_COUNT}");
+        }
+        let (width, height) = self.resolve_size(bundle)?;
+        let task = self.resolve_task(bundle, width, height)?;
+        let strength = self.resolve_strength(bundle, &task)?;
+        let guidance = self.resolve_guidance(bundle)?;
+        let steps = self.resolve_steps(bundle, strength)?;
+        let sampler = self.resolve_sampler(bundle, &task)?;
+        // A latent consistency model shortens the teacher's way rather than its own; the others begin later on theirs.
+        let shortened = bundle.takes_guidance_embedding().then(|| widen(strength));
+        let run = sampler::Run { steps, strength: shortened, ..self.sampler.run.clone() };
+        // Built once here for its own checks, so that a run that cannot be made is refused before anything is loaded.
+        sampler.build(&with_sequence_length(run.clone(), bundle, width, height))?;
+        let negative = match &self.negative {
+            Some(negative) if guidance <= 1.0 || bundle.takes_guidance_embedding() => {
+                if !negative.trim().is_empty() {
+                    log::warn!(
+                        "the negative prompt has no effect: this run makes no pass without the prompt (guidance {guidance})"
+                    );
+                }
+                None
+            }
+            other => other.clone(),
+        };
+        Ok(Resolved {
+            prompt: self.prompt.clone(),
+            negative,
+            seed: self.seed.unwrap_or_else(drawn_seed),
+            random_device: self.random_device,
+            steps,
+            guidance,
+            width,
+            height,
+            count,
+            sampler,
+            run: with_sequence_length(run, bundle, width, height),
+            task,
+            strength,
+        })
+    }
+
+    fn resolve_size(&self, bundle: &Bundle) -> Result<(u32, u32)> {
+        let geometry = &bundle.geometry;
+        // An input picture keeps its size where the model can take it, as in diffusers.
+        let unit = geometry.side_unit;
+        let of_input = self.input.as_ref().filter(|_| geometry.fixed_size.is_none()).map(|input| {
+            let fit = |side: u32| (side.min(LONGEST_SIDE) / unit * unit).max(unit);
+            (fit(input.width), fit(input.height))
+        });
+        let (width, height) = self.size.or(of_input).unwrap_or(bundle.default_size());
+        if let Some((fixed_width, fixed_height)) = geometry.fixed_size.filter(|fixed| *fixed != (width, height)) {
+            refuse!("size: is {width}x{height}, and this export takes {fixed_width}x{fixed_height} only");
+        }
+        let side_ok = |side: u32| side > 0 && side <= LONGEST_SIDE && side.is_multiple_of(unit);
+        if !side_ok(width) || !side_ok(height) {
+            let near = |side: u32| ((side.min(LONGEST_SIDE) + unit / 2) / unit * unit).max(unit);
+            refuse!(
+                "size: is {width}x{height}, expected multiples of {unit} up to {LONGEST_SIDE}; the nearest is {}x{}",
+                near(width),
+                near(height)
+            );
+        }
+        Ok((width, height))
+    }
+
+    fn resolve_task(&self, bundle: &Bundle, width: u32, height: u32) -> Result<Task> {
+        let Some(input) = &self.input else {
+            if self.mask.is_some() {
+                refuse!("mask: is given without an input picture; name the picture with --input");
+            }
+            if self.strength.is_some() {
+                refuse!("strength: is given without an input picture; name the picture with --input");
+            }
+            if bundle.takes_mask() {
+                refuse!("model {}: makes a part of a picture anew, and needs --input and --mask", bundle.name());
+            }
+            return Ok(Task::TextToPicture);
+        };
+        if !bundle.components.contains_key(&Role::VaeEncoder) {
+            refuse!("input: model {} has no vae_encoder, so it cannot begin with a picture", bundle.name());
+        }
+        if input.width == 0 || input.height == 0 {
+            refuse!("input: the picture is empty");
+        }
+        let input = input.resize(width, height)?;
+        match &self.mask {
+            None if bundle.takes_mask() => {
+                refuse!("model {}: makes a part of a picture anew, and needs --mask beside --input", bundle.name())
+            }
+            None => Ok(Task::PictureToPicture { input }),
+            Some(mask) if mask.width == 0 || mask.height == 0 => refuse!("mask: the picture is empty"),
+            Some(mask) => Ok(Task::Inpaint { input, mask: mask.clone() }),
+        }
+    }
+
+    fn resolve_strength(&self, bundle: &Bundle, task: &Task) -> Result<f32> {
+        // The defaults of diffusers' pipelines, which differ.
+        let default = match (task, bundle.architecture) {
+            (Task::TextToPicture, _) => 1.0,
+            (Task::PictureToPicture { .. }, Architecture::StableDiffusion) => 0.8,
+            (Task::PictureToPicture { .. }, Architecture::StableDiffusionXl) => 0.3,
+            (Task::Inpaint { .. }, Architecture::StableDiffusion) => 1.0,
+            (Task::Inpaint { .. }, Architecture::StableDiffusionXl) => 0.9999,
+        };
+        let strength = self.strength.unwrap_or(default);
+        if !(strength > 0.0 && strength <= 1.0) {
+            refuse!("strength: is {strength}, expected above 0 and at most 1");
+        }
+        Ok(strength)
+    }
+
+    fn resolve_guidance(&self, bundle: &Bundle) -> Result<f32> {
+        let habits = &bundle.habits;
+        let guidance = self.guidance.unwrap_or(habits.guidance);
+        if !(0.0..=100.0).contains(&guidance) {
+            refuse!("guidance: is {guidance}, expected 0 to 100");
+        }
+        if guidance > 1.0 && habits.without_guidance && !self.force {
+            refuse!(
+                "guidance: is {guidance}, and this model was distilled to work without (known from {}); leave it out, or --force",
+                habits.source
+            );
+        }
+        Ok(guidance)
+    }
+
+    fn resolve_sampler(&self, bundle: &Bundle, task: &Task) -> Result<sampler::Config> {
+        let own = match &self.sampler.config {
+            Some(config) => config.clone(),
+            None => bundle.repaired_scheduler(matches!(task, Task::Inpaint { .. }))?,
+        };
+        let Some(choice) = self.sampler.choice else {
+            if let (Some(class), None) = (&bundle.unknown_scheduler, &self.sampler.config) {
+                refuse!(
+                    "sampler: the model's own is `{class}`, which Kiln has not; name another, such as --sampler {}",
+                    sampler::Kind::DpmSolverMultistep.name()
+                );
+            }
+            return Ok(own);
+        };
+        if !bundle.scheduler.suits(choice.kind) && !self.force {
+            let fit: Vec<&str> =
+                sampler::Kind::ALL.iter().filter(|kind| bundle.scheduler.suits(**kind)).map(|kind| kind.name()).collect();
+            refuse!(
+                "sampler: `{}` would give noise with this model, whose own is `{}`; {} would do",
+                choice.kind,
+                bundle.scheduler.kind(),
+                fit.join(", ")
+            );
+        }
+        own.with_choice(choice)
+    }
+
+    fn resolve_steps(&self, bundle: &Bundle, strength: f32) -> Result<usize> {
+        let habits = &bundle.habits;
+        let run = &self.sampler.run;
+        let config = self.sampler.config.as_ref().unwrap_or(&bundle.scheduler);
+        let kind = self.sampler.choice.map_or(config.kind(), |choice| choice.kind);
+        // Noise levels for `euler` end with the last one, which is no step.
+        let levels = |sigmas: &Vec<f32>| sigmas.len() - usize::from(kind == sampler::Kind::Euler && !sigmas.is_empty());
+        let given = run.timesteps.as_ref().map(Vec::len).or(run.sigmas.as_ref().map(levels));
+        if given == Some(0) {
+            refuse!(
+                "sigmas: holds no step for sampler `{kind}`, expected two noise levels or more, of which the last is the end"
+            );
+        }
+        if let (Some(given), Some(steps)) = (given, self.steps.filter(|steps| Some(*steps) != given)) {
+            refuse!("steps: is {steps}, and {given} timesteps or sigmas are given; leave one of the two out");
+        }
+        let makes_a_step = |steps: usize| bundle.takes_guidance_embedding() || steps_taken(steps, strength) > 0;
+        let steps = given.or(self.steps).unwrap_or_else(|| {
+            // A picture to begin with shortens the way: of the counts the model takes, the first that leaves a step.
+            let mut steps = habits.default_steps;
+            while !makes_a_step(steps) && (steps < habits.largest_steps) {
+                steps += 1;
+                while !habits.takes_steps(steps) && steps < habits.largest_steps {
+                    steps += 1;
+                }
+            }
+            steps
+        });
+        if steps == 0 {
+            refuse!("steps: is 0, expected {}", habits.steps_text());
+        }
+        if !habits.takes_steps(steps) && given.is_none() && !self.force {
+            let why = if habits.trained_steps.is_empty() {
+                "more would only take time"
+            } else {
+                "another count spoils the picture of a distilled model"
+            };
+            refuse!(
+                "steps: is {steps}, expected {} (known from {}): {why}; --force takes it all the same",
+                habits.steps_text(),
+                habits.source
+            );
+        }
+        if !makes_a_step(steps) {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of steps")]
+            let needed = (1.0 / strength).ceil() as usize;
+            refuse!("strength: {strength} of {steps} steps leaves none; take {needed} steps or more, or a greater strength");
+        }
+        Ok(steps)
+    }
+}
+
+/// How many of `steps` are made when a picture is taken in at `strength`, as diffusers counts them.
+#[must_use]
+pub fn steps_taken(steps: usize, strength: f32) -> usize {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a count of steps")]
+    let taken = (steps as f64 * widen(strength)) as usize;
+    taken.min(steps)
+}
+
+/// 0.6 as a person wrote it, rather than the f32 next to it: the product with a count is cut off, and 5 × 0.6 is 3.
+fn widen(strength: f32) -> f64 {
+    strength.to_string().parse().unwrap_or_else(|_| f64::from(strength))
+}
+
+/// Tells a sampler with dynamic shifting how large the picture is, in patches of two by two latents.
+fn with_sequence_length(mut run: sampler::Run, bundle: &Bundle, width: u32, height: u32) -> sampler::Run {
+    if bundle.scheduler.uses_dynamic_shifting() && run.image_sequence_length.is_none() {
+        let patches = |side: u32| side as usize / bundle.geometry.pixels_per_latent / 2;
+        run.image_sequence_length = Some(patches(width) * patches(height));
+    }
+    run
+}
+
+/// A seed nobody chose. It stays below 2^32, so that it is short to write down and every tool takes it.
+fn drawn_seed() -> u64 {
+    // The standard library's hash keys come from the system's random source.
+    let hasher = std::collections::hash_map::RandomState::new().build_hasher();
+    hasher.finish() & 0xffff_ffff
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_taken_cuts_off_as_python_does() {
+        for (steps, strength, expected) in
+            [(5, 0.6, 3), (10, 0.7, 7), (50, 0.8, 40), (3, 0.3, 0), (1, 1.0, 1), (4, 0.25, 1), (7, 0.75, 5)]
+        {
+            assert_eq!(steps_taken(steps, strength), expected, "{steps} at {strength}");
+        }
+    }
+}
