@@ -15,7 +15,7 @@ const ROOMS: [(&str, &[&str]); 12] = [
     ("text", &["error"]),
     ("output", &["error"]),
     ("bundle", &["error", "sampler", "runtime"]),
-    ("request", &["error", "random", "sampler", "output", "bundle"]),
+    ("request", &["error", "random", "sampler", "text", "output", "bundle"]),
     ("plan", &["runtime", "bundle", "request"]),
     ("stage", &["runtime", "text", "bundle", "plan"]),
     ("pipeline", &["random", "sampler", "runtime", "output", "bundle", "request", "plan", "stage"]),
@@ -197,7 +197,11 @@ fn each_word_stands_in_its_own_room() {
             assert!(allowed || count == 0, "{} names `{word}`, which only {folders:?} may: {why}", source.path);
             at_home += count;
         }
-        assert!(at_home > 0 || word == "print!", "`{word}` stands nowhere: take it out of the table");
+        // The command line prints through one function, which may or may not be a macro.
+        assert!(
+            at_home > 0 || word.ends_with("print!") || word.ends_with("println!"),
+            "`{word}` stands nowhere: take it out of the table"
+        );
     }
     for word in NOWHERE {
         for source in &sources {
