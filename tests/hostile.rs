@@ -67,14 +67,14 @@ fn open_and_paint(folder: &Path) -> Result<Generated> {
 fn every_spoilt_folder_is_refused_with_one_clear_error() {
     let cases = spoil::folders();
     run_cases(&cases, Bundle::open);
-    assert_eq!(cases.len(), 194, "the number of cases in the table");
+    assert_eq!(cases.len(), 198, "the number of cases in the table");
 }
 
 #[test]
 fn what_only_a_run_can_know_is_refused_with_one_clear_error() {
     let cases = spoil::runs();
     run_cases(&cases, open_and_paint);
-    assert_eq!(cases.len(), 21, "the number of cases in the table");
+    assert_eq!(cases.len(), 23, "the number of cases in the table");
 }
 
 #[test]
@@ -273,4 +273,55 @@ fn a_bundle_that_cannot_be_written_to_works() {
     set(0o644);
     outcome.unwrap();
     assert_eq!(before, after);
+}
+
+#[test]
+fn an_open_dimension_may_be_written_as_minus_one() {
+    let (_temporary, folder) = copy_of("sd");
+    common::onnx::set_dimension(&folder.join("unet/model.onnx"), common::onnx::INPUT, "sample", 2, u64::MAX);
+    assert_eq!(Bundle::open(&folder).unwrap().geometry.fixed_size, None);
+}
+
+#[test]
+fn a_scheduler_that_kiln_has_not_serves_another_sampler() {
+    let (_temporary, folder) = copy_of("sd");
+    let path = folder.join("scheduler/scheduler_config.json");
+    let text = fs::read_to_string(&path).unwrap().replace("PNDMScheduler", "KDPM2DiscreteScheduler");
+    fs::write(&path, text).unwrap();
+    let mut engine = Engine::open(&folder, &Settings::default(), None).unwrap();
+    let choice = Some("dpm++-karras".parse().unwrap());
+    let sampler = kiln::request::SamplerChoice { choice, ..Default::default() };
+    let request = Request { seed: Some(3), steps: Some(2), sampler, ..Request::new("a red apple") };
+    let of_unknown = engine.generate(&request, &mut (), &Cancel::new()).unwrap().remove(0);
+    let of_known = Engine::open(&bundle("sd"), &Settings::default(), None)
+        .unwrap()
+        .generate(&request, &mut (), &Cancel::new())
+        .unwrap()
+        .remove(0);
+    assert_eq!(of_unknown.picture.pixels, of_known.picture.pixels);
+}
+
+#[test]
+fn an_export_with_a_fixed_batch_makes_the_same_picture() {
+    let request = Request { seed: Some(3), steps: Some(2), count: 3, ..Request::new("a red apple") };
+    let make = |folder: &Path| {
+        let mut engine = Engine::open(folder, &Settings::default(), None).unwrap();
+        let made = engine.generate(&request, &mut (), &Cancel::new()).unwrap();
+        made.into_iter().map(|made| made.picture.pixels).collect::<Vec<_>>()
+    };
+    let plain = make(&bundle("sd"));
+    let (_temporary, folder) = copy_of("sd");
+    for (component, kind, port) in [
+        ("text_encoder", common::onnx::INPUT, "input_ids"),
+        ("unet", common::onnx::INPUT, "sample"),
+        ("vae_decoder", common::onnx::INPUT, "latent_sample"),
+    ] {
+        common::onnx::set_dimension(&folder.join(component).join("model.onnx"), kind, port, 0, 4);
+    }
+    let fixed = make(&folder);
+    assert_eq!(fixed.len(), plain.len());
+    for (fixed, plain) in fixed.iter().zip(&plain) {
+        let apart = fixed.iter().zip(plain).map(|(left, right)| left.abs_diff(*right)).max();
+        assert!(apart <= Some(1), "{apart:?}");
+    }
 }

@@ -86,7 +86,7 @@ fn verify_holds_a_folder_against_its_card() {
 
     fs::write(folder.join("extra.txt"), "more").unwrap();
     let ran = kiln(temporary.path(), &["verify", &path, "--quiet"]).expect_code(0);
-    assert_eq!(ran.text(), "extra.txt: not in the card\n");
+    assert_eq!(ran.text(), "extra.txt: not in the card, not used\n");
 
     let mut bytes = fs::read(folder.join("vae_decoder/model.onnx")).unwrap();
     let middle = bytes.len() / 2;

@@ -19,6 +19,7 @@ pub struct Message(pub Vec<(u64, Value)>);
 /// Field numbers of `onnx.proto`.
 pub const GRAPH: u64 = 7;
 pub const INITIALIZER: u64 = 5;
+pub const SPARSE_INITIALIZER: u64 = 15;
 pub const INPUT: u64 = 11;
 pub const OUTPUT: u64 = 12;
 pub const PORT_NAME: u64 = 1;

@@ -49,7 +49,7 @@ pub fn networks() -> Vec<Case> {
         case(
             "a dimension without end",
             "sd",
-            dimension(UNET, onnx::INPUT, "sample", 0, u64::MAX),
+            dimension(UNET, onnx::INPUT, "sample", 0, i64::MAX as u64),
             &[UNET, "`sample`", "no dimension"],
         ),
         case(
@@ -206,6 +206,40 @@ pub fn external_weights() -> Vec<Case> {
         &[("location", "C:\\weights")],
         &[("location", "file:///etc/passwd")],
     ];
+    for address in ["*/_ORT_MEM_ADDR_/*", "*/_ORT_NATIVE_ENDIAN_MEM_ADDR_/*", "a_MEM_ADDR_b"] {
+        cases.push(case(
+            &format!("weights at {address:?}"),
+            "sd",
+            elsewhere(vec![("location", address), ("offset", "16")].leak()),
+            &[UNET, "memory address"],
+        ));
+    }
+    cases.push(case(
+        "sparse weights outside",
+        "sd",
+        by(|folder| {
+            onnx::edit_graph(&folder.join(UNET), |graph| {
+                graph.0.push((onnx::SPARSE_INITIALIZER, onnx::Value::Bytes(sparse("../model_index.json").write())));
+                1
+            })
+        }),
+        &[UNET, "`thin`", "paths that leave the folder"],
+    ));
+    cases.push(case(
+        "sparse weights of an operator outside",
+        "sd",
+        by(|folder| {
+            onnx::edit_graph(&folder.join(UNET), |graph| {
+                let mut once = true;
+                graph.each(1, |node| {
+                    let attribute = onnx::Message(vec![(22, onnx::Value::Bytes(sparse("/etc/passwd").write()))]);
+                    node.0.push((5, onnx::Value::Bytes(attribute.write())));
+                    std::mem::take(&mut once)
+                })
+            })
+        }),
+        &[UNET, "`thin`", "paths that leave the folder"],
+    ));
     for entries in outside {
         cases.push(case(
             &format!("weights in {:?}", entries[0].1),
@@ -215,4 +249,18 @@ pub fn external_weights() -> Vec<Case> {
         ));
     }
     cases
+}
+
+/// A sparse tensor whose values lie in the file `location`.
+fn sparse(location: &str) -> onnx::Message {
+    let entry =
+        onnx::Message(vec![(1, onnx::Value::Bytes(b"location".to_vec())), (2, onnx::Value::Bytes(location.as_bytes().to_vec()))]);
+    let values = onnx::Message(vec![
+        (onnx::TENSOR_DIMENSIONS, onnx::Value::Number(1)),
+        (onnx::DATA_TYPE, onnx::Value::Number(1)),
+        (onnx::TENSOR_NAME, onnx::Value::Bytes(b"thin".to_vec())),
+        (onnx::EXTERNAL_DATA, onnx::Value::Bytes(entry.write())),
+        (onnx::DATA_LOCATION, onnx::Value::Number(1)),
+    ]);
+    onnx::Message(vec![(1, onnx::Value::Bytes(values.write()))])
 }

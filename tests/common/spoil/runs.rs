@@ -43,7 +43,24 @@ pub fn runs() -> Vec<Case> {
             &["text_encoder: its output", "NaN"],
         ),
         case("decoder that overflows", "sd", filled(DECODER, 8, f32::MAX), &["vae_decoder: "]),
-        case("decoder that paints one colour", "sd", filled(DECODER, 3, 0.0), &["vae_decoder: every value of the picture is"]),
+        case(
+            "decoder that gives one value",
+            "sd",
+            filled(DECODER, 3, 0.0),
+            &["vae_decoder: every value of its output `sample` is"],
+        ),
+        case(
+            "unknown scheduler",
+            "sd",
+            set("scheduler/scheduler_config.json", "_class_name", json!("MagicScheduler")),
+            &["sampler: the model's own is `MagicScheduler`", "--sampler"],
+        ),
+        case(
+            "tokenizer of a larger model",
+            "sd",
+            set("text_encoder/config.json", "vocab_size", json!(100)),
+            &["tokenizer", "token ids up to", "`vocab_size` 100"],
+        ),
         case("scaling that overflows", "sd", set(DECODER_CONFIG, "scaling_factor", json!(1e-38)), &["vae_decoder: "]),
         case(
             "decoder of half the size",

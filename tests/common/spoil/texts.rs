@@ -15,7 +15,6 @@ pub fn schedulers() -> Vec<Case> {
         case("scheduler nests", "sd", written(SCHEDULER, deep("[")), &[SCHEDULER]),
         case("scheduler of 50 MB", "sd", written(SCHEDULER, vec![b' '; 50 << 20]), &[SCHEDULER, "is larger than"]),
         case("scheduler without a class", "sd", written(SCHEDULER, "{}"), &[SCHEDULER, "`_class_name` is missing"]),
-        case("unknown scheduler", "sd", of("_class_name", json!("MagicScheduler")), &[SCHEDULER, "MagicScheduler"]),
         case("class is a list", "sd", of("_class_name", json!([])), &[SCHEDULER, "`_class_name`"]),
         case("betas of another length", "sd", of("trained_betas", json!([0.1, 0.2])), &[SCHEDULER, "trained_betas"]),
         case("betas of text", "sd", of("trained_betas", json!(["a"])), &[SCHEDULER, "trained_betas"]),
