@@ -8,7 +8,7 @@ use ort::session::builder::LoadCanceler;
 
 use crate::error::Cancelled;
 
-/// A handle that stops what runs under it; clones stop the same run.
+/// A handle that stops what runs under it, one run at a time; clones stop the same run, and a used handle stays used.
 ///
 /// ONNX Runtime looks at it between kernels, so a run ends within one kernel, not within one network.
 #[derive(Clone, Default)]

@@ -12,6 +12,7 @@ use anyhow::{Result, anyhow};
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 
+use super::one_line;
 use crate::refusal;
 
 /// The oldest ONNX Runtime that can be loaded: the level of `ort`'s `api-` feature in `Cargo.toml`.
@@ -195,10 +196,6 @@ fn version(path: &Path) -> Result<String, String> {
             Some(_) => Ok(version),
         }
     }
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn same_file(left: &Path, right: &Path) -> bool {

@@ -17,3 +17,8 @@ pub use library::{OLDEST_RUNTIME, Runtime};
 pub use network::{Network, NetworkOptions};
 pub use provider::Provider;
 pub use tensor::{Element, Port, Tensor};
+
+/// ONNX Runtime's messages span lines; an error is one.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

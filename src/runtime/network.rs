@@ -14,7 +14,7 @@ use ort::session::{RunOptions, Session, SessionInputValue, SessionOutputs};
 use ort::value::{Tensor as OrtTensor, TensorElementType, TensorRef, ValueType};
 
 use super::cancel::Work;
-use super::{Cancel, Element, Port, Provider, Runtime, Tensor};
+use super::{Cancel, Element, Port, Provider, Runtime, Tensor, one_line};
 use crate::error::Cancelled;
 
 /// How a network is opened.
@@ -223,9 +223,4 @@ fn float_output(outputs: &SessionOutputs<'_>, name: &str) -> Result<ArrayD<f32>>
 
 fn names(ports: &[Port]) -> String {
     ports.iter().map(|port| format!("`{}`", port.name)).collect::<Vec<_>>().join(", ")
-}
-
-/// ONNX Runtime's messages span lines and repeat source locations; one line reads better in one error.
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
