@@ -50,6 +50,15 @@ pub fn runs() -> Vec<Case> {
             &["vae_decoder: every value of its output `sample` is"],
         ),
         case(
+            "betas that leave nothing",
+            "sd",
+            written(
+                "scheduler/scheduler_config.json",
+                r#"{"_class_name": "EulerAncestralDiscreteScheduler", "num_train_timesteps": 8958, "timestep_spacing": "trailing"}"#,
+            ),
+            &["scheduler/scheduler_config.json gives noise without end"],
+        ),
+        case(
             "unknown scheduler",
             "sd",
             set("scheduler/scheduler_config.json", "_class_name", json!("MagicScheduler")),
