@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import torch
 from torch import Tensor, nn
@@ -38,11 +39,23 @@ def export(network: nn.Module, path: Path, inputs: dict[str, Tensor], output: st
     axes = {name: {0: "batch"} for name, value in inputs.items() if value.ndim > 0} | {output: {0: "batch"}}
     torch.onnx.export(network, tuple(inputs.values()), path, input_names=list(inputs), output_names=[output],
                       dynamic_axes=axes, opset_version=OPSET, dynamo=False)
+    with torch.no_grad():
+        state_shape(path, network(*inputs.values()).shape)
     before = compare(network, path, inputs)
     shrink(path, bits)
     after = compare(network, path, inputs)
     print(f"{path.parent.name}: {path.stat().st_size / 1e6:.2f} MB, difference {before:.1e}, after shrinking {after:.1e}")
     return after
+
+
+def state_shape(path: Path, shape: torch.Size) -> None:
+    """Writes the output's shape into the file: the exporter leaves open what it did not follow."""
+    model = onnx.load(path)
+    dims = model.graph.output[0].type.tensor_type.shape.dim
+    dims[0].dim_param = "batch"
+    for dim, size in zip(dims[1:], shape[1:], strict=True):
+        dim.dim_value = size
+    onnx.save(model, path)
 
 
 def compare(network: nn.Module, path: Path, inputs: dict[str, Tensor]) -> float:
