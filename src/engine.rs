@@ -13,9 +13,13 @@ use crate::bundle::Bundle;
 use crate::output::{BundleId, ComponentRun, PROVENANCE_SCHEMA, Picture, Provenance};
 use crate::pipeline::{LatentDiffusion, Observer};
 use crate::plan::{Plan, Settings};
+use crate::refuse;
 use crate::request::{Request, Resolved, Task};
-use crate::runtime::{Cancel, Runtime};
+use crate::runtime::{Cancel, Runtime, logical_cores};
 use crate::stage::{ComponentTimes, Networks, PreviewMap, TextEncoders};
+
+/// Threads beyond the cores wait for each other in loops; this many still make a picture.
+const MOST_THREADS_A_CORE: usize = 4;
 
 /// A picture and what made it.
 #[derive(Debug, Clone)]
@@ -57,8 +61,15 @@ impl Engine {
     /// `runtime` names the library's file; without it the usual places are searched, see [`Runtime::open`].
     ///
     /// # Errors
-    /// As [`Bundle::open`] and [`Runtime::open`]; a tokenizer of the bundle is broken.
+    /// As [`Bundle::open`] and [`Runtime::open`]; a tokenizer of the bundle is broken; more threads are asked for than make sense.
     pub fn open(folder: &Path, settings: &Settings, runtime: Option<&Path>) -> Result<Self> {
+        let (asked_for, cores) = (settings.threads.unwrap_or(1), logical_cores());
+        if asked_for == 0 || asked_for > cores * MOST_THREADS_A_CORE {
+            refuse!(
+                "threads: is {asked_for}, expected 1 to {}: this device runs {cores} at once, and more wait for each other",
+                cores * MOST_THREADS_A_CORE
+            );
+        }
         let bundle = Bundle::open(folder)?;
         let encoders = TextEncoders::open(&bundle)?;
         let runtime = Runtime::open(runtime)?;

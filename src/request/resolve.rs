@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, Hasher};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
 use super::{LARGEST_COUNT, LONGEST_SIDE, Request, Resolved, Task};
 use crate::bundle::{Architecture, Bundle, Role};
@@ -34,14 +34,7 @@ impl Request {
         let shortened = bundle.takes_guidance_embedding().then(|| widen(strength));
         let run = sampler::Run { steps, strength: shortened, ..self.sampler.run.clone() };
         // Built once here for its own checks, so that a run that cannot be made is refused before anything is loaded.
-        let built = sampler.build(&with_sequence_length(run.clone(), bundle, width, height))?;
-        let levels = built.sigmas().unwrap_or_default();
-        // Betas that leave nothing of the picture: the denoiser would be given infinite numbers, and be blamed for them.
-        ensure!(
-            built.init_noise_sigma().is_finite() && levels.iter().all(|level| level.is_finite()),
-            "model {}: scheduler/scheduler_config.json gives noise without end, expected betas that leave some of the picture",
-            bundle.folder.display()
-        );
+        sampler.build(&with_sequence_length(run.clone(), bundle, width, height))?;
         let negative = match &self.negative {
             Some(negative) if guidance <= 1.0 || bundle.takes_guidance_embedding() => {
                 if !negative.trim().is_empty() {

@@ -254,7 +254,7 @@ impl Config {
             config = config.with_shift(shift)?;
         }
         run.check(&config)?;
-        Ok(match config.kind {
+        let sampler: Box<dyn Sampler> = match config.kind {
             Kind::Ddpm => Box::new(ddpm::Ddpm::new(&config, run)?),
             Kind::Ddim => Box::new(ddim::Ddim::new(&config, run)?),
             Kind::Pndm => Box::new(pndm::Pndm::new(&config, run)?),
@@ -269,7 +269,13 @@ impl Config {
             Kind::FlowMatchHeun => Box::new(flow_match_heun::FlowMatchHeun::new(&config, run)?),
             Kind::Consistency => Box::new(consistency::Consistency::new(&config, run)?),
             Kind::EdmEuler => Box::new(edm_euler::EdmEuler::new(&config, run)?),
-        })
+        };
+        // The denoiser would be given infinite numbers, and be blamed for them.
+        let levels = sampler.sigmas().unwrap_or_default();
+        if !sampler.init_noise_sigma().is_finite() || levels.iter().any(|level| !level.is_finite()) {
+            bail!("scheduler_config.json gives noise without end, expected betas that leave some of the picture");
+        }
+        Ok(sampler)
     }
 
     /// The sampler this configuration is for.

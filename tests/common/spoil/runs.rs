@@ -56,7 +56,7 @@ pub fn runs() -> Vec<Case> {
                 "scheduler/scheduler_config.json",
                 r#"{"_class_name": "EulerAncestralDiscreteScheduler", "num_train_timesteps": 8958, "timestep_spacing": "trailing"}"#,
             ),
-            &["scheduler/scheduler_config.json gives noise without end"],
+            &["scheduler_config.json gives noise without end"],
         ),
         case(
             "unknown scheduler",
