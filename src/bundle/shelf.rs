@@ -36,7 +36,8 @@ impl Shelf {
             folders.push(beside.join("models"));
             folders.push(beside.join("../share/kiln/models"));
             // A checkout's binary lies in target/<profile>, a cross-compiled one in target/<triple>/<profile>.
-            folders.extend(beside.ancestors().skip(2).take(2).map(|above| above.join("models")));
+            let checkout = beside.ancestors().skip(2).take(2).find(|above| above.join("Cargo.toml").is_file());
+            folders.extend(checkout.map(|checkout| checkout.join("models")));
         }
         Self { folders }
     }
@@ -73,6 +74,9 @@ impl Shelf {
         if let Some(bundle) = bundles.iter().find(|bundle| is_name && Path::new(&bundle.name) == wanted) {
             return Ok(bundle.folder.clone());
         }
+        if wanted.is_dir() {
+            return Ok(wanted.to_path_buf());
+        }
         let known = match bundles.as_slice() {
             [] => {
                 let folders: Vec<String> = self.folders.iter().map(|folder| folder.display().to_string()).collect();
@@ -83,6 +87,10 @@ impl Shelf {
                 format!("known by name: {}", names.join(", "))
             }
         };
-        refuse!("model {}: there is neither such a folder nor such a name; {known}", wanted.display())
+        refuse!(
+            "model {}: there is neither such a folder nor such a name; {known}; name a folder with --model, or in KILN_MODELS \
+             the folder in which your models lie",
+            wanted.display()
+        )
     }
 }

@@ -12,6 +12,7 @@ use crate::bundle::Shelf;
 use crate::engine::Engine;
 use crate::error::is_cancelled;
 use crate::output::{self, Picture, Provenance, Target, Written};
+use crate::pipeline::Observer;
 use crate::plan::{Memory, Settings};
 use crate::request::{Request, SamplerChoice};
 use crate::runtime::Cancel;
@@ -20,7 +21,7 @@ use crate::{refusal, refuse, sampler};
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// What the picture shows
-    #[arg(required_unless_present = "from")]
+    #[arg(required_unless_present_any = ["from", "input"])]
     prompt: Option<String>,
 
     /// The model: a folder, or a name that `kiln models` lists [default: sticker]
@@ -36,7 +37,7 @@ pub(super) struct Arguments {
     negative: Option<String>,
 
     /// Where its noise begins: the same seed makes the same picture [default: drawn]
-    #[arg(long, short, value_name = "N")]
+    #[arg(long, short, value_name = "N", allow_negative_numbers = true)]
     seed: Option<u64>,
 
     /// Denoising steps [default: the model's own]
@@ -44,16 +45,16 @@ pub(super) struct Arguments {
     steps: Option<usize>,
 
     /// How strictly the prompt is followed; 1 is without guidance [default: the model's own]
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     guidance: Option<f32>,
 
     /// Width and height in pixels, as 512x768 [default: the model's own]
     #[arg(long, value_name = "WxH", value_parser = parse_size)]
     size: Option<(u32, u32)>,
 
-    /// How many pictures; each has the seed after the one before
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 1)]
-    count: usize,
+    /// How many pictures; each has the seed after the one before, and its seed in its name
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    count: u32,
 
     /// Another sampler, such as euler, ddim, dpm++-karras, unipc [default: the model's own]
     #[arg(long, value_name = "NAME", help_heading = "Sampler")]
@@ -83,16 +84,16 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "DEVICE", help_heading = "Sampler")]
     rng: Option<String>,
 
-    /// A picture to begin with
+    /// A picture to begin with; it is brought to the size of the new one
     #[arg(long, short, value_name = "FILE", help_heading = "Picture to picture")]
     input: Option<PathBuf>,
 
-    /// Where the input picture may change: white may, black stays
+    /// Where the input picture may change: white may, black stays; opacity is not looked at
     #[arg(long, value_name = "FILE", help_heading = "Picture to picture")]
     mask: Option<PathBuf>,
 
     /// How much of the input picture is made anew, above 0 to 1 [default: 0.8, with a mask 1; SDXL 0.3 and 0.9999]
-    #[arg(long, value_name = "X", help_heading = "Picture to picture")]
+    #[arg(long, value_name = "X", help_heading = "Picture to picture", allow_negative_numbers = true)]
     strength: Option<f32>,
 
     /// Repeat the picture that this PNG holds; other options change it
@@ -107,7 +108,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "low|normal", help_heading = "Device", value_parser = parse_memory)]
     memory: Option<Memory>,
 
-    /// Write the picture to this file as it develops, after each step
+    /// Write the picture to this file as it develops, after each step and when it is done
     #[arg(long, value_name = "FILE")]
     preview: Option<PathBuf>,
 
@@ -159,11 +160,16 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
     for made in made? {
         let mut provenance = made.provenance;
         inputs.note(&mut provenance)?;
+        // A picture goes to strangers: of this device's folders it tells only what was typed.
+        provenance.bundle.path = arguments.model.as_ref().map(|model| model.display().to_string());
         let target = match &target {
             Some(target) => numbered(target, provenance.seed, request.count),
             None => Target::new(&free_name(provenance.prompt.as_deref().unwrap_or_default(), provenance.seed), None)?,
         };
         written.push((output::write(&made.picture, Some(&provenance), &target)?, made.picture, provenance));
+    }
+    if let Some((_, picture, _)) = written.last() {
+        progress.preview(0, picture)?;
     }
     for (written, picture, provenance) in &written {
         tell_of(arguments, written, picture, provenance)?;
@@ -211,7 +217,7 @@ fn request(arguments: &Arguments, base: Request, inputs: &Inputs) -> Result<Requ
         steps: arguments.steps.or(base_steps),
         guidance: arguments.guidance.or(base.guidance),
         size: arguments.size.or(base.size),
-        count: arguments.count,
+        count: usize::try_from(arguments.count)?,
         sampler: sampler_choice(arguments, base.sampler)?,
         input: inputs.input()?,
         mask: inputs.mask()?,

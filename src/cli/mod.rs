@@ -25,7 +25,7 @@ use crate::runtime::{Cancel, OLDEST_RUNTIME, Runtime};
 /// Exit code after Ctrl-C: 128 and the number of the interrupt signal, as shells have it.
 const STOPPED: u8 = 130;
 
-/// Makes pictures on this device: a prompt, a seed or a picture becomes a picture, with no network.
+/// Makes pictures on this device: a prompt or a picture becomes a picture, with no network.
 #[derive(Debug, Parser)]
 #[command(name = "kiln", disable_version_flag = true, arg_required_else_help = true, max_term_width = 110)]
 struct Arguments {

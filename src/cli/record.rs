@@ -55,7 +55,7 @@ impl Record {
         let found = &bundle.fingerprint;
         if let Some(recorded) = self.provenance.bundle.sha256.as_ref().filter(|recorded| *recorded != found) {
             refuse!(
-                "--from: the picture was made by model {} ({}…), and {} is another version of it ({}…); --force takes it all the same",
+                "--from: the picture was made by model {} ({}…), and what lies in {} is not that ({}…); --force takes it all the same",
                 self.provenance.bundle.name,
                 recorded.get(..10).unwrap_or(recorded),
                 bundle.folder.display(),

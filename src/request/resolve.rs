@@ -106,6 +106,10 @@ impl Request {
         if input.width == 0 || input.height == 0 {
             refuse!("input: the picture is empty");
         }
+        let (wide, tall) = (f64::from(input.width) * f64::from(height), f64::from(input.height) * f64::from(width));
+        if (wide / tall - 1.0).abs() > 0.02 {
+            log::warn!("the input is {}x{} and the picture {width}x{height}: its shape is changed", input.width, input.height);
+        }
         let input = input.resize(width, height)?;
         match &self.mask {
             None if bundle.takes_mask() => {
@@ -113,7 +117,12 @@ impl Request {
             }
             None => Ok(Task::PictureToPicture { input }),
             Some(mask) if mask.width == 0 || mask.height == 0 => refuse!("mask: the picture is empty"),
-            Some(mask) => Ok(Task::Inpaint { input, mask: mask.clone() }),
+            Some(mask) => {
+                if mask.mask(width, height)?.iter().all(|value| *value < 0.5) {
+                    log::warn!("the mask is black throughout, so nothing of the input may change");
+                }
+                Ok(Task::Inpaint { input, mask: mask.clone() })
+            }
         }
     }
 
@@ -166,7 +175,7 @@ impl Request {
             let fit: Vec<&str> =
                 sampler::Kind::ALL.iter().filter(|kind| bundle.scheduler.suits(**kind)).map(|kind| kind.name()).collect();
             refuse!(
-                "sampler: `{}` would give noise with this model, whose own is `{}`; {} would do",
+                "sampler: `{}` would give noise with this model, whose own is `{}`; {} would do, and --force takes it all the same",
                 choice.kind,
                 bundle.scheduler.kind(),
                 fit.join(", ")

@@ -308,7 +308,10 @@ impl FromStr for Kind {
             Some(kind) => Ok(kind),
             None => {
                 let names: Vec<_> = Self::ALL.iter().map(|kind| kind.name()).collect();
-                refuse!("sampler is `{text}`, expected one of {}", names.join(", "))
+                refuse!(
+                    "sampler is `{text}`, expected one of {}, sde-dpm++; -karras, -exponential or -beta may follow",
+                    names.join(", ")
+                )
             }
         }
     }

@@ -53,7 +53,9 @@ impl TextEncoders {
         let (_, tokenizer) = found.with_context(|| format!("{role}: has no tokenizer"))?;
         let tokens = tokenizer.encode(text)?;
         if let Some(rest) = &tokens.truncated {
-            log::warn!("{role}: the prompt is longer than the {} tokens it reads; left out: {rest:?}", tokens.ids.len());
+            let shown: String = rest.chars().take(80).collect();
+            let more = if shown.len() < rest.len() { "…" } else { "" };
+            log::warn!("{role}: the prompt is longer than the {} tokens it reads; left out: {shown:?}{more}", tokens.ids.len());
         }
         let ids = Tensor::Integer(ArrayD::from_shape_vec(IxDyn(&[1, tokens.ids.len()]), tokens.ids)?);
         let attention = Tensor::Integer(ArrayD::ones(IxDyn(ids.shape())));

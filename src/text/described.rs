@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
-use tokenizers::{Tokenizer, TruncationParams};
+use tokenizers::{Encoding, Tokenizer, TruncationParams};
 
 use super::settings::Settings;
 use super::tokenizer::{Encoded, read_json};
@@ -21,6 +21,8 @@ pub(super) struct Described {
     path: PathBuf,
     tokenizer: Tokenizer,
     pad: u32,
+    /// The id of a word that the vocabulary lacks.
+    unknown: Option<u32>,
     max_length: usize,
 }
 
@@ -46,13 +48,15 @@ impl Described {
             (None, Some(token)) => id_of(token)?,
             (None, None) => bail!("{name} has no padding, expected `pad_token` in tokenizer_config.json beside it"),
         };
+        let unknown =
+            description.pointer("/model/unk_token").and_then(Value::as_str).and_then(|token| tokenizer.token_to_id(token));
         let lengths = [truncation.get("max_length"), padding.get("strategy").and_then(|strategy| strategy.get("Fixed"))];
         let listed = lengths.into_iter().flatten().find_map(Value::as_u64).and_then(|length| usize::try_from(length).ok());
         let max_length = settings
             .max_length()?
             .or(listed)
             .with_context(|| format!("{name} has no length, expected `model_max_length` in tokenizer_config.json beside it"))?;
-        Ok(Self { path: path.to_owned(), tokenizer, pad, max_length })
+        Ok(Self { path: path.to_owned(), tokenizer, pad, unknown, max_length })
     }
 
     pub(super) fn pad(&self) -> u32 {
@@ -87,12 +91,31 @@ impl Described {
 
     fn ids_of(&self, text: &str) -> Result<Encoded> {
         let encoding = guard(&self.path, || self.tokenizer.encode(text, true))?;
+        self.warn_of_unknown(text, &encoding);
         let truncated = (!encoding.get_overflowing().is_empty()).then(|| {
             // What was kept ends where its last token does.
             let kept = encoding.get_offsets().iter().map(|(_, end)| *end).max().unwrap_or_default();
             text.get(kept..).unwrap_or(text).trim().to_owned()
         });
         Ok(Encoded { ids: encoding.get_ids().to_vec(), truncated })
+    }
+}
+
+impl Described {
+    /// A word that the vocabulary lacks leaves no trace in the picture, so somebody must be told.
+    fn warn_of_unknown(&self, text: &str, encoding: &Encoding) {
+        let words: Vec<&str> = encoding
+            .get_ids()
+            .iter()
+            .zip(encoding.get_offsets())
+            .filter(|(id, _)| Some(**id) == self.unknown)
+            .filter_map(|(_, (from, to))| text.get(*from..*to))
+            .collect();
+        if !words.is_empty() {
+            log::warn!("the model does not know the words: {}", words.join(", "));
+        } else if encoding.get_ids().is_empty() && !text.trim().is_empty() {
+            log::warn!("the model knows nothing of {text:?}, and reads it as an empty prompt");
+        }
     }
 }
 

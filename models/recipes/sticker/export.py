@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("work"))
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--guidance", type=float, default=4.0)
+    parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--shift", type=float, default=1.0, help="the scheduler's shift of times toward noise")
     parser.add_argument("--card-only", action="store_true", help="write the card again, after a file beside it changed")
     args = parser.parse_args()

@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--prompts", help="prompts between bars, instead of the usual ones")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--guidance", type=float, default=4.0)
+    parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--columns", type=int, default=8)
     args = parser.parse_args()
     prompts = args.prompts.split("|") if args.prompts else PROMPTS
