@@ -8,6 +8,7 @@ Every network is compared with PyTorch's own result, and the largest difference 
 import argparse
 import hashlib
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,8 @@ def export(network: nn.Module, path: Path, inputs: dict[str, Tensor], output: st
     """Writes one network with a free batch axis; returns its largest difference from PyTorch."""
     network.eval()
     path.parent.mkdir(parents=True, exist_ok=True)
+    # The exporter warns that lengths become fixed numbers, which is what they are.
+    warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
     axes = {name: {0: "batch"} for name, value in inputs.items() if value.ndim > 0} | {output: {0: "batch"}}
     torch.onnx.export(network, tuple(inputs.values()), path, input_names=list(inputs), output_names=[output],
                       dynamic_axes=axes, opset_version=OPSET, dynamo=False)
