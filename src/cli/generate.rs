@@ -161,7 +161,8 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
         let mut provenance = made.provenance;
         inputs.note(&mut provenance)?;
         // A picture goes to strangers: of this device's folders it tells only what was typed.
-        provenance.bundle.path = arguments.model.as_ref().map(|model| model.display().to_string());
+        let typed = arguments.model.as_ref().map(|model| model.display().to_string());
+        provenance.bundle.path = typed.or_else(|| record.as_ref().and_then(Record::model_path));
         let target = match &target {
             Some(target) => numbered(target, provenance.seed, request.count),
             None => Target::new(&free_name(provenance.prompt.as_deref().unwrap_or_default(), provenance.seed), None)?,

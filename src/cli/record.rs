@@ -40,6 +40,11 @@ impl Record {
         }
     }
 
+    /// Where its model lay, as it was typed.
+    pub(super) fn model_path(&self) -> Option<String> {
+        self.provenance.bundle.path.clone()
+    }
+
     /// The threads it was made with, as far as this device has them.
     pub(super) fn threads(&self) -> Option<usize> {
         Some(self.provenance.threads.min(logical_cores())).filter(|threads| *threads > 0)

@@ -130,11 +130,11 @@ fn from_refuses_another_model_and_takes_it_with_force() {
     kiln(temporary.path(), &["generate", "a", "--seed", "1", "--model", &model, "--output", "a.png"]).expect_code(0);
     let other = bundle("sd_v").display().to_string();
     kiln(temporary.path(), &["generate", "--from", "a.png", "--model", &other, "--output", "b.png"])
-        .refused(2, &["another version", "--force"]);
+        .refused(2, &["is not that", "--force"]);
     let scheduler = folder.join("scheduler/scheduler_config.json");
     let text = fs::read_to_string(&scheduler).unwrap().replace("trailing", "leading");
     fs::write(scheduler, text).unwrap();
-    kiln(temporary.path(), &["generate", "--from", "a.png", "--output", "b.png"]).refused(2, &["another version", "--force"]);
+    kiln(temporary.path(), &["generate", "--from", "a.png", "--output", "b.png"]).refused(2, &["is not that", "--force"]);
     assert!(!names(temporary.path()).contains(&"b.png".to_owned()));
     kiln(temporary.path(), &["generate", "--from", "a.png", "--output", "b.png", "--force"]).expect_code(0);
     fs::remove_dir_all(&folder).unwrap();
