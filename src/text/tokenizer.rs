@@ -114,7 +114,7 @@ impl Tokenizer {
     /// Turns `text` into ids, cut or padded to [`max_length`](Self::max_length).
     ///
     /// # Errors
-    /// `text` is longer than [`LONGEST_TEXT_CHARACTERS`] or holds a zero character (a [`Refusal`](crate::error::Refusal) each),
+    /// As [`check`](super::check), a [`Refusal`](crate::error::Refusal) each;
     /// or the vocabulary has no token for a word of it nor one for unknown words.
     pub fn encode(&self, text: &str) -> Result<Tokens> {
         super::check("prompt", text)?;
