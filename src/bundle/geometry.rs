@@ -141,6 +141,17 @@ impl Geometry {
 }
 
 impl LatentScaling {
+    /// What a latent's `channel` is shifted by, and what it is divided by beside `factor`: `latent = (autoencoder's - shift) *
+    /// factor / deviation`.
+    #[must_use]
+    pub fn of_channel(&self, channel: usize) -> (f32, f32) {
+        let found = self
+            .statistics
+            .as_ref()
+            .and_then(|(mean, deviation)| mean.get(channel).copied().zip(deviation.get(channel).copied()));
+        found.unwrap_or((self.shift, 1.0))
+    }
+
     fn of(component: &Component, default: f32, channels: usize) -> Result<Self> {
         let factor = match component.number("scaling_factor")? {
             Some(factor) => factor,

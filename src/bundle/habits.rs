@@ -6,7 +6,7 @@
 use super::{Architecture, Bundle};
 
 /// Step counts and defaults of a bundle.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Habits {
     /// The counts that a distilled model was trained for, ascending; empty for an undistilled one.
     pub trained_steps: Vec<usize>,

@@ -137,14 +137,8 @@ impl Bundle {
             scheduler,
             unknown_scheduler,
             geometry,
-            habits: Habits {
-                trained_steps: Vec::new(),
-                default_steps: 1,
-                largest_steps: 1,
-                guidance: 1.0,
-                without_guidance: false,
-                source: String::new(),
-            },
+            // Known once the rest is.
+            habits: Habits::default(),
             fingerprint: String::new(),
         };
         if folder.join("safety_checker").is_dir() {

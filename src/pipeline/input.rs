@@ -55,13 +55,12 @@ impl Input {
             true => None,
             false => Some(encode(picture.clone())?),
         };
-        let Some(mask) = mask else { return Ok(Self { picture: encoded, mask: None, masked: None }) };
-        let pixels = mask.mask(request.width, request.height)?;
+        let Some(pixels) = mask else { return Ok(Self { picture: encoded, mask: None, masked: None }) };
         let mut rest = picture;
         for mut plane in rest.axis_iter_mut(Axis(0)) {
             plane.zip_mut_with(&pixels.index_axis(Axis(0), 0), |value, mask| *value *= f32::from(*mask < 0.5));
         }
-        let mask = mask_of_latents(&pixels, bundle.geometry.pixels_per_latent);
+        let mask = mask_of_latents(pixels, bundle.geometry.pixels_per_latent);
         Ok(Self { picture: encoded, mask: Some(mask), masked: Some(encode(rest)?) })
     }
 

@@ -66,9 +66,7 @@ impl LatentDiffusion<'_> {
         let mut denoised = Vec::with_capacity(self.request.count);
         for first in (0..self.request.count).step_by(self.plan.batch) {
             let (latents, timesteps) = self.denoise(first, &conditioning, &input, preview.as_ref(), observer)?;
-            // An export with a fixed batch makes more than were asked for.
-            let asked_for = latents.axis_iter(Axis(0)).take(self.request.count - first);
-            denoised.extend(asked_for.map(|latents| (latents.to_owned(), timesteps.clone())));
+            denoised.extend(latents.axis_iter(Axis(0)).map(|latents| (latents.to_owned(), timesteps.clone())));
         }
         self.release(Role::Unet);
         self.release(Role::PreviewDecoder);
@@ -169,7 +167,7 @@ impl LatentDiffusion<'_> {
         let timesteps = sampler.timesteps().get(begin..).unwrap_or_default().to_vec();
         ensure!(!timesteps.is_empty(), "sampler `{}` leaves no step to make", request.sampler.kind());
 
-        let seeds = (first..first + self.plan.batch).map(|picture| self.seed(picture));
+        let seeds = (first..request.count.min(first + self.plan.batch)).map(|picture| self.seed(picture));
         let mut noise = Noise::new(seeds.map(|seed| Generator::new(request.random_device, seed)).collect());
         let side = bundle.geometry.pixels_per_latent;
         let shape = [bundle.geometry.latent_channels, request.height as usize / side, request.width as usize / side];

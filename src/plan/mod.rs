@@ -132,7 +132,7 @@ impl Plan {
 
         let per_picture = if guidance_passes == GuidancePasses::BatchOfTwo { 2 } else { 1 };
         let (batch, because) = if let Some(fixed) = fixed {
-            ((fixed / per_picture).max(1), "the export's batch is fixed")
+            ((fixed / per_picture).clamp(1, request.count), "the export's batch is fixed")
         } else if provider.gains_from_batches() && memory == Memory::Normal {
             (request.count.min(4), "the provider gains from batches")
         } else {

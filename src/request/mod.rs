@@ -6,6 +6,8 @@
 mod resolve;
 mod sampler_choice;
 
+use ndarray::Array3;
+
 pub use resolve::steps_taken;
 pub use sampler_choice::SamplerChoice;
 
@@ -71,8 +73,8 @@ pub enum Task {
     Inpaint {
         /// The picture at the request's size.
         input: Picture,
-        /// White where it may change, at any size.
-        mask: Picture,
+        /// `[1, H, W]` f32 at the request's size, 1 where it may change and 0 where it stays.
+        mask: Array3<f32>,
     },
 }
 

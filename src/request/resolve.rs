@@ -33,8 +33,9 @@ impl Request {
         // A latent consistency model shortens the teacher's way rather than its own; the others begin later on theirs.
         let shortened = bundle.takes_guidance_embedding().then(|| widen(strength));
         let run = sampler::Run { steps, strength: shortened, ..self.sampler.run.clone() };
+        let run = with_sequence_length(run, bundle, width, height);
         // Built once here for its own checks, so that a run that cannot be made is refused before anything is loaded.
-        sampler.build(&with_sequence_length(run.clone(), bundle, width, height))?;
+        sampler.build(&run)?;
         let negative = match &self.negative {
             Some(negative) if guidance <= 1.0 || bundle.takes_guidance_embedding() => {
                 if !negative.trim().is_empty() {
@@ -57,7 +58,7 @@ impl Request {
             height,
             count,
             sampler,
-            run: with_sequence_length(run, bundle, width, height),
+            run,
             task,
             strength,
         })
@@ -118,10 +119,11 @@ impl Request {
             None => Ok(Task::PictureToPicture { input }),
             Some(mask) if mask.width == 0 || mask.height == 0 => refuse!("mask: the picture is empty"),
             Some(mask) => {
-                if mask.mask(width, height)?.iter().all(|value| *value < 0.5) {
+                let mask = mask.mask(width, height)?;
+                if mask.iter().all(|value| *value < 0.5) {
                     log::warn!("the mask is black throughout, so nothing of the input may change");
                 }
-                Ok(Task::Inpaint { input, mask: mask.clone() })
+                Ok(Task::Inpaint { input, mask })
             }
         }
     }

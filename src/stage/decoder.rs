@@ -61,14 +61,9 @@ fn run(
     cancel: &Cancel,
 ) -> Result<ArrayD<f32>> {
     let mut latents = latents.clone();
-    match &scaling.statistics {
-        None => latents.mapv_inplace(|value| value / scaling.factor + scaling.shift),
-        Some((mean, deviation)) => {
-            ensure!(mean.len() == latents.len_of(Axis(1)), "{role}: `latents_mean` has {} values for other latents", mean.len());
-            for ((mut channel, mean), deviation) in latents.axis_iter_mut(Axis(1)).zip(mean).zip(deviation) {
-                channel.mapv_inplace(|value| value * deviation / scaling.factor + mean);
-            }
-        }
+    for (index, mut channel) in latents.axis_iter_mut(Axis(1)).enumerate() {
+        let (shift, deviation) = scaling.of_channel(index);
+        channel.mapv_inplace(|value| value * deviation / scaling.factor + shift);
     }
     let input =
         find(networks.inputs(role, cancel)?, names::LATENT).with_context(|| format!("{role}: has no input for latents"))?;

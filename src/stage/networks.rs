@@ -115,15 +115,15 @@ impl Networks {
             if fixed.is_some() && output.ndim() > 0 && output.len_of(Axis(0)) > asked_for {
                 *output = output.slice_axis(Axis(0), Slice::from(..asked_for)).to_owned();
             }
-            let first = output.first().copied().unwrap_or_default();
-            if output.len() > 1 && output.iter().all(|value| value.to_bits() == first.to_bits()) && first.is_finite() {
-                bail!("{role}: every value of its output `{name}` is {first}; its file is damaged (`kiln verify` checks it)");
-            }
             if let Some(value) = output.iter().find(|value| !value.is_finite()) {
                 bail!(
                     "{role}: its output `{name}` holds {value}; the network overflows at this precision or its file is damaged \
                      (an fp16 export does so where an fp32 one does not; `kiln verify` checks the file)"
                 );
+            }
+            let first = output.first().copied().unwrap_or_default();
+            if output.len() > 1 && output.iter().all(|value| value.to_bits() == first.to_bits()) {
+                bail!("{role}: every value of its output `{name}` is {first}; its file is damaged (`kiln verify` checks it)");
             }
         }
         Ok(outputs)
@@ -156,7 +156,10 @@ fn batches(ports: &[Port], inputs: &[(&str, &Tensor)]) -> (usize, Option<usize>)
     (asked_for, fixed)
 }
 
+/// Gives `tensor` the network's batch, unless its port has none or one of its own.
 fn padded_for(ports: &[Port], name: &str, tensor: &Tensor, fixed: usize) -> Tensor {
-    let has_batch = ports.iter().any(|port| port.name == name && port.shape.first() == Some(&Some(fixed)));
+    let first = ports.iter().find(|port| port.name == name).and_then(|port| port.shape.first());
+    // A port left open follows the others: the rows of all inputs belong together.
+    let has_batch = first.is_some_and(|size| size.is_none_or(|size| size == fixed));
     if has_batch { tensor.padded(fixed) } else { tensor.clone() }
 }

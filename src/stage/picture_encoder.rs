@@ -42,25 +42,16 @@ impl EncodedPicture {
     /// `noise` has another shape.
     pub fn draw(&self, noise: &ArrayD<f32>, scaling: &LatentScaling) -> Result<ArrayD<f32>> {
         ensure!(noise.shape() == self.shape(), "noise has shape {:?}, expected {:?}", noise.shape(), self.shape());
-        let latents = match self {
+        let mut latents = match self {
             Self::Distribution { mean, deviation } => mean + &(deviation * noise),
             Self::Drawn(latents) => latents.clone(),
         };
-        scale(latents, scaling)
-    }
-}
-
-fn scale(mut latents: ArrayD<f32>, scaling: &LatentScaling) -> Result<ArrayD<f32>> {
-    match &scaling.statistics {
-        None => latents.mapv_inplace(|value| (value - scaling.shift) * scaling.factor),
-        Some((mean, deviation)) => {
-            ensure!(mean.len() == latents.len_of(Axis(1)), "vae: `latents_mean` has {} values for other latents", mean.len());
-            for ((mut channel, mean), deviation) in latents.axis_iter_mut(Axis(1)).zip(mean).zip(deviation) {
-                channel.mapv_inplace(|value| (value - mean) * scaling.factor / deviation);
-            }
+        for (index, mut channel) in latents.axis_iter_mut(Axis(1)).enumerate() {
+            let (shift, deviation) = scaling.of_channel(index);
+            channel.mapv_inplace(|value| (value - shift) * scaling.factor / deviation);
         }
+        Ok(latents)
     }
-    Ok(latents)
 }
 
 /// Encodes one picture, `[1, C, H, W]` f32 in [-1, 1].
