@@ -7,15 +7,16 @@
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 
-use super::kind::{Choice, Kind};
-use super::reader::shown;
+use super::choice::Choice;
+use super::kind::Kind;
+use super::reader::{quote_python_numbers, shown};
 use super::settings::{
     Algorithm, BetaSchedule, EdmSchedule, FinalSigma, Interpolation, Prediction, SigmaSchedule, SolverType, Spacing, TimeShift,
     TimestepType, Variance,
 };
 use super::{
     Run, Sampler, consistency, ddim, ddpm, dpm_solver_multistep, edm_euler, euler, euler_ancestral, flow_match_euler,
-    flow_match_heun, heun, lcm, pndm, tcd, uni_pc,
+    flow_match_heun, flow_match_lcm, heun, lcm, pndm, tcd, uni_pc,
 };
 use crate::{refusal, refuse};
 
@@ -206,7 +207,7 @@ impl Config {
     /// The sampler has no shift, or `shift` is not a positive number.
     pub fn with_shift(&self, shift: f64) -> Result<Self> {
         let key = match self.kind {
-            Kind::FlowMatchEuler | Kind::FlowMatchHeun => "shift",
+            kind if kind.is_flow() => "shift",
             Kind::DpmSolverMultistep | Kind::UniPc if self.use_flow_sigmas => "flow_shift",
             kind => refuse!("sampler `{kind}` has no shift of its noise levels; leave it out"),
         };
@@ -267,6 +268,7 @@ impl Config {
             Kind::Tcd => Box::new(tcd::Tcd::new(&config, run)?),
             Kind::FlowMatchEuler => Box::new(flow_match_euler::FlowMatchEuler::new(&config, run)?),
             Kind::FlowMatchHeun => Box::new(flow_match_heun::FlowMatchHeun::new(&config, run)?),
+            Kind::FlowMatchLcm => Box::new(flow_match_lcm::FlowMatchLcm::new(&config, run)?),
             Kind::Consistency => Box::new(consistency::Consistency::new(&config, run)?),
             Kind::EdmEuler => Box::new(edm_euler::EdmEuler::new(&config, run)?),
         };
@@ -339,7 +341,7 @@ impl Config {
     #[must_use]
     pub fn suits(&self, kind: Kind) -> bool {
         let family = |kind: Kind| match kind {
-            Kind::FlowMatchEuler | Kind::FlowMatchHeun => 1,
+            kind if kind.is_flow() => 1,
             Kind::Consistency => 2,
             Kind::EdmEuler => 3,
             _ => 0,
@@ -360,34 +362,4 @@ impl Config {
         let offset = self.base_shift - slope * self.base_image_seq_len as f64;
         image_sequence_length as f64 * slope + offset
     }
-}
-
-/// Puts quotes around the words `NaN`, `Infinity` and `-Infinity` wherever they stand outside a string.
-fn quote_python_numbers(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len() + 16);
-    let mut rest = text;
-    let mut inside = false;
-    while let Some(first) = rest.chars().next() {
-        let word = if inside { None } else { ["-Infinity", "Infinity", "NaN"].into_iter().find(|word| rest.starts_with(word)) };
-        let taken = match word {
-            Some(word) => {
-                quoted.push('"');
-                quoted.push_str(word);
-                quoted.push('"');
-                word.len()
-            }
-            None => {
-                let mut taken = first.len_utf8();
-                match first {
-                    '"' => inside = !inside,
-                    '\\' if inside => taken += rest[taken..].chars().next().map_or(0, char::len_utf8),
-                    _ => {}
-                }
-                quoted.push_str(&rest[..taken]);
-                taken
-            }
-        };
-        rest = &rest[taken..];
-    }
-    quoted
 }

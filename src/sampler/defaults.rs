@@ -101,7 +101,7 @@ impl Config {
                 Kind::Consistency | Kind::EdmEuler => reader.number(key, trained, "a positive number", positive).map(Some),
                 Kind::Euler => reader.optional_number(key, "a positive number", positive),
                 // These classes do not take the keys, but diffusers keeps the keys of other classes and they find them there.
-                Kind::Heun | Kind::DpmSolverMultistep | Kind::UniPc | Kind::FlowMatchEuler
+                Kind::Heun | Kind::DpmSolverMultistep | Kind::UniPc | Kind::FlowMatchEuler | Kind::FlowMatchLcm
                     if sigma_schedule != SigmaSchedule::Plain =>
                 {
                     reader.kept_number(key, "a positive number", positive)
@@ -133,6 +133,7 @@ impl Config {
             _ => SolverType::Bh2,
         };
         reader.must_be_null("solver_p", "a second solver inside UniPC is not known here")?;
+        reader.must_be_null("scale_factors", "pictures that grow from step to step are not known here")?;
         let disable_corrector = match reader.value_of("disable_corrector") {
             Some(Value::Null) => bail!("`disable_corrector` is null, expected a list of step indices"),
             _ => reader.numbers("disable_corrector", "a step index", |number| number >= 0.0 && number.fract() == 0.0)?,
@@ -141,7 +142,8 @@ impl Config {
         let shift_key = if kind.is_flow() { "shift" } else { "flow_shift" };
         let base_image_seq_len = reader.whole("base_image_seq_len", 256, 0, usize::MAX)?;
         let max_image_seq_len = reader.whole("max_image_seq_len", 4096, 0, usize::MAX)?;
-        let time_shifts: &[TimeShift] = if kind == Kind::FlowMatchEuler { TimeShift::ALL } else { &[TimeShift::Exponential] };
+        let time_shifts: &[TimeShift] =
+            if matches!(kind, Kind::FlowMatchEuler | Kind::FlowMatchLcm) { TimeShift::ALL } else { &[TimeShift::Exponential] };
 
         let mut config = Self {
             kind,
@@ -204,7 +206,7 @@ impl Config {
             edm_schedule: reader.word("sigma_schedule", EdmSchedule::Karras, EdmSchedule::ALL)?,
             object: Map::new(),
         };
-        if config.use_dynamic_shifting && kind == Kind::FlowMatchEuler && base_image_seq_len == max_image_seq_len {
+        if config.use_dynamic_shifting && kind.is_flow() && base_image_seq_len == max_image_seq_len {
             bail!("`max_image_seq_len` is {max_image_seq_len}, expected another value than `base_image_seq_len`");
         }
         config.check_solver()?;

@@ -79,6 +79,19 @@ pub(super) fn dynamic_shift(config: &Config, run: &Run) -> Result<Option<f64>> {
 
 impl FlowMatchEuler {
     pub(super) fn new(config: &Config, run: &Run) -> Result<Self> {
+        let Levels { timesteps, sigmas } = Levels::new(config, run)?;
+        Ok(Self { timesteps, sigmas, stochastic: config.stochastic_sampling })
+    }
+}
+
+/// The noise levels of a run, with the one at which it ends, and the timesteps that the network sees.
+pub(super) struct Levels {
+    pub(super) timesteps: Vec<f32>,
+    pub(super) sigmas: Vec<f32>,
+}
+
+impl Levels {
+    pub(super) fn new(config: &Config, run: &Run) -> Result<Self> {
         let mu = dynamic_shift(config, run)?;
         if let (Some(sigmas), Some(timesteps)) = (&run.sigmas, &run.timesteps)
             && sigmas.len() != timesteps.len()
@@ -160,7 +173,7 @@ impl FlowMatchEuler {
         } else {
             sigmas.push(0.0);
         }
-        Ok(Self { timesteps, sigmas, stochastic: config.stochastic_sampling })
+        Ok(Self { timesteps, sigmas })
     }
 }
 

@@ -8,6 +8,7 @@
 //! All arithmetic on tensors is f32, in the order in which diffusers does it; schedules are computed in f64 or f32
 //! wherever diffusers uses that width, because a rounded timestep must come out the same.
 
+mod choice;
 mod config;
 mod consistency;
 mod ddim;
@@ -19,7 +20,9 @@ mod euler;
 mod euler_ancestral;
 mod flow_match_euler;
 mod flow_match_heun;
+mod flow_match_lcm;
 mod heun;
+mod keys;
 mod kind;
 mod lcm;
 mod pndm;
@@ -34,9 +37,10 @@ mod uni_pc;
 use anyhow::{Result, bail};
 use ndarray::{ArrayD, Zip};
 
+pub use choice::Choice;
 pub use config::Config;
 pub use flow_match_euler::linear_sigmas;
-pub use kind::{Choice, Kind};
+pub use kind::Kind;
 pub use settings::{Algorithm, BetaSchedule, FinalSigma, Prediction, SigmaSchedule, Spacing};
 
 use crate::refuse;
@@ -80,15 +84,16 @@ impl Run {
         let kind = config.kind();
         let takes_timesteps =
             !matches!(kind, Kind::Ddim | Kind::Pndm | Kind::EulerAncestral | Kind::UniPc | Kind::FlowMatchHeun | Kind::EdmEuler);
+        let takes_both = matches!(kind, Kind::FlowMatchEuler | Kind::FlowMatchLcm);
         if self.timesteps.is_some() && !takes_timesteps {
             refuse!(
                 "sampler `{kind}` takes no timesteps of one's own; leave them out or choose another sampler, such as `euler`"
             );
         }
-        if self.sigmas.is_some() && !matches!(kind, Kind::Euler | Kind::FlowMatchEuler) {
+        if self.sigmas.is_some() && kind != Kind::Euler && !takes_both {
             refuse!("sampler `{kind}` takes no sigmas of one's own; leave them out or choose `euler` or `flow-euler`");
         }
-        if self.timesteps.is_some() && self.sigmas.is_some() && kind != Kind::FlowMatchEuler {
+        if self.timesteps.is_some() && self.sigmas.is_some() && !takes_both {
             refuse!("both timesteps and sigmas are given, sampler `{kind}` takes one of them");
         }
         if let Some(timesteps) = &self.timesteps {
@@ -100,7 +105,7 @@ impl Run {
                     refuse!("timesteps[{position}] is {timestep}, expected a number from 0 to {}", config.num_train_timesteps);
                 }
             }
-            if config.sigma_schedule != SigmaSchedule::Plain && kind != Kind::FlowMatchEuler {
+            if config.sigma_schedule != SigmaSchedule::Plain && !takes_both {
                 refuse!(
                     "timesteps are given together with {} noise levels, which set the timesteps themselves; leave out one of the two",
                     config.sigma_schedule

@@ -134,3 +134,33 @@ pub(super) fn shown(value: &Value) -> String {
         }
     }
 }
+
+/// Puts quotes around the words `NaN`, `Infinity` and `-Infinity` wherever they stand outside a string.
+pub(super) fn quote_python_numbers(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 16);
+    let mut rest = text;
+    let mut inside = false;
+    while let Some(first) = rest.chars().next() {
+        let word = if inside { None } else { ["-Infinity", "Infinity", "NaN"].into_iter().find(|word| rest.starts_with(word)) };
+        let taken = match word {
+            Some(word) => {
+                quoted.push('"');
+                quoted.push_str(word);
+                quoted.push('"');
+                word.len()
+            }
+            None => {
+                let mut taken = first.len_utf8();
+                match first {
+                    '"' => inside = !inside,
+                    '\\' if inside => taken += rest[taken..].chars().next().map_or(0, char::len_utf8),
+                    _ => {}
+                }
+                quoted.push_str(&rest[..taken]);
+                taken
+            }
+        };
+        rest = &rest[taken..];
+    }
+    quoted
+}

@@ -43,12 +43,13 @@ MODULES = {
     "FlowMatchHeunDiscreteScheduler": "flow_match_heun_discrete",
     "CMStochasticIterativeScheduler": "consistency_models",
     "EDMEulerScheduler": "edm_euler",
+    "FlowMatchLCMScheduler": "flow_match_lcm",
 }
 BANK = 48
 WIDEST = 192
 SHAPE = [1, 2, 4, 4]
 
-DDPM, DDIM, PNDM, EULER, ANCESTRAL, HEUN, DPM, UNIPC, LCM, TCD, FLOW, FLOW_HEUN, CM, EDM = MODULES
+DDPM, DDIM, PNDM, EULER, ANCESTRAL, HEUN, DPM, UNIPC, LCM, TCD, FLOW, FLOW_HEUN, CM, EDM, FLOW_LCM = MODULES
 SPACINGS = ["linspace", "leading", "trailing"]
 PREDICTIONS = ["epsilon", "sample", "v_prediction"]
 SPREADS = {"plain": {}, "karras": {"use_karras_sigmas": True}, "exponential": {"use_exponential_sigmas": True},
@@ -93,6 +94,8 @@ def describe():
     hidden()
     published()
     conversions()
+    flow_lcm()
+    few_step_bundles()
 
 
 def ddpm():
@@ -553,6 +556,50 @@ def conversions():
     for choice in ("sde-dpmsolver++", "dpmsolver++-karras", "sde-dpmsolver++-karras", "dpmsolver", "euler-beta",
                    "unipc-exponential", "heun-karras", "ddim-karras"):
         shown(f"SD 1.5 by {choice}", SD15, 6, choice=choice)
+
+
+def flow_lcm():
+    for shift in (1.0, 3.0):
+        for steps in (1, 2, 4, 8):
+            case(FLOW_LCM, steps, shift=shift)
+    for spread in SPREADS.values():
+        case(FLOW_LCM, 6, shift=3.0, **spread)
+    case(FLOW_LCM, 6, use_karras_sigmas=True, use_beta_sigmas=True)
+    for kind in ("exponential", "linear"):
+        case(FLOW_LCM, {"steps": 5, "mu": 0.7}, use_dynamic_shifting=True, time_shift_type=kind, shift=3.0)
+        case(FLOW_LCM, {"sigmas": linear_sigmas(5), "mu": 0.7}, use_dynamic_shifting=True, time_shift_type=kind,
+             shift_terminal=0.1)
+    case(FLOW_LCM, 5, use_dynamic_shifting=True, name="flow lcm misses mu")
+    case(FLOW_LCM, 5, time_shift_type="cubic")
+    case(FLOW_LCM, 5, invert_sigmas=True)
+    case(FLOW_LCM, 4, scale_factors=[0.5], upscale_mode="bicubic", name="flow lcm of growing pictures")
+    case(FLOW_LCM, 4, scale_factors=None, upscale_mode="bicubic", shape=[2, 3, 4, 4])
+    case(FLOW_LCM, {"timesteps": [1000, 750, 500, 250]}, shift=3.0)
+    case(FLOW_LCM, {"timesteps": [1000, 750, 500], "sigmas": [1.0, 0.7, 0.4]}, shift=3.0)
+    case(FLOW_LCM, {"timesteps": [1000, 750], "sigmas": [1.0, 0.7, 0.4]})
+    case(FLOW_LCM, {"sigmas": [1.0, 0.5, 0.0]}, shift=3.0)
+    case(FLOW_LCM, {"steps": 5, "shift": 6.0}, shift=3.0)
+    case(FLOW_LCM, {"steps": 5, "sigma_schedule": "karras"}, shift=3.0)
+    for begin in (1, 3):
+        case(FLOW_LCM, 4, begin=begin, shift=3.0)
+    for steps in (1, 2, 4):
+        shown(f"rectified flow by {FLOW_LCM}, {steps}", {"_class_name": FLOW, "num_train_timesteps": 1000, "shift": 3.0}, steps,
+              to=FLOW_LCM)
+
+
+def few_step_bundles():
+    """What the small models in the box are run with."""
+    cosine = {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction", "clip_sample": True}
+    pixel = [1, 3, 2, 2]
+    case(DDPM, 1000, name="ddpm, every step", shape=pixel, **cosine)
+    case(DDPM, 1000, name="ddpm of noise, every step", shape=pixel)
+    for spacing in ("leading", "trailing"):
+        for eta in (0.0, 0.5, 1.0):
+            for steps in (1, 4, 10, 50):
+                case(DDIM, {"steps": steps, "eta": eta}, timestep_spacing=spacing, shape=pixel, **cosine)
+    for eta in (0.0, 1.0):
+        case(DDPM, {"steps": 10, "eta": eta}, to=DDIM, timestep_spacing="trailing", shape=pixel, **cosine)
+    case(DDIM, {"steps": 20, "eta": 0.3}, begin=8, timestep_spacing="trailing", shape=pixel, **cosine)
 
 
 def chosen(choice):
