@@ -15,8 +15,9 @@ use super::settings::{
     TimestepType, Variance,
 };
 use super::{
-    Run, Sampler, consistency, ddim, ddpm, dpm_solver_multistep, edm_euler, euler, euler_ancestral, flow_match_euler,
-    flow_match_heun, flow_match_lcm, heun, lcm, pndm, tcd, uni_pc,
+    Run, Sampler, annealed_langevin, consistency, ddim, ddim_inverse, ddpm, dpm_solver_multistep, edm_euler, euler,
+    euler_ancestral, flow_match_euler, flow_match_heun, flow_match_lcm, heun, lcm, pndm, score, score_sde_ve, score_sde_vp, tcd,
+    uni_pc,
 };
 use crate::{refusal, refuse};
 
@@ -82,6 +83,7 @@ pub struct Config {
     pub(super) rho: f64,
     pub(super) clip_denoised: bool,
     pub(super) edm_schedule: EdmSchedule,
+    pub(super) score: score::Settings,
 }
 
 impl Config {
@@ -191,14 +193,14 @@ impl Config {
     /// Changes `timestep_spacing`.
     ///
     /// # Errors
-    /// The sampler does not space its timesteps by such a rule.
+    /// The sampler does not space its timesteps by a rule, or not by this one.
     pub fn with_spacing(&self, spacing: Spacing) -> Result<Self> {
         if !self.kind.takes("timestep_spacing") || matches!(self.kind, Kind::Lcm | Kind::Tcd) {
             refuse!("sampler `{}` has no timestep spacing to set to `{spacing}`; leave it out", self.kind);
         }
         let mut object = self.object.clone();
         object.insert("timestep_spacing".to_owned(), spacing.name().into());
-        Self::read(self.kind, object)
+        Self::read(self.kind, object).map_err(|error| refusal!("{error:#}"))
     }
 
     /// Changes the shift of the noise levels towards the noisy end (`shift` or `flow_shift`).
@@ -258,6 +260,7 @@ impl Config {
         let sampler: Box<dyn Sampler> = match config.kind {
             Kind::Ddpm => Box::new(ddpm::Ddpm::new(&config, run)?),
             Kind::Ddim => Box::new(ddim::Ddim::new(&config, run)?),
+            Kind::DdimInverse => Box::new(ddim_inverse::DdimInverse::new(&config, run)?),
             Kind::Pndm => Box::new(pndm::Pndm::new(&config, run)?),
             Kind::Euler => Box::new(euler::Euler::new(&config, run)?),
             Kind::EulerAncestral => Box::new(euler_ancestral::EulerAncestral::new(&config, run)?),
@@ -271,6 +274,9 @@ impl Config {
             Kind::FlowMatchLcm => Box::new(flow_match_lcm::FlowMatchLcm::new(&config, run)?),
             Kind::Consistency => Box::new(consistency::Consistency::new(&config, run)?),
             Kind::EdmEuler => Box::new(edm_euler::EdmEuler::new(&config, run)?),
+            Kind::ScoreSdeVe => Box::new(score_sde_ve::ScoreSdeVe::new(&config, run)?),
+            Kind::ScoreSdeVp => Box::new(score_sde_vp::ScoreSdeVp::new(&config, run)?),
+            Kind::AnnealedLangevin => Box::new(annealed_langevin::AnnealedLangevin::new(&config, run)?),
         };
         // The denoiser would be given infinite numbers, and be blamed for them.
         let levels = sampler.sigmas().unwrap_or_default();
@@ -298,7 +304,7 @@ impl Config {
         self.num_train_timesteps
     }
 
-    /// What the denoiser predicts; for flow samplers always [`Prediction::Flow`].
+    /// What the denoiser predicts; for flow samplers always [`Prediction::Flow`], for those of score networks [`Prediction::Score`].
     #[must_use]
     pub fn prediction(&self) -> Prediction {
         self.prediction
@@ -344,6 +350,9 @@ impl Config {
             kind if kind.is_flow() => 1,
             Kind::Consistency => 2,
             Kind::EdmEuler => 3,
+            kind if kind.is_score() => 4,
+            // It takes a picture to noise.
+            Kind::DdimInverse => 5,
             _ => 0,
         };
         match kind {

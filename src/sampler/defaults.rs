@@ -12,10 +12,12 @@ use serde_json::{Map, Value};
 use super::config::Config;
 use super::kind::Kind;
 use super::reader::Reader;
+use super::score::Settings;
 use super::settings::{
     Algorithm, BetaSchedule, EdmSchedule, FinalSigma, Interpolation, Prediction, SigmaSchedule, SolverType, Spacing, TimeShift,
     TimestepType, Variance,
 };
+use super::{annealed_langevin, score_sde_ve};
 
 /// The most training timesteps a configuration may claim; every published model has at most a few thousand.
 const MOST_TIMESTEPS: usize = 100_000;
@@ -36,7 +38,11 @@ impl Config {
         let is_beta = |number: f64| (0.0..1.0).contains(&number);
 
         let fewest = if kind == Kind::Consistency { 2 } else { 1 };
-        let default_timesteps = if kind == Kind::Consistency { 40 } else { 1000 };
+        let default_timesteps = match kind {
+            Kind::Consistency => 40,
+            Kind::ScoreSdeVe | Kind::ScoreSdeVp => 2000,
+            _ => 1000,
+        };
         let num_train_timesteps = reader.whole("num_train_timesteps", default_timesteps, fewest, MOST_TIMESTEPS)?;
         let (beta_start, beta_end) =
             if matches!(kind, Kind::Heun | Kind::Lcm | Kind::Tcd) { (0.000_85, 0.012) } else { (0.0001, 0.02) };
@@ -57,23 +63,28 @@ impl Config {
 
         let predictions: &[Prediction] = match kind {
             Kind::Pndm | Kind::EulerAncestral | Kind::EdmEuler => &[Prediction::Epsilon, Prediction::Velocity],
-            Kind::DpmSolverMultistep | Kind::UniPc => Prediction::ALL,
+            Kind::DpmSolverMultistep | Kind::UniPc => {
+                &[Prediction::Epsilon, Prediction::Sample, Prediction::Velocity, Prediction::Flow]
+            }
             _ => &[Prediction::Epsilon, Prediction::Sample, Prediction::Velocity],
         };
         let prediction = if kind.is_flow() {
             Prediction::Flow
+        } else if kind.is_score() {
+            Prediction::Score
         } else if kind == Kind::Euler && object.get("prediction_type").and_then(Value::as_str) == Some("original_sample") {
             Prediction::Sample
         } else {
             reader.word("prediction_type", Prediction::Epsilon, predictions)?
         };
         let default_spacing = match kind {
-            Kind::Ddpm | Kind::Ddim | Kind::Pndm => Spacing::Leading,
+            Kind::Ddpm | Kind::Ddim | Kind::DdimInverse | Kind::Pndm => Spacing::Leading,
             _ => Spacing::Linspace,
         };
         let ignores_spacing = matches!(kind, Kind::Lcm | Kind::Tcd);
+        let spacings = if kind == Kind::DdimInverse { &[Spacing::Leading, Spacing::Trailing] } else { Spacing::ALL };
         let spacing =
-            if ignores_spacing { default_spacing } else { reader.word("timestep_spacing", default_spacing, Spacing::ALL)? };
+            if ignores_spacing { default_spacing } else { reader.word("timestep_spacing", default_spacing, spacings)? };
 
         // DPM-Solver takes a name for the kind of learned variance, and any other word for none.
         let learned_variance = kind == Kind::DpmSolverMultistep
@@ -98,7 +109,9 @@ impl Config {
 
         let sigma = |key: &str, trained: f64| -> Result<Option<f64>> {
             match kind {
-                Kind::Consistency | Kind::EdmEuler => reader.number(key, trained, "a positive number", positive).map(Some),
+                Kind::Consistency | Kind::EdmEuler | Kind::ScoreSdeVe | Kind::AnnealedLangevin => {
+                    reader.number(key, trained, "a positive number", positive).map(Some)
+                }
                 Kind::Euler => reader.optional_number(key, "a positive number", positive),
                 // These classes do not take the keys, but diffusers keeps the keys of other classes and they find them there.
                 Kind::Heun | Kind::DpmSolverMultistep | Kind::UniPc | Kind::FlowMatchEuler | Kind::FlowMatchLcm
@@ -109,7 +122,12 @@ impl Config {
                 _ => Ok(None),
             }
         };
-        let (sigma_min, sigma_max) = (sigma("sigma_min", 0.002)?, sigma("sigma_max", 80.0)?);
+        let trained = match kind {
+            Kind::ScoreSdeVe => (score_sde_ve::SIGMA_MIN, score_sde_ve::SIGMA_MAX),
+            Kind::AnnealedLangevin => (annealed_langevin::SIGMA_MIN, annealed_langevin::SIGMA_MAX),
+            _ => (0.002, 80.0),
+        };
+        let (sigma_min, sigma_max) = (sigma("sigma_min", trained.0)?, sigma("sigma_max", trained.1)?);
         if let (Some(smallest), Some(largest)) = (sigma_min, sigma_max)
             && smallest >= largest
         {
@@ -158,7 +176,7 @@ impl Config {
             spacing,
             steps_offset: reader.whole("steps_offset", 0, 0, MOST_TIMESTEPS)?,
             set_alpha_to_one: reader.flag("set_alpha_to_one", kind != Kind::Pndm)?,
-            clip_sample: reader.flag("clip_sample", matches!(kind, Kind::Ddpm | Kind::Ddim))?,
+            clip_sample: reader.flag("clip_sample", matches!(kind, Kind::Ddpm | Kind::Ddim | Kind::DdimInverse))?,
             clip_sample_range: reader.number("clip_sample_range", 1.0, "a positive number", positive)?,
             thresholding: reader.flag("thresholding", false)?,
             dynamic_thresholding_ratio: reader
@@ -204,6 +222,7 @@ impl Config {
             rho: reader.number("rho", 7.0, "a positive number", positive)?,
             clip_denoised: reader.flag("clip_denoised", true)?,
             edm_schedule: reader.word("sigma_schedule", EdmSchedule::Karras, EdmSchedule::ALL)?,
+            score: Settings::read(&reader)?,
             object: Map::new(),
         };
         if config.use_dynamic_shifting && kind.is_flow() && base_image_seq_len == max_image_seq_len {

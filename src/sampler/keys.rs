@@ -39,6 +39,15 @@ impl Kind {
                 "timestep_spacing",
                 "rescale_betas_zero_snr",
             ],
+            Self::DdimInverse => &[
+                "clip_sample",
+                "set_alpha_to_one",
+                "steps_offset",
+                "prediction_type",
+                "clip_sample_range",
+                "timestep_spacing",
+                "rescale_betas_zero_snr",
+            ],
             Self::Pndm => &["skip_prk_steps", "set_alpha_to_one", "prediction_type", "timestep_spacing", "steps_offset"],
             Self::Euler => &[
                 "prediction_type",
@@ -174,6 +183,12 @@ impl Kind {
                 "rho",
                 "final_sigmas_type",
             ],
+            Self::ScoreSdeVe => &["num_train_timesteps", "snr", "sigma_min", "sigma_max", "sampling_eps", "correct_steps"],
+            // The corrector's two are Kiln's own.
+            Self::ScoreSdeVp => &["num_train_timesteps", "beta_min", "beta_max", "sampling_eps", "snr", "correct_steps"],
+            Self::AnnealedLangevin => {
+                &["num_train_timesteps", "sigma_min", "sigma_max", "steps_per_level", "step_size", "denoise"]
+            }
         }
     }
 }

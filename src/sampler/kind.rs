@@ -17,6 +17,8 @@ pub enum Kind {
     Ddpm,
     /// Denoising diffusion implicit models.
     Ddim,
+    /// Denoising diffusion implicit models followed backwards, from a picture to its noise.
+    DdimInverse,
     /// Pseudo numerical methods: Runge-Kutta, then linear multistep.
     Pndm,
     /// Euler's method over noise levels.
@@ -43,13 +45,20 @@ pub enum Kind {
     Consistency,
     /// Euler's method with the preconditioning of EDM.
     EdmEuler,
+    /// Predictor-corrector sampling of the variance-exploding SDE.
+    ScoreSdeVe,
+    /// The reverse variance-preserving SDE.
+    ScoreSdeVp,
+    /// Annealed Langevin dynamics.
+    AnnealedLangevin,
 }
 
 impl Kind {
     /// Every kind, in the order of the design.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 19] = [
         Self::Ddpm,
         Self::Ddim,
+        Self::DdimInverse,
         Self::Pndm,
         Self::Euler,
         Self::EulerAncestral,
@@ -63,6 +72,9 @@ impl Kind {
         Self::FlowMatchLcm,
         Self::Consistency,
         Self::EdmEuler,
+        Self::ScoreSdeVe,
+        Self::ScoreSdeVp,
+        Self::AnnealedLangevin,
     ];
 
     /// Returns the name used on the command line.
@@ -71,6 +83,7 @@ impl Kind {
         match self {
             Self::Ddpm => "ddpm",
             Self::Ddim => "ddim",
+            Self::DdimInverse => "ddim-inverse",
             Self::Pndm => "pndm",
             Self::Euler => "euler",
             Self::EulerAncestral => "euler-ancestral",
@@ -84,15 +97,20 @@ impl Kind {
             Self::FlowMatchLcm => "flow-lcm",
             Self::Consistency => "consistency",
             Self::EdmEuler => "edm-euler",
+            Self::ScoreSdeVe => "ve",
+            Self::ScoreSdeVp => "vp",
+            Self::AnnealedLangevin => "langevin",
         }
     }
 
-    /// Returns the diffusers class that computes the same numbers.
+    /// Returns the diffusers class that computes the same numbers; of annealed Langevin dynamics there is none, and the name is
+    /// Kiln's own.
     #[must_use]
     pub fn class_name(self) -> &'static str {
         match self {
             Self::Ddpm => "DDPMScheduler",
             Self::Ddim => "DDIMScheduler",
+            Self::DdimInverse => "DDIMInverseScheduler",
             Self::Pndm => "PNDMScheduler",
             Self::Euler => "EulerDiscreteScheduler",
             Self::EulerAncestral => "EulerAncestralDiscreteScheduler",
@@ -106,6 +124,9 @@ impl Kind {
             Self::FlowMatchLcm => "FlowMatchLCMScheduler",
             Self::Consistency => "CMStochasticIterativeScheduler",
             Self::EdmEuler => "EDMEulerScheduler",
+            Self::ScoreSdeVe => "ScoreSdeVeScheduler",
+            Self::ScoreSdeVp => "ScoreSdeVpScheduler",
+            Self::AnnealedLangevin => "AnnealedLangevinScheduler",
         }
     }
 
@@ -127,9 +148,15 @@ impl Kind {
         matches!(self, Self::FlowMatchEuler | Self::FlowMatchHeun | Self::FlowMatchLcm)
     }
 
+    /// Whether the network predicts the score of the noisy sample and is given the noise level itself.
+    #[must_use]
+    pub fn is_score(self) -> bool {
+        matches!(self, Self::ScoreSdeVe | Self::ScoreSdeVp | Self::AnnealedLangevin)
+    }
+
     /// Whether the noise levels come from a table of betas.
     pub(super) fn takes_betas(self) -> bool {
-        !self.is_flow() && !matches!(self, Self::Consistency | Self::EdmEuler)
+        !self.is_flow() && !self.is_score() && !matches!(self, Self::Consistency | Self::EdmEuler)
     }
 }
 
@@ -151,6 +178,9 @@ impl FromStr for Kind {
                 "dpm" | "dpmsolver++" | "dpm-solver++" | "dpm++-2m" => Some(Self::DpmSolverMultistep),
                 "plms" => Some(Self::Pndm),
                 "cm" => Some(Self::Consistency),
+                "ve-sde" | "score-ve" => Some(Self::ScoreSdeVe),
+                "vp-sde" | "score-vp" => Some(Self::ScoreSdeVp),
+                "annealed-langevin" | "ncsn" => Some(Self::AnnealedLangevin),
                 _ => None,
             },
         );

@@ -8,10 +8,12 @@
 //! All arithmetic on tensors is f32, in the order in which diffusers does it; schedules are computed in f64 or f32
 //! wherever diffusers uses that width, because a rounded timestep must come out the same.
 
+mod annealed_langevin;
 mod choice;
 mod config;
 mod consistency;
 mod ddim;
+mod ddim_inverse;
 mod ddpm;
 mod defaults;
 mod dpm_solver_multistep;
@@ -29,6 +31,9 @@ mod pndm;
 mod prediction;
 mod reader;
 mod schedule;
+mod score;
+mod score_sde_ve;
+mod score_sde_vp;
 mod settings;
 mod sigma;
 mod tcd;
@@ -82,8 +87,17 @@ impl Run {
     /// Refuses what does not depend on the algorithm's arithmetic.
     fn check(&self, config: &Config) -> Result<()> {
         let kind = config.kind();
-        let takes_timesteps =
-            !matches!(kind, Kind::Ddim | Kind::Pndm | Kind::EulerAncestral | Kind::UniPc | Kind::FlowMatchHeun | Kind::EdmEuler);
+        let takes_timesteps = !kind.is_score()
+            && !matches!(
+                kind,
+                Kind::Ddim
+                    | Kind::DdimInverse
+                    | Kind::Pndm
+                    | Kind::EulerAncestral
+                    | Kind::UniPc
+                    | Kind::FlowMatchHeun
+                    | Kind::EdmEuler
+            );
         let takes_both = matches!(kind, Kind::FlowMatchEuler | Kind::FlowMatchLcm);
         if self.timesteps.is_some() && !takes_timesteps {
             refuse!(

@@ -27,6 +27,7 @@ pub(super) fn clean(kind: Prediction, prediction: &ArrayD<f32>, sample: &ArrayD<
         Prediction::Velocity => combine(sample, prediction, |x, v| signal * x - spread * v),
         // The straight path has signal 1 − σ, so that x₀ = x − σ v whatever the signal.
         Prediction::Flow => combine(sample, prediction, |x, v| x - spread * v),
+        Prediction::Score => combine(sample, prediction, |x, score| (x + spread * spread * score) / signal),
     }
 }
 
@@ -37,6 +38,7 @@ pub(super) fn noise(kind: Prediction, prediction: &ArrayD<f32>, sample: &ArrayD<
         Prediction::Sample => combine(sample, prediction, |x, clean| (x - signal * clean) / spread),
         Prediction::Velocity => combine(sample, prediction, |x, v| signal * v + spread * x),
         Prediction::Flow => combine(sample, prediction, |x, v| x + (1.0 - spread) * v),
+        Prediction::Score => prediction.mapv(|score| -spread * score),
     }
 }
 
@@ -45,6 +47,7 @@ pub(super) fn clean_at_sigma(kind: Prediction, prediction: &ArrayD<f32>, sample:
     match kind {
         Prediction::Epsilon | Prediction::Flow => combine(sample, prediction, |x, epsilon| x - sigma * epsilon),
         Prediction::Sample => prediction.clone(),
+        Prediction::Score => combine(sample, prediction, |x, score| x + sigma * sigma * score),
         Prediction::Velocity => {
             let variance = sigma * sigma + 1.0;
             let factor = -sigma / variance.sqrt();

@@ -99,6 +99,8 @@ words! {
         Velocity = "v_prediction",
         /// The velocity ε − x₀ of flow matching.
         Flow = "flow_prediction",
+        /// The score ∇ log p(x) of the noisy sample; no configuration spells it, the class says it.
+        Score = "score",
     }
 }
 

@@ -8,7 +8,8 @@ The denoiser is a stand-in that both sides compute alike in f32, element by elem
     prediction = 0.5 * scaled_input + bias * 0.25 * (1 + t / (|t| + 500)),   bias[i] = ((7 * i) mod 11 - 5) / 11
 
 with i counting elements of one picture. For a learned variance a second half of 0.5 * bias is appended to the channels
-(0.25 + 0.1 * bias for the type `learned`, which takes roots).
+(0.25 + 0.1 * bias for the type `learned`, which takes roots). The samplers of score networks have a stand-in of their own, in
+`score_samplers.py`.
 
 Needs diffusers==0.36.0 torch==2.9.1 numpy==2.4.6 scipy==1.17.1 safetensors==0.8.0. Run with OMP_NUM_THREADS=1:
 
@@ -28,6 +29,8 @@ import safetensors.torch
 import scipy
 import torch
 
+import score_samplers
+
 MODULES = {
     "DDPMScheduler": "ddpm",
     "DDIMScheduler": "ddim",
@@ -44,12 +47,16 @@ MODULES = {
     "CMStochasticIterativeScheduler": "consistency_models",
     "EDMEulerScheduler": "edm_euler",
     "FlowMatchLCMScheduler": "flow_match_lcm",
+    "DDIMInverseScheduler": "ddim_inverse",
+    "ScoreSdeVeScheduler": "sde_ve",
+    "ScoreSdeVpScheduler": "sde_vp",
+    "AnnealedLangevinScheduler": "annealed_langevin",
 }
 BANK = 48
 WIDEST = 192
 SHAPE = [1, 2, 4, 4]
 
-DDPM, DDIM, PNDM, EULER, ANCESTRAL, HEUN, DPM, UNIPC, LCM, TCD, FLOW, FLOW_HEUN, CM, EDM, FLOW_LCM = MODULES
+DDPM, DDIM, PNDM, EULER, ANCESTRAL, HEUN, DPM, UNIPC, LCM, TCD, FLOW, FLOW_HEUN, CM, EDM, FLOW_LCM, INVERSE, VE, VP, LANGEVIN = MODULES
 SPACINGS = ["linspace", "leading", "trailing"]
 PREDICTIONS = ["epsilon", "sample", "v_prediction"]
 SPREADS = {"plain": {}, "karras": {"use_karras_sigmas": True}, "exponential": {"use_exponential_sigmas": True},
@@ -96,6 +103,8 @@ def describe():
     conversions()
     flow_lcm()
     few_step_bundles()
+    ddim_inverse()
+    score_based()
 
 
 def ddpm():
@@ -602,6 +611,61 @@ def few_step_bundles():
     case(DDIM, {"steps": 20, "eta": 0.3}, begin=8, timestep_spacing="trailing", shape=pixel, **cosine)
 
 
+def ddim_inverse():
+    for spacing in SPACINGS:
+        for prediction in PREDICTIONS:
+            for to_one in (True, False):
+                case(INVERSE, 6, timestep_spacing=spacing, prediction_type=prediction, set_alpha_to_one=to_one,
+                     clip_sample=False, **LATENT)
+    for steps in (1, 2, 4, 20, 50):
+        case(INVERSE, steps)
+        case(INVERSE, steps, timestep_spacing="trailing", beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction")
+    case(INVERSE, 1000, steps_offset=1, name="ddim inverse leaves its table")
+    case(INVERSE, 1001, name="ddim inverse with more steps than timesteps")
+    case(INVERSE, 61, name="ddim inverse trailing with one entry too many", timestep_spacing="trailing", clip_sample=False,
+         shape=[1, 1, 2, 2], **LATENT)
+    case(INVERSE, 5, clip_sample_range=0.4)
+    case(INVERSE, 5, steps_offset=1, clip_sample=False, **LATENT)
+    case(INVERSE, 5, beta_schedule="sigmoid", name="ddim inverse without a sigmoid schedule")
+    case(INVERSE, 4, num_train_timesteps=8, trained_betas=[0.01, 0.02, 0.04, 0.06, 0.1, 0.2, 0.3, 0.4])
+    case(INVERSE, 5, shape=[2, 3, 4, 4], clip_sample=False)
+    for prediction in ("epsilon", "v_prediction"):
+        case(INVERSE, 5, rescale_betas_zero_snr=True, timestep_spacing="trailing", prediction_type=prediction,
+             clip_sample=False, **LATENT)
+    for label, source in (("SD 1.5", SD15), ("SD 2.1-v", SD21), ("CelebA", CELEBA)):
+        for steps in (5, 20):
+            shown(f"{label} by {INVERSE}, {steps}", source, steps, to=INVERSE)
+    case(DDIM, 5, to=INVERSE, thresholding=True)
+    case(INVERSE, 5, to=DDIM)
+    case(INVERSE, {"timesteps": [0, 500]}, name="ddim inverse takes no timesteps")
+
+
+def score_based():
+    narrow = {"sigma_min": 0.01, "sigma_max": 50.0}
+    for correct_steps in (0, 1, 2):
+        for steps in (1, 2, 4, 10, 40):
+            case(VE, steps, correct_steps=correct_steps, **narrow)
+        case(VE, 12, correct_steps=correct_steps, snr=0.05)
+        case(VE, 8, correct_steps=correct_steps, begin=3 * (correct_steps + 1), **narrow)
+        for steps in (1, 2, 10, 40):
+            case(VP, steps, correct_steps=correct_steps)
+        case(VP, 12, correct_steps=correct_steps, snr=0.05, beta_min=0.2, beta_max=9.0, sampling_eps=0.01)
+        case(VP, 8, correct_steps=correct_steps, begin=3 * (correct_steps + 1))
+    case(VE, 200, shape=[1, 3, 2, 2], **narrow)
+    case(VE, 8, snr=0.3, sampling_eps=0.01, **narrow)
+    case(VE, 8, sigma_min=0.5, sigma_max=3.0, shape=[1, 2, 3, 2, 2])
+    case(VP, 200, shape=[1, 3, 2, 2])
+    for steps in (1, 2, 5, 10):
+        for per_level in (1, 5):
+            case(LANGEVIN, steps, steps_per_level=per_level)
+            case(LANGEVIN, steps, steps_per_level=per_level, sigma_min=0.1, sigma_max=1.0, step_size=2e-3, denoise=False)
+    case(LANGEVIN, 10, name="annealed langevin, 2019", sigma_max=1.0, steps_per_level=20, step_size=2e-5, denoise=False)
+    case(LANGEVIN, 232, name="annealed langevin, 2020", shape=[1, 3, 2, 2])
+    case(LANGEVIN, 40, steps_per_level=3, shape=[2, 3, 2, 2])
+    case(LANGEVIN, 6, steps_per_level=4, begin=8)
+    case(LANGEVIN, 6, steps_per_level=4, begin=24)
+
+
 def chosen(choice):
     """Class and keyword arguments for a sampler as a person names it."""
     arguments = {}
@@ -693,6 +757,8 @@ def taken(bank, row, shape):
 def record(entry, bank):
     """Runs one case and returns the samples after each call."""
     run, shape, begin = entry["run"], entry["shape"], entry["begin"]
+    if entry["config"]["_class_name"] in score_samplers.DRIVERS:
+        return record_score(entry, bank)
     scheduler = build(entry)
     start(scheduler, run)
     module = importlib.import_module(type(scheduler).__module__)
@@ -736,6 +802,21 @@ def record(entry, bank):
     return torch.stack(loop)
 
 
+def record_score(entry, bank):
+    """Runs one case of a score network's sampler and returns the samples after each call."""
+    config, shape, begin = entry["config"], entry["shape"], entry["begin"]
+    noise = Noise(bank)
+    for scheduler in (score_samplers.ScoreSdeVeScheduler, score_samplers.ScoreSdeVpScheduler):
+        importlib.import_module(scheduler.__module__).randn_tensor = noise
+    original = taken(bank, 1, shape) * 0.5 if begin else None
+    loop = score_samplers.DRIVERS[config["_class_name"]](config, entry["run"], begin, taken(bank, 0, shape), original, noise)
+    entry["timesteps"] = [short(label) for label in loop.labels]
+    entry["sigmas"] = [*entry["timesteps"], 0]
+    entry["init_noise_sigma"] = short(loop.initial)
+    entry["order"], entry["draws"] = loop.order, loop.draws
+    return torch.stack(loop.samples)
+
+
 def short(value):
     """The shortest decimal that reads back as the same f32."""
     number = float(value)
@@ -774,6 +855,8 @@ def main():
         try:
             loop = record(entry, bank)
         except Exception as error:
+            if name in score_samplers.DRIVERS:
+                raise  # the driver's fault, since none of its cases is one to refuse
             for key in ("timesteps", "sigmas", "init_noise_sigma", "order", "draws"):
                 entry.pop(key, None)
             entry["error"] = f"{type(error).__name__}: {error}"[:160]
