@@ -7,16 +7,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use ndarray::ArrayD;
+use ndarray::{ArrayD, Axis};
 
-use crate::bundle::Bundle;
-use crate::output::{BundleId, ComponentRun, PROVENANCE_SCHEMA, Picture, Provenance};
-use crate::pipeline::{LatentDiffusion, Observer};
+use crate::bundle::{Bundle, Family};
+use crate::ode::Method;
+use crate::output::{BundleId, ComponentRun, PROVENANCE_SCHEMA, Picture, Provenance, WalkPlace};
+use crate::pipeline::{self, Inverted, Job, Likelihood, Observer, Painted, log_mean};
 use crate::plan::{Plan, Settings};
-use crate::refuse;
-use crate::request::{Request, Resolved, Task};
+use crate::request::{Request, Resolved, Task, Walk};
 use crate::runtime::{Cancel, Runtime, logical_cores};
 use crate::stage::{ComponentTimes, Networks, PreviewMap, TextEncoders};
+use crate::{refusal, refuse};
 
 /// Threads beyond the cores wait for each other in loops; this many still make a picture.
 const MOST_THREADS_A_CORE: usize = 4;
@@ -28,8 +29,16 @@ pub struct Generated {
     pub picture: Picture,
     /// What made it; enough to make it again.
     pub provenance: Provenance,
-    /// The latents it was decoded from, `[C, h, w]` f32 as the denoiser has them.
+    /// What it was decoded from: latents `[C, h, w]` f32 as the denoiser has them, or a latent vector `[D]`.
     pub latents: ArrayD<f32>,
+}
+
+/// What a run tells of one of its pictures.
+struct Made<'a> {
+    index: usize,
+    timesteps: Vec<f32>,
+    times: &'a [ComponentTimes],
+    total_ms: f64,
 }
 
 /// A bundle opened for making pictures.
@@ -108,50 +117,153 @@ impl Engine {
     pub fn generate(&mut self, request: &Request, observer: &mut dyn Observer, cancel: &Cancel) -> Result<Vec<Generated>> {
         let begun = Instant::now();
         let (resolved, plan) = self.plan(request)?;
+        let (painted, times) = self.with_job(&resolved, &plan, cancel, |job, encoders, preview_map| {
+            pipeline::generate(job, encoders, preview_map, observer)
+        })?;
+        let total_ms = begun.elapsed().as_secs_f64() * 1000.0;
+        painted
+            .into_iter()
+            .enumerate()
+            .map(|(index, Painted { picture, latents, timesteps, .. })| {
+                let made = Made { index, timesteps, times: &times, total_ms };
+                Ok(Generated { picture, provenance: self.provenance(request, &resolved, &plan, made)?, latents })
+            })
+            .collect()
+    }
+
+    /// Finds the latent of `picture` and makes the picture from it again.
+    ///
+    /// `request` says the class (without one, a model that knows classes takes the likeliest, or none), the seed, the steps and the
+    /// sampler; its count and its own input are not looked at. The picture is brought to the model's size.
+    ///
+    /// # Errors
+    /// The family has no way back (a refusal), or as [`Engine::generate`].
+    pub fn invert(
+        &mut self,
+        request: &Request,
+        picture: &Picture,
+        observer: &mut dyn Observer,
+        cancel: &Cancel,
+    ) -> Result<Inverted> {
+        let mut request = Request { count: 1, walk: None, seed: Some(request.seed.unwrap_or(0)), ..request.clone() };
+        if request.prompt.trim().is_empty()
+            && pipeline::likelihood_kind(&self.bundle).is_some()
+            && let Some((class, _)) = self.likeliest(&request, picture, observer, cancel)?
+        {
+            request.prompt = class;
+        }
+        let (resolved, plan) = self.plan(&request)?;
+        let pixels = self.pixels(picture)?;
+        let (inverted, _) =
+            self.with_job(&resolved, &plan, cancel, |mut job, _, _| pipeline::invert(&mut job, &pixels, observer))?;
+        Ok(inverted)
+    }
+
+    /// How likely the model finds `picture`, which is brought to its size; each 8-bit value stands for the middle of its cell.
+    ///
+    /// Without a class in `request`, the mean over the classes. The seed is that of an autoencoder's latent or of a random trace.
+    ///
+    /// # Errors
+    /// The family has no likelihood (a refusal), or as [`Engine::generate`].
+    pub fn likelihood(
+        &mut self,
+        request: &Request,
+        picture: &Picture,
+        observer: &mut dyn Observer,
+        cancel: &Cancel,
+    ) -> Result<Likelihood> {
+        let request = Request { count: 1, walk: None, seed: Some(request.seed.unwrap_or(0)), ..request.clone() };
+        let kind = pipeline::likelihood_kind(&self.bundle);
+        let nats = match (kind, request.prompt.trim().is_empty()) {
+            (Some(_), true) if !self.bundle.classes.is_empty() => {
+                let of_classes = self.of_classes(&request, picture, observer, cancel)?;
+                log_mean(&of_classes.iter().map(|(_, nats)| *nats).collect::<Vec<_>>())
+            }
+            _ => self.log_likelihood(&request, picture, observer, cancel)?,
+        };
+        let kind = kind.context("the family has no likelihood")?;
+        Ok(Likelihood::new(nats, self.pixels(picture)?.len(), kind))
+    }
+
+    /// The class that makes `picture` likeliest, with its log-likelihood; `None` for a model that knows none.
+    fn likeliest(
+        &mut self,
+        request: &Request,
+        picture: &Picture,
+        observer: &mut dyn Observer,
+        cancel: &Cancel,
+    ) -> Result<Option<(String, f64)>> {
+        let of_classes = self.of_classes(request, picture, observer, cancel)?;
+        Ok(of_classes.into_iter().max_by(|left, right| left.1.total_cmp(&right.1)))
+    }
+
+    /// The log-likelihood of `picture` under each class.
+    fn of_classes(
+        &mut self,
+        request: &Request,
+        picture: &Picture,
+        observer: &mut dyn Observer,
+        cancel: &Cancel,
+    ) -> Result<Vec<(String, f64)>> {
+        let classes = self.bundle.classes.clone();
+        classes
+            .into_iter()
+            .map(|class| {
+                let request = Request { prompt: class.clone(), ..request.clone() };
+                Ok((class, self.log_likelihood(&request, picture, observer, cancel)?))
+            })
+            .collect()
+    }
+
+    fn log_likelihood(
+        &mut self,
+        request: &Request,
+        picture: &Picture,
+        observer: &mut dyn Observer,
+        cancel: &Cancel,
+    ) -> Result<f64> {
+        let (resolved, plan) = self.plan(request)?;
+        // From the ends of [-1, 1], where 0 and 255 lie, to the middles of 256 cells.
+        let pixels = self.pixels(picture)? * (255.0 / 256.0);
+        let (nats, _) =
+            self.with_job(&resolved, &plan, cancel, |mut job, _, _| pipeline::log_likelihood(&mut job, &pixels, observer))?;
+        Ok(nats)
+    }
+
+    /// `picture` as the model's networks see it: `[1, C, H, W]` f32 in [-1, 1].
+    fn pixels(&self, picture: &Picture) -> Result<ArrayD<f32>> {
+        let (width, height) = self.bundle.default_size();
+        let tensor = picture.resize(width, height)?.to_tensor(self.bundle.geometry.picture_channels)?;
+        Ok(tensor.insert_axis(Axis(0)).into_dyn())
+    }
+
+    /// Runs `work` with everything it needs; returns what it gives and what the components cost.
+    fn with_job<T>(
+        &mut self,
+        resolved: &Resolved,
+        plan: &Plan,
+        cancel: &Cancel,
+        work: impl FnOnce(Job<'_>, &TextEncoders, &mut Option<PreviewMap>) -> Result<T>,
+    ) -> Result<(T, Vec<ComponentTimes>)> {
         for decision in &plan.decisions {
             log::info!("{}: {} ({})", decision.what, decision.choice, decision.because);
         }
         let networks =
             self.networks.get_or_insert_with(|| Networks::new(Arc::clone(&self.runtime), &self.bundle, plan.network_options()));
-        let painted = LatentDiffusion {
-            bundle: &self.bundle,
-            networks,
-            encoders: &self.encoders,
-            request: &resolved,
-            plan: &plan,
-            cancel,
-            preview_map: &mut self.preview_map,
-        }
-        .run(observer);
+        let job = Job { bundle: &self.bundle, networks, request: resolved, plan, cancel };
+        let outcome = work(job, &self.encoders, &mut self.preview_map);
         let times = networks.take_times();
-        if painted.is_err() && !plan.keeps_components() {
+        if outcome.is_err() && !plan.keeps_components() {
             networks.close_all();
         }
-        let painted = painted?;
-        let total_ms = begun.elapsed().as_secs_f64() * 1000.0;
-        painted
-            .into_iter()
-            .map(|painted| {
-                let provenance = self.provenance(request, &resolved, &plan, &times, painted.seed, painted.timesteps, total_ms)?;
-                Ok(Generated { picture: painted.picture, provenance, latents: painted.latents })
-            })
-            .collect()
+        Ok((outcome?, times))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "each is one source of the record")]
-    fn provenance(
-        &self,
-        request: &Request,
-        resolved: &Resolved,
-        plan: &Plan,
-        times: &[ComponentTimes],
-        seed: u64,
-        timesteps: Vec<f32>,
-        total_ms: f64,
-    ) -> Result<Provenance> {
+    fn provenance(&self, request: &Request, resolved: &Resolved, plan: &Plan, made: Made<'_>) -> Result<Provenance> {
         let bundle = &self.bundle;
         let card = bundle.card.as_ref();
-        let components = times
+        let components = made
+            .times
             .iter()
             .map(|times| {
                 let header = &bundle.component(times.role)?.header;
@@ -166,6 +278,8 @@ impl Engine {
             })
             .collect::<Result<_>>()?;
         let with_input = !matches!(resolved.task, Task::TextToPicture);
+        let class = resolved.class_of(made.index).and_then(|class| bundle.classes.get(class)).cloned();
+        let direct = bundle.family.is_direct();
         #[expect(clippy::cast_possible_truncation, reason = "a share between 0 and 1")]
         let eta = resolved.run.eta.map(|eta| eta as f32);
         Ok(Provenance {
@@ -177,17 +291,21 @@ impl Engine {
                 sha256: Some(bundle.fingerprint.clone()),
                 path: Some(bundle.folder.display().to_string()),
             },
-            family: card.and_then(|card| card.family.clone()).unwrap_or_else(|| "latent_diffusion".to_owned()),
-            prompt: Some(resolved.prompt.clone()),
+            family: card.and_then(|card| card.family.clone()).unwrap_or_else(|| bundle.family.name().to_owned()),
+            prompt: if bundle.takes_text() { Some(resolved.prompt.clone()) } else { class },
             negative: resolved.negative.clone(),
-            seed,
+            seed: resolved.seed_of(made.index),
             rng: resolved.random_device.to_string(),
-            sampler: resolved.sampler.kind().name().to_owned(),
+            sampler: resolved.sampler_name(),
             sampler_overrides: request.sampler.to_map(),
             steps: resolved.steps,
-            timesteps,
+            timesteps: made.timesteps,
             guidance: resolved.guidance,
             eta,
+            truncation: matches!(bundle.family, Family::Gan { .. }).then_some(resolved.truncation),
+            style_mix: resolved.style_mix.map(|mix| mix.to_string()),
+            temperature: (direct && resolved.temperature != 1.0).then_some(resolved.temperature),
+            walk: resolved.toward(made.index).map(|(to, share)| WalkPlace { to, share }),
             width: resolved.width,
             height: resolved.height,
             strength: with_input.then_some(resolved.strength),
@@ -200,7 +318,7 @@ impl Engine {
             memory: plan.memory.to_string(),
             runtime: self.runtime.version().to_owned(),
             components,
-            total_ms,
+            total_ms: made.total_ms,
         })
     }
 
@@ -216,7 +334,8 @@ impl Engine {
             negative: provenance.negative.clone(),
             seed: Some(provenance.seed),
             random_device: provenance.rng.parse().with_context(|| format!("random numbers of `{}`", provenance.rng))?,
-            steps: Some(provenance.steps),
+            // A solver that chooses its own steps is not told how many.
+            steps: Some(provenance.steps).filter(|_| provenance.sampler != Method::DormandPrince.to_string()),
             guidance: Some(provenance.guidance),
             size: Some((provenance.width, provenance.height)),
             count: 1,
@@ -224,6 +343,13 @@ impl Engine {
             input: None,
             mask: None,
             strength: provenance.strength,
+            truncation: provenance.truncation,
+            style_mix: match &provenance.style_mix {
+                Some(mix) => Some(mix.parse().map_err(|error| refusal!("provenance: `style_mix` {error}"))?),
+                None => None,
+            },
+            temperature: provenance.temperature,
+            walk: provenance.walk.map(|walk| Walk { to: walk.to, shares: vec![walk.share] }),
             force: provenance.forced,
         })
     }

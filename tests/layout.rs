@@ -7,19 +7,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms of the house from the ground up, and what each uses: nothing but rooms below it, so there are no circles.
-const ROOMS: [(&str, &[&str]); 12] = [
+const ROOMS: [(&str, &[&str]); 13] = [
     ("error", &[]),
     ("random", &[]),
+    ("ode", &["error"]),
     ("sampler", &["error"]),
     ("runtime", &["error"]),
     ("text", &["error"]),
     ("output", &["error"]),
     ("bundle", &["error", "sampler", "runtime"]),
-    ("request", &["error", "random", "sampler", "text", "output", "bundle"]),
+    ("request", &["error", "ode", "random", "sampler", "text", "output", "bundle"]),
     ("plan", &["runtime", "bundle", "request"]),
     ("stage", &["runtime", "text", "bundle", "plan"]),
-    ("pipeline", &["random", "sampler", "runtime", "output", "bundle", "request", "plan", "stage"]),
-    ("engine", &["error", "runtime", "output", "bundle", "request", "plan", "stage", "pipeline"]),
+    ("pipeline", &["error", "random", "sampler", "runtime", "output", "bundle", "request", "plan", "stage"]),
+    ("engine", &["error", "ode", "runtime", "output", "bundle", "request", "plan", "stage", "pipeline"]),
 ];
 /// The roof: the command line uses the whole house but for the rooms between a request and a picture.
 const NOT_FOR_THE_COMMAND_LINE: [&str; 2] = ["stage", "text"];

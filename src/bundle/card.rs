@@ -16,6 +16,7 @@ pub const CARD_FILE: &str = "kiln.toml";
 
 const LARGEST_CARD_BYTES: u64 = 256 * 1024;
 const LONGEST_TEXT: usize = 4096;
+const MOST_CLASSES: usize = 1000;
 
 /// What `kiln.toml` holds.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -49,6 +50,9 @@ pub struct Card {
     /// How a preview is made.
     #[serde(default)]
     pub preview: Preview,
+    /// Names of the classes that the model tells apart, in the order of their numbers.
+    #[serde(default)]
+    pub classes: Vec<String>,
     /// Where it stands in the family tree.
     #[serde(default)]
     pub lineage: Lineage,
@@ -174,6 +178,18 @@ impl Card {
                 "`size.default` is {width}x{height}, expected 8 to 8192 each way"
             );
         }
+        ensure!(
+            self.classes.len() <= MOST_CLASSES,
+            "`classes` has {} names, expected at most {MOST_CLASSES}",
+            self.classes.len()
+        );
+        for (index, class) in self.classes.iter().enumerate() {
+            ensure!(
+                !class.trim().is_empty() && class.len() <= 100 && !self.classes[..index].contains(class),
+                "`classes` holds {:?}, expected names of 1 to 100 bytes, each once",
+                shortened(class)
+            );
+        }
         let columns = self.preview.latent_to_rgb.first().map_or(3, Vec::len);
         ensure!(
             matches!(columns, 3 | 4)
@@ -214,6 +230,7 @@ const KNOWN: [(&str, &[&str]); 6] = [
             "guidance",
             "size",
             "preview",
+            "classes",
             "lineage",
             "sha256",
         ],
@@ -276,6 +293,8 @@ mod tests {
             ("name = \"a\"\n[guidance]\ndefault = nan", "`guidance.default`"),
             ("name = \"a\"\n[size]\ndefault = [64]", "invalid length"),
             ("name = \"a\"\n[size]\ndefault = [64, 999999]", "`size.default`"),
+            ("name = \"a\"\nclasses = [\"cat\", \"cat\"]", "each once"),
+            ("name = \"a\"\nclasses = [\" \"]", "`classes`"),
             ("name = \"a\"\n[preview]\nlatent_to_rgb = [[1.0]]", "latent_to_rgb"),
             ("name = \"a\"\n[sha256]\n\"../x\" = \"00\"", "within the bundle"),
             (&format!("name = \"a\"\n[sha256]\n\"/etc/passwd\" = \"{hash}\""), "within the bundle"),

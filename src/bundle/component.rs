@@ -24,12 +24,30 @@ pub enum Role {
     VaeDecoder,
     /// Latents into a picture, small and approximate, for previews.
     PreviewDecoder,
+    /// A picture into a latent vector.
+    Encoder,
+    /// A latent vector into a picture.
+    Decoder,
+    /// A latent vector into a style.
+    Mapping,
+    /// Styles into a picture.
+    Synthesis,
 }
 
 impl Role {
     /// Every role, in the order in which they are used.
-    pub const ALL: [Self; 6] =
-        [Self::TextEncoder, Self::TextEncoder2, Self::VaeEncoder, Self::Unet, Self::PreviewDecoder, Self::VaeDecoder];
+    pub const ALL: [Self; 10] = [
+        Self::TextEncoder,
+        Self::TextEncoder2,
+        Self::VaeEncoder,
+        Self::Encoder,
+        Self::Mapping,
+        Self::Unet,
+        Self::PreviewDecoder,
+        Self::VaeDecoder,
+        Self::Decoder,
+        Self::Synthesis,
+    ];
 
     /// The name of its folder in a bundle, by which messages name it.
     #[must_use]
@@ -41,20 +59,59 @@ impl Role {
             Self::VaeEncoder => "vae_encoder",
             Self::VaeDecoder => "vae_decoder",
             Self::PreviewDecoder => "preview_decoder",
+            Self::Encoder => "encoder",
+            Self::Decoder => "decoder",
+            Self::Mapping => "mapping",
+            Self::Synthesis => "synthesis",
         }
     }
 
-    /// The inputs that every such component has: what each is, and the names that exporters give it.
-    fn inputs(self) -> &'static [(&'static str, &'static [&'static str])] {
-        match self {
-            Self::TextEncoder | Self::TextEncoder2 => &[("token ids", names::INPUT_IDS)],
-            Self::Unet => {
-                &[("latents", names::SAMPLE), ("timestep", names::TIMESTEP), ("text embeddings", names::ENCODER_HIDDEN_STATES)]
-            }
-            Self::VaeEncoder => &[("picture", names::PICTURE)],
-            Self::VaeDecoder | Self::PreviewDecoder => &[("latents", names::LATENT)],
+    /// The inputs that every such component has: what each is, its rank, and the names that exporters give it.
+    fn inputs(self, conditioning: Conditioning) -> &'static [(&'static str, usize, &'static [&'static str])] {
+        match (self, conditioning) {
+            (Self::TextEncoder | Self::TextEncoder2, _) => &[("token ids", 2, names::INPUT_IDS)],
+            (Self::Unet, Conditioning::Text) => &[
+                ("latents", 4, names::SAMPLE),
+                ("timestep", 1, names::TIMESTEP),
+                ("text embeddings", 3, names::ENCODER_HIDDEN_STATES),
+            ],
+            (Self::Unet, Conditioning::Class) => &[("picture", 4, names::SAMPLE), ("timestep", 1, names::TIMESTEP)],
+            (Self::VaeEncoder | Self::Encoder, _) => &[("picture", 4, names::PICTURE)],
+            (Self::VaeDecoder | Self::PreviewDecoder, _) => &[("latents", 4, names::LATENT)],
+            (Self::Decoder | Self::Mapping, _) => &[("latent", 2, names::LATENT)],
+            (Self::Synthesis, _) => &[("styles", 3, names::STYLES)],
         }
     }
+
+    /// Every input that such a component may have.
+    fn known(self, conditioning: Conditioning) -> &'static [&'static [&'static str]] {
+        match (self, conditioning) {
+            (Self::TextEncoder | Self::TextEncoder2, _) => &[names::INPUT_IDS, &["attention_mask"]],
+            (Self::Unet, Conditioning::Text) => &[
+                names::SAMPLE,
+                names::TIMESTEP,
+                names::ENCODER_HIDDEN_STATES,
+                names::TIMESTEP_COND,
+                names::TEXT_EMBEDS,
+                names::TIME_IDS,
+            ],
+            (Self::Unet, Conditioning::Class) => &[names::SAMPLE, names::TIMESTEP, names::CLASS_LABELS, names::STEP_COUNT],
+            (Self::VaeEncoder, _) => &[names::PICTURE],
+            (Self::Encoder, _) => &[names::PICTURE, names::CLASS_LABELS],
+            (Self::VaeDecoder | Self::PreviewDecoder, _) => &[names::LATENT],
+            (Self::Decoder | Self::Mapping, _) => &[names::LATENT, names::CLASS_LABELS],
+            (Self::Synthesis, _) => &[names::STYLES, names::CLASS_LABELS],
+        }
+    }
+}
+
+/// What a denoiser is told beside the noise level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Conditioning {
+    /// Embeddings of a prompt.
+    Text,
+    /// A class, or nothing.
+    Class,
 }
 
 impl fmt::Display for Role {
@@ -89,6 +146,18 @@ pub mod names {
     pub const LATENT: &[&str] = &["latent_sample", "latent", "latents", "sample", "z"];
     /// The encoder's mean and logarithm of the variance, one after the other along the channels.
     pub const LATENT_PARAMETERS: &[&str] = &["latent_parameters", "moments"];
+    /// A picture's class.
+    pub const CLASS_LABELS: &[&str] = &["class_labels", "labels"];
+    /// Into how many steps the way is cut, which a denoiser that was distilled by halving is told.
+    pub const STEP_COUNT: &[&str] = &["step_count"];
+    /// Styles out of the mapping network and into the synthesis network.
+    pub const STYLES: &[&str] = &["styles", "w"];
+    /// Mean of a latent's distribution.
+    pub const MEAN: &[&str] = &["mean"];
+    /// Logarithm of its variance.
+    pub const LOG_VARIANCE: &[&str] = &["log_variance", "logvar"];
+    /// Logarithm of the determinant of a flow's Jacobian.
+    pub const LOG_DETERMINANT: &[&str] = &["log_determinant"];
     /// Latents that the encoder drew already.
     pub const DRAWN_LATENT: &[&str] = &["latent_sample", "latents", "latent"];
 }
@@ -113,7 +182,7 @@ pub struct Component {
 
 impl Component {
     /// Reads the component of `role` in the bundle `root`; `None` when its folder is not there.
-    pub(super) fn open(root: &Path, role: Role) -> Result<Option<Self>> {
+    pub(super) fn open(root: &Path, role: Role, conditioning: Conditioning) -> Result<Option<Self>> {
         let folder = root.join(role.folder());
         if !folder.is_dir() {
             return Ok(None);
@@ -127,7 +196,7 @@ impl Component {
             Err(_) => None,
         };
         let component = Self { role, path, header, config };
-        component.check_ports().with_context(|| component.path.display().to_string())?;
+        component.check_ports(conditioning).with_context(|| component.path.display().to_string())?;
         Ok(Some(component))
     }
 
@@ -144,6 +213,16 @@ impl Component {
     /// The length of a list of `config.json`; `None` when it is not said.
     pub(super) fn list_length(&self, key: &str) -> Result<Option<usize>> {
         self.config.as_ref().map_or(Ok(None), |config| config.list_length(key))
+    }
+
+    /// A table of finite numbers of `config.json`; `None` when it is not said.
+    pub(super) fn rows(&self, key: &str) -> Result<Option<Vec<Vec<f32>>>> {
+        let Some(value) = self.value(key).filter(|value| !value.is_null()) else { return Ok(None) };
+        #[expect(clippy::cast_possible_truncation, reason = "Kiln computes in f32")]
+        let number = |value: &serde_json::Value| value.as_f64().map(|number| number as f32).filter(|number| number.is_finite());
+        let row = |row: &serde_json::Value| row.as_array()?.iter().map(number).collect::<Option<Vec<f32>>>();
+        let rows = value.as_array().and_then(|rows| rows.iter().map(row).collect::<Option<Vec<_>>>());
+        rows.map(Some).with_context(|| format!("{}/config.json: `{key}` is not a table of finite numbers", self.role))
     }
 
     /// A raw value of `config.json`.
@@ -165,27 +244,22 @@ impl Component {
         find(&self.header.inputs, names)
     }
 
-    fn check_ports(&self) -> Result<()> {
-        for (meaning, names) in self.role.inputs() {
+    fn check_ports(&self, conditioning: Conditioning) -> Result<()> {
+        let role = self.role;
+        for (meaning, rank, names) in role.inputs(conditioning) {
             let Some(port) = self.input(names) else {
                 bail!(
-                    "is not a {}: it takes {}, expected an input `{}` for the {meaning}",
-                    self.role,
+                    "is not a {role}: it takes {}, expected an input `{}` for the {meaning}",
                     list(&self.header.inputs),
                     names[0]
                 );
             };
-            let rank = match *meaning {
-                "token ids" => 2,
-                "text embeddings" => 3,
-                "timestep" => {
-                    ensure!(port.shape.len() <= 1, "input `{}` has shape {}, expected a number", port.name, port.shape_text());
-                    continue;
-                }
-                _ => 4,
-            };
+            if *rank == 1 {
+                ensure!(port.shape.len() <= 1, "input `{}` has shape {}, expected a number", port.name, port.shape_text());
+                continue;
+            }
             ensure!(
-                port.shape.is_empty() || port.shape.len() == rank,
+                port.shape.is_empty() || port.shape.len() == *rank,
                 "input `{}` has shape {}, expected {rank} dimensions for the {meaning}",
                 port.name,
                 port.shape_text()
@@ -193,25 +267,13 @@ impl Component {
         }
         for port in self.header.inputs.iter().chain(&self.header.outputs) {
             if let Some(size) = port.shape.iter().flatten().find(|size| **size == 0 || **size > 1 << 20) {
-                bail!("`{}` has shape {}, and no dimension of a {} is {size}", port.name, port.shape_text(), self.role);
+                bail!("`{}` has shape {}, and no dimension of a {role} is {size}", port.name, port.shape_text());
             }
         }
-        let known: &[&[&str]] = match self.role {
-            Role::TextEncoder | Role::TextEncoder2 => &[names::INPUT_IDS, &["attention_mask"]],
-            Role::Unet => &[
-                names::SAMPLE,
-                names::TIMESTEP,
-                names::ENCODER_HIDDEN_STATES,
-                names::TIMESTEP_COND,
-                names::TEXT_EMBEDS,
-                names::TIME_IDS,
-            ],
-            Role::VaeEncoder => &[names::PICTURE],
-            Role::VaeDecoder | Role::PreviewDecoder => &[names::LATENT],
-        };
+        let known = role.known(conditioning);
         if let Some(port) = self.header.inputs.iter().find(|port| !known.iter().any(|names| names.contains(&port.name.as_str())))
         {
-            bail!("takes an input `{}` ({}) that Kiln does not know for a {}", port.name, port.shape_text(), self.role);
+            bail!("takes an input `{}` ({}) that Kiln does not know for a {role}", port.name, port.shape_text());
         }
         Ok(())
     }

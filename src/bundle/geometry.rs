@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 
 use super::component::{Component, Role, find, names};
+use crate::runtime::Port;
 
 /// The factor of diffusers' `AutoencoderKL` where a configuration does not say one.
 const DEFAULT_SCALING_FACTOR: f32 = 0.18215;
@@ -57,7 +58,7 @@ impl Geometry {
         let sample = unet.input(names::SAMPLE).context("unet: has no input for latents")?;
         let latent = decoder.input(names::LATENT).context("vae_decoder: has no input for latents")?;
 
-        let dimension = |port: &crate::runtime::Port, axis: usize| port.shape.get(axis).copied().flatten();
+        let dimension = |port: &Port, axis: usize| port.shape.get(axis).copied().flatten();
         let denoiser_channels =
             agree("unet", "in_channels", unet.integer("in_channels", 1..=1024)?, dimension(sample, 1))?.unwrap_or(4);
         let latent_channels =
@@ -140,6 +141,57 @@ impl Geometry {
     }
 }
 
+impl Geometry {
+    /// The geometry of a family whose network gives or takes pixels: the latents are the picture.
+    ///
+    /// * `port`: the picture, `[B, C, H, W]`
+    pub(super) fn of_pixels(component: &Component, port: &Port, channels_key: &str) -> Result<Self> {
+        let role = component.role;
+        let dimension = |axis: usize| port.shape.get(axis).copied().flatten();
+        let channels = agree(role.folder(), channels_key, component.integer(channels_key, 1..=1024)?, dimension(1))?.unwrap_or(3);
+        ensure!(matches!(channels, 1 | 3 | 4), "{role} works on {channels} channels, expected 1, 3 or 4");
+        let fixed = dimension(3).zip(dimension(2));
+        let declared = sample_size(component)?;
+        if let (Some(declared), Some(fixed)) = (declared, fixed) {
+            ensure!(
+                declared == fixed,
+                "{role}/model.onnx: `{}` is {}, {role}/config.json says `sample_size` {}x{}",
+                port.name,
+                port.shape_text(),
+                declared.1,
+                declared.0
+            );
+        }
+        let (width, height) = declared
+            .or(fixed)
+            .with_context(|| format!("{role}/config.json: has no `sample_size`, and the export leaves the size open"))?;
+        let side = |side: usize| u32::try_from(side).ok().filter(|side| (1..=8192).contains(side));
+        let size =
+            side(width).zip(side(height)).with_context(|| format!("{role}: its pictures are of {width}x{height} pixels"))?;
+        let first = component.header.inputs.first().and_then(|port| port.shape.first().copied().flatten());
+        ensure!(
+            first.is_none_or(|batch| batch <= LARGEST_BATCH),
+            "{role}/model.onnx: takes batches of {}, expected at most {LARGEST_BATCH} pictures at once",
+            first.unwrap_or_default()
+        );
+        let identity = LatentScaling { factor: 1.0, shift: 0.0, statistics: None };
+        Ok(Self {
+            latent_channels: channels,
+            denoiser_channels: channels,
+            pixels_per_latent: 1,
+            side_unit: 1,
+            default_size: size,
+            // Such a network makes pictures of the size it was trained for, and nothing of sense at another.
+            fixed_size: Some(size),
+            picture_channels: channels,
+            fixed_batch: first,
+            guidance_embedding: None,
+            scaling: identity.clone(),
+            preview_scaling: identity,
+        })
+    }
+}
+
 impl LatentScaling {
     /// What a latent's `channel` is shifted by, and what it is divided by beside `factor`: `latent = (autoencoder's - shift) *
     /// factor / deviation`.
@@ -192,17 +244,20 @@ fn numbers(component: &Component, key: &str) -> Result<Option<Vec<f32>>> {
 }
 
 /// `sample_size` as width and height in latents; diffusers writes one number, or height and width.
-fn sample_size(unet: &Component) -> Result<Option<(usize, usize)>> {
-    match unet.value("sample_size") {
+fn sample_size(component: &Component) -> Result<Option<(usize, usize)>> {
+    match component.value("sample_size") {
         Some(serde_json::Value::Array(sides)) => {
             let sides: Option<Vec<usize>> =
                 sides.iter().map(|side| side.as_u64().and_then(|side| usize::try_from(side).ok())).collect();
             match sides.as_deref() {
                 Some([height @ 1..=8192, width @ 1..=8192]) => Ok(Some((*width, *height))),
-                _ => anyhow::bail!("unet/config.json: `sample_size` is not one number or height and width, 1 to 8192 each"),
+                _ => anyhow::bail!(
+                    "{}/config.json: `sample_size` is not one number or height and width, 1 to 8192 each",
+                    component.role
+                ),
             }
         }
-        _ => Ok(unet.integer("sample_size", 1..=8192)?.map(|side| (side, side))),
+        _ => Ok(component.integer("sample_size", 1..=8192)?.map(|side| (side, side))),
     }
 }
 

@@ -3,7 +3,7 @@
 //! The card decides. Where there is none, the pipeline's class and the model's published name do, since an export of a distilled
 //! model says nowhere in its configuration how it was distilled.
 
-use super::{Architecture, Bundle};
+use super::{Architecture, Bundle, Family};
 
 /// Step counts and defaults of a bundle.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -45,6 +45,23 @@ impl Habits {
     }
 
     fn inferred(bundle: &Bundle) -> Self {
+        let own = |default_steps, largest_steps, source: &str| Self {
+            trained_steps: Vec::new(),
+            default_steps,
+            largest_steps,
+            guidance: 1.0,
+            without_guidance: bundle.null_class.is_none(),
+            source: source.to_owned(),
+        };
+        let longest = bundle.scheduler.as_ref().map_or(1000, crate::sampler::Config::num_train_timesteps);
+        let architecture = match &bundle.family {
+            Family::LatentDiffusion(architecture) => *architecture,
+            Family::Vae { .. } | Family::Gan { .. } | Family::Flow { .. } => {
+                return own(1, 1, "the family, which makes a picture in one pass");
+            }
+            Family::ContinuousFlow | Family::Score { .. } => return own(50, 1000, "the family's own defaults"),
+            Family::Diffusion => return own(longest, longest, "the pipeline's own defaults"),
+        };
         // A name is a path where it was exported from a folder, and only its end is the model's.
         let end = |path: &str| path.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next().unwrap_or_default().to_lowercase();
         let name = match bundle.published_name.as_deref().map(end).filter(|name| !name.is_empty()) {
@@ -98,14 +115,14 @@ impl Habits {
                 ..distilled(&[1, 2, 3, 4, 5, 6, 7, 8], 4, "the name, which says lcm")
             };
         }
-        let (default_steps, guidance) = match bundle.architecture {
+        let (default_steps, guidance) = match architecture {
             Architecture::StableDiffusion => (50, 7.5),
             Architecture::StableDiffusionXl => (50, 5.0),
         };
         Self {
             trained_steps: Vec::new(),
             default_steps,
-            largest_steps: bundle.scheduler.num_train_timesteps(),
+            largest_steps: longest,
             guidance,
             without_guidance: false,
             source: "the pipeline's own defaults".into(),

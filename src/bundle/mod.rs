@@ -8,6 +8,7 @@ mod card;
 mod checksum;
 mod component;
 mod external;
+mod family;
 mod geometry;
 mod habits;
 mod json;
@@ -23,6 +24,7 @@ use anyhow::{Context, Result, bail, ensure};
 pub use card::{CARD_FILE, Card};
 pub use checksum::{FileState, sha256_of_bytes, sha256_of_file, verify};
 pub use component::{Component, Role, find, names};
+pub use family::{Architecture, Family};
 pub use geometry::{Geometry, LatentScaling};
 pub use habits::Habits;
 pub use onnx::{Header, read_header};
@@ -30,16 +32,9 @@ pub use shelf::{Shelf, ShelvedBundle};
 
 use crate::refuse;
 use crate::sampler;
+use component::Conditioning;
+use family::Layout;
 use json::Object;
-
-/// Which of the Stable Diffusion line's two layouts a bundle has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Architecture {
-    /// One text encoder: SD 1.x, 2.x, SD-Turbo, latent consistency models, the small models in the box.
-    StableDiffusion,
-    /// Two text encoders, pooled embeddings and sizes: SDXL and what was distilled from it.
-    StableDiffusionXl,
-}
 
 /// A model folder that was read and checked.
 #[derive(Debug, Clone)]
@@ -52,14 +47,18 @@ pub struct Bundle {
     pub class_name: String,
     /// The name under which the model was published, when the export kept it.
     pub published_name: Option<String>,
-    /// Its layout.
-    pub architecture: Architecture,
+    /// Its algorithm.
+    pub family: Family,
+    /// Names of the classes that it tells apart, in the order of their numbers; empty where it takes none.
+    pub classes: Vec<String>,
+    /// The number that stands for no class, with which guidance is possible.
+    pub null_class: Option<usize>,
     /// Whether an empty negative prompt is all zeros rather than the encoding of nothing (SDXL).
     pub zeros_for_empty_prompt: bool,
     /// Its components by role.
     pub components: BTreeMap<Role, Component>,
-    /// Its sampler's configuration; where its class is not known, with the keys that any sampler takes from it.
-    pub scheduler: sampler::Config,
+    /// Its sampler's configuration, where it has one; where its class is not known, with the keys that any sampler takes from it.
+    pub scheduler: Option<sampler::Config>,
     /// The class of its sampler when it is one that Kiln has not: a person must then name another.
     pub unknown_scheduler: Option<String>,
     /// Sizes of latents and pictures.
@@ -91,28 +90,26 @@ impl Bundle {
         let index = Object::open(&index_path)?;
         let class_name = index.text("_class_name")?.with_context(|| format!("{}: has no `_class_name`", index_path.display()))?;
         let class_name = json::shortened(class_name);
+        let layout = Layout::of(&class_name).with_context(|| index_path.display().to_string())?;
+        let conditioning = if layout.takes_text() { Conditioning::Text } else { Conditioning::Class };
         let mut components = BTreeMap::new();
-        for role in Role::ALL {
-            if let Some(component) = Component::open(folder, role)? {
-                components.insert(role, component);
+        for role in layout.roles() {
+            if let Some(component) = Component::open(folder, *role, conditioning)? {
+                components.insert(*role, component);
             }
         }
-        let architecture = architecture(&class_name, &components).with_context(|| index_path.display().to_string())?;
-        let required: &[Role] = match architecture {
-            Architecture::StableDiffusion => &[Role::TextEncoder, Role::Unet, Role::VaeDecoder],
-            Architecture::StableDiffusionXl => &[Role::TextEncoder, Role::TextEncoder2, Role::Unet, Role::VaeDecoder],
-        };
-        for role in required {
+        for role in layout.required() {
             ensure!(
                 components.contains_key(role),
                 "{}: there is no `{role}/model.onnx`, which a {class_name} needs",
                 folder.display()
             );
         }
-        let mut tokenizers = vec!["tokenizer"];
-        if architecture == Architecture::StableDiffusionXl {
-            tokenizers.push("tokenizer_2");
-        }
+        let tokenizers: &[&str] = match layout {
+            Layout::Text(Architecture::StableDiffusion) => &["tokenizer"],
+            Layout::Text(Architecture::StableDiffusionXl) => &["tokenizer", "tokenizer_2"],
+            _ => &[],
+        };
         for tokenizer in tokenizers {
             ensure!(
                 folder.join(tokenizer).is_dir(),
@@ -122,16 +119,31 @@ impl Bundle {
         }
 
         let scheduler_path = folder.join("scheduler/scheduler_config.json");
-        ensure!(scheduler_path.exists(), "{}: there is no such file, which a {class_name} needs", scheduler_path.display());
-        let (scheduler, unknown_scheduler) = read_scheduler(&scheduler_path)?;
-        let geometry = Geometry::of(&components).with_context(|| folder.display().to_string())?;
+        let has_scheduler = layout.takes_scheduler() && scheduler_path.exists();
+        ensure!(
+            has_scheduler || !layout.needs_scheduler(),
+            "{}: there is no such file, which a {class_name} needs",
+            scheduler_path.display()
+        );
+        let (scheduler, unknown_scheduler) = match has_scheduler {
+            true => read_scheduler(&scheduler_path).map(|(config, unknown)| (Some(config), unknown))?,
+            false => (None, None),
+        };
+        let geometry = geometry(layout, &components).with_context(|| folder.display().to_string())?;
+        let (classes, null_class) =
+            classes(card.as_ref(), &components).with_context(|| folder.join(CARD_FILE).display().to_string())?;
+        let (width, height) = geometry.default_size;
+        let values = geometry.picture_channels * width as usize * height as usize;
+        let family = Family::read(layout, &components, values, classes.len()).with_context(|| folder.display().to_string())?;
 
         let mut bundle = Self {
             folder: folder.to_path_buf(),
             card,
             class_name,
             published_name: index.text("_name_or_path")?.map(str::to_owned),
-            architecture,
+            family,
+            classes,
+            null_class,
             zeros_for_empty_prompt: index.boolean("force_zeros_for_empty_prompt")?.unwrap_or(true),
             components,
             scheduler,
@@ -179,10 +191,11 @@ impl Bundle {
     /// A card must not say what the model cannot do: a person who asked for nothing of it would be told off for it.
     fn check_card(&self) -> Result<()> {
         let Some(card) = &self.card else { return Ok(()) };
-        let (habits, longest) = (&self.habits, self.scheduler.num_train_timesteps());
+        let habits = &self.habits;
+        let longest = self.scheduler.as_ref().map_or(usize::MAX, sampler::Config::num_train_timesteps);
         ensure!(
             habits.takes_steps(habits.default_steps) && habits.default_steps <= longest,
-            "`steps.default` is {}, expected one of {}, and at most the {longest} timesteps of the sampler",
+            "`steps.default` is {}, expected one of {}, and at most the timesteps of the sampler",
             habits.default_steps,
             habits.steps_text()
         );
@@ -210,6 +223,18 @@ impl Bundle {
         self.components.get(&role).with_context(|| format!("{}: there is no `{role}/model.onnx`", self.folder.display()))
     }
 
+    /// Whether its pictures follow a text, rather than a class or nothing.
+    #[must_use]
+    pub fn takes_text(&self) -> bool {
+        matches!(self.family, Family::LatentDiffusion(_))
+    }
+
+    /// Whether it is of the line with two text encoders.
+    #[must_use]
+    pub fn is_xl(&self) -> bool {
+        self.family == Family::LatentDiffusion(Architecture::StableDiffusionXl)
+    }
+
     /// Whether guidance goes into the denoiser as an embedding, so that no second pass is made (latent consistency models).
     #[must_use]
     pub fn takes_guidance_embedding(&self) -> bool {
@@ -223,14 +248,16 @@ impl Bundle {
     }
 
     /// The sampler's configuration as diffusers' pipelines mend it when they are made: the first exports of the line carried
-    /// values that do not belong to it, and their pictures are published with the mended ones.
+    /// values that do not belong to it, and their pictures are published with the mended ones. `None` where it has no sampler.
     ///
     /// # Errors
     /// The mended configuration is none that the sampler takes.
-    pub fn repaired_scheduler(&self, inpainting: bool) -> Result<sampler::Config> {
-        let is_plain = self.architecture == Architecture::StableDiffusion && !self.class_name.contains("LatentConsistency");
-        if !is_plain || self.scheduler.is_flow() {
-            return Ok(self.scheduler.clone());
+    pub fn repaired_scheduler(&self, inpainting: bool) -> Result<Option<sampler::Config>> {
+        let Some(scheduler) = &self.scheduler else { return Ok(None) };
+        let is_plain = self.family == Family::LatentDiffusion(Architecture::StableDiffusion)
+            && !self.class_name.contains("LatentConsistency");
+        if !is_plain || scheduler.is_flow() {
+            return Ok(Some(scheduler.clone()));
         }
         let mut keys = serde_json::Map::new();
         keys.insert("steps_offset".into(), 1.into());
@@ -239,7 +266,7 @@ impl Bundle {
         } else {
             keys.insert("clip_sample".into(), false.into());
         }
-        self.scheduler.with_keys(&keys)
+        scheduler.with_keys(&keys).map(Some)
     }
 
     /// The size of all components in bytes.
@@ -268,27 +295,40 @@ fn read_scheduler(path: &Path) -> Result<(sampler::Config, Option<String>)> {
     read().with_context(|| path.display().to_string())
 }
 
-/// The pipeline classes that this build runs; exporters put a prefix before diffusers' own names.
-const CLASSES: [(&str, Architecture); 8] = [
-    ("StableDiffusionPipeline", Architecture::StableDiffusion),
-    ("StableDiffusionImg2ImgPipeline", Architecture::StableDiffusion),
-    ("StableDiffusionInpaintPipeline", Architecture::StableDiffusion),
-    ("LatentConsistencyModelPipeline", Architecture::StableDiffusion),
-    ("LatentConsistencyModelImg2ImgPipeline", Architecture::StableDiffusion),
-    ("StableDiffusionXLPipeline", Architecture::StableDiffusionXl),
-    ("StableDiffusionXLImg2ImgPipeline", Architecture::StableDiffusionXl),
-    ("StableDiffusionXLInpaintPipeline", Architecture::StableDiffusionXl),
-];
-
-fn architecture(class_name: &str, components: &BTreeMap<Role, Component>) -> Result<Architecture> {
-    let plain = class_name.strip_prefix("ORT").or_else(|| class_name.strip_prefix("Onnx")).unwrap_or(class_name);
-    let Some((_, architecture)) = CLASSES.iter().find(|(name, _)| *name == plain) else {
-        let known: Vec<&str> = CLASSES.iter().map(|(name, _)| *name).collect();
-        bail!("`_class_name` is `{class_name}`, and this build runs {}", known.join(", "));
+/// The geometry of `layout`, from the component that has the picture at one of its ends.
+fn geometry(layout: Layout, components: &BTreeMap<Role, Component>) -> Result<Geometry> {
+    if layout.takes_text() {
+        return Geometry::of(components);
+    }
+    let role = layout.picture_role();
+    let component = components.get(&role).with_context(|| format!("there is no `{role}/model.onnx`"))?;
+    let (port, key) = match role {
+        Role::Unet => (component.input(names::SAMPLE), "in_channels"),
+        _ => (component.header.outputs.first(), "out_channels"),
     };
-    ensure!(
-        *architecture == Architecture::StableDiffusionXl || !components.contains_key(&Role::TextEncoder2),
-        "`_class_name` is `{class_name}`, which has one text encoder, and there is a text_encoder_2"
-    );
-    Ok(*architecture)
+    let port = port.with_context(|| format!("{role}: has no port for the picture"))?;
+    ensure!(port.shape.len() == 4, "{role}: `{}` is {}, expected a picture of 4 dimensions", port.name, port.shape_text());
+    Geometry::of_pixels(component, port, key)
+}
+
+/// The classes that the components tell apart, and the number that stands for none of them.
+fn classes(card: Option<&Card>, components: &BTreeMap<Role, Component>) -> Result<(Vec<String>, Option<usize>)> {
+    let named = card.map(|card| card.classes.clone()).unwrap_or_default();
+    if !components.values().any(|component| component.input(names::CLASS_LABELS).is_some()) {
+        ensure!(named.is_empty(), "`classes` has {} names, and no component takes class labels", named.len());
+        return Ok((named, None));
+    }
+    let declared = match components.get(&Role::Unet) {
+        Some(unet) => unet.integer("num_class_embeds", 1..=1001)?,
+        None => None,
+    };
+    match (named.len(), declared) {
+        (0, None) => bail!("a component takes class labels, and neither `classes` nor a config.json says how many there are"),
+        (0, Some(count)) => Ok(((0..count).map(|class| class.to_string()).collect(), None)),
+        (count, Some(embedded)) if embedded == count + 1 => Ok((named, Some(count))),
+        (count, Some(embedded)) if embedded != count => bail!(
+            "`classes` has {count} names, and unet/config.json says `num_class_embeds` {embedded}, expected {count}, or one more for no class"
+        ),
+        _ => Ok((named, None)),
+    }
 }

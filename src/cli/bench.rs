@@ -36,9 +36,9 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "WxH", value_parser = super::generate::parse_size)]
     size: Option<(u32, u32)>,
 
-    /// The prompt
-    #[arg(long, value_name = "TEXT", default_value = "a red apple")]
-    prompt: String,
+    /// The prompt [default: "a red apple" where the model takes text]
+    #[arg(long, value_name = "TEXT")]
+    prompt: Option<String>,
 
     /// Threads within one operator [default: all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -67,12 +67,13 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
     let begun = Instant::now();
     let mut engine = Engine::open(&folder, &settings, runtime)?;
     let open_ms = begun.elapsed().as_secs_f64() * 1000.0;
+    let default = if engine.bundle().takes_text() { "a red apple" } else { "" };
     let request = Request {
         seed: Some(0),
         steps: arguments.steps,
         guidance: arguments.guidance,
         size: arguments.size,
-        ..Request::new(&arguments.prompt)
+        ..Request::new(arguments.prompt.as_deref().unwrap_or(default))
     };
 
     let begun = Instant::now();

@@ -14,14 +14,13 @@ use crate::error::is_cancelled;
 use crate::output::{self, Picture, Provenance, Target, Written};
 use crate::pipeline::Observer;
 use crate::plan::{Memory, Settings};
-use crate::request::{Request, SamplerChoice};
+use crate::request::{Request, SamplerChoice, StyleMix};
 use crate::runtime::Cancel;
 use crate::{refusal, refuse, sampler};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// What the picture shows
-    #[arg(required_unless_present_any = ["from", "input"])]
+    /// What the picture shows; of a model that knows classes, a class, or nothing for each in its turn
     prompt: Option<String>,
 
     /// The model: a folder, or a name that `kiln models` lists [default: sticker]
@@ -56,7 +55,7 @@ pub(super) struct Arguments {
     #[arg(long, short = 'n', value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     count: u32,
 
-    /// Another sampler, such as euler, ddim, dpm++-karras, unipc [default: the model's own]
+    /// Another sampler, such as euler, ddim, dpm++-karras, unipc; for a field also rk4, dopri5 [default: the model's own]
     #[arg(long, value_name = "NAME", help_heading = "Sampler")]
     sampler: Option<String>,
 
@@ -75,6 +74,10 @@ pub(super) struct Arguments {
     /// Noise levels of your own, as 1,0.75,0.5,0.25 (euler wants the last, 0, as well)
     #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Sampler", conflicts_with = "timesteps")]
     sigmas: Option<Vec<f32>>,
+
+    /// Error that a step may have, for a solver that chooses its own steps (dopri5) [default: 0.001]
+    #[arg(long, value_name = "X", help_heading = "Sampler")]
+    tolerance: Option<f32>,
 
     /// Share of fresh noise at each step, 0 to 1 (ddim, tcd)
     #[arg(long, value_name = "X", help_heading = "Sampler")]
@@ -95,6 +98,18 @@ pub(super) struct Arguments {
     /// How much of the input picture is made anew, above 0 to 1 [default: 0.8, with a mask 1; SDXL 0.3 and 0.9999]
     #[arg(long, value_name = "X", help_heading = "Picture to picture", allow_negative_numbers = true)]
     strength: Option<f32>,
+
+    /// How far a style keeps from the mean one: 0 is the mean picture, 1 all that was learned (gan) [default: the model's own]
+    #[arg(long, value_name = "X", help_heading = "Families", allow_negative_numbers = true)]
+    truncation: Option<f32>,
+
+    /// Take the later layers' style from another seed, as 7 or 7:4, the layer it begins at (gan)
+    #[arg(long, value_name = "SEED[:LAYER]", help_heading = "Families")]
+    style_mix: Option<StyleMix>,
+
+    /// Deviation of the latent that is drawn: below 1 nearer to the commonest picture (vae, flow) [default: the model's own]
+    #[arg(long, value_name = "X", help_heading = "Families", allow_negative_numbers = true)]
+    temperature: Option<f32>,
 
     /// Repeat the picture that this PNG holds; other options change it
     #[arg(long, value_name = "FILE")]
@@ -143,6 +158,10 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
         memory: arguments.memory.or(record.as_ref().and_then(Record::memory)).unwrap_or_default(),
     };
     let mut engine = Engine::open(&folder, &settings, runtime)?;
+    let has_something = arguments.prompt.is_some() || record.is_some() || arguments.input.is_some();
+    if engine.bundle().takes_text() && !has_something {
+        refuse!("say what the picture shows, such as `kiln generate \"a red apple\"`");
+    }
     if let Some(record) = record.as_ref().filter(|_| !arguments.force) {
         record.check_bundle(engine.bundle())?;
     }
@@ -223,6 +242,10 @@ fn request(arguments: &Arguments, base: Request, inputs: &Inputs) -> Result<Requ
         input: inputs.input()?,
         mask: inputs.mask()?,
         strength: arguments.strength.or(base.strength),
+        truncation: arguments.truncation.or(base.truncation),
+        style_mix: arguments.style_mix.or(base.style_mix),
+        temperature: arguments.temperature.or(base.temperature),
+        walk: base.walk,
         force: arguments.force || base.force,
     })
 }
@@ -231,10 +254,14 @@ fn sampler_choice(arguments: &Arguments, base: SamplerChoice) -> Result<SamplerC
     fn word<T: std::str::FromStr<Err = anyhow::Error>>(flag: &str, text: Option<&String>) -> Result<Option<T>> {
         text.map(|text| text.parse().with_context(|| flag.to_owned())).transpose()
     }
+    let named = arguments.sampler.as_deref().map(SamplerChoice::named).transpose().context("--sampler")?;
+    let (choice, method) = named.map_or((base.choice, base.method), |named| (named.choice, named.method));
     let keeps_levels = arguments.steps.is_none() && arguments.timesteps.is_none() && arguments.sigmas.is_none();
     Ok(SamplerChoice {
         config: base.config,
-        choice: word("--sampler", arguments.sampler.as_ref())?.or(base.choice),
+        choice,
+        method,
+        tolerance: arguments.tolerance.or(base.tolerance),
         run: sampler::Run {
             timesteps: arguments.timesteps.clone().or(base.run.timesteps.filter(|_| keeps_levels)),
             sigmas: arguments.sigmas.clone().or(base.run.sigmas.filter(|_| keeps_levels)),

@@ -39,6 +39,9 @@ pub(super) fn megabytes(bytes: u64) -> String {
 
 fn tasks(bundle: &Bundle) -> Vec<&'static str> {
     let mut tasks = Vec::new();
+    if !bundle.takes_text() {
+        return vec![if bundle.classes.is_empty() { "noise to picture" } else { "class to picture" }];
+    }
     if !bundle.takes_mask() {
         tasks.push("text to picture");
     }
@@ -52,7 +55,9 @@ fn tasks(bundle: &Bundle) -> Vec<&'static str> {
 }
 
 fn sampler_text(bundle: &Bundle) -> String {
-    let config = &bundle.scheduler;
+    let Some(config) = &bundle.scheduler else {
+        return if bundle.family.is_integrated() { "solvers of its field" } else { "none: one pass" }.to_owned();
+    };
     let mut text = format!("{} ({}), predicts {}", config.kind(), config.kind().class_name(), config.prediction());
     if let Some(spacing) = config.spacing() {
         let _ = write!(text, ", {spacing} spacing");
@@ -85,8 +90,11 @@ fn table(bundle: &Bundle) -> String {
     }
     line("makes", &tasks(bundle).join(", "));
     line("sampler", &sampler_text(bundle));
-    if !bundle.scheduler.ignored().is_empty() {
-        line("", &format!("keys it does not take: {}", bundle.scheduler.ignored().join(", ")));
+    if let Some(config) = bundle.scheduler.as_ref().filter(|config| !config.ignored().is_empty()) {
+        line("", &format!("keys it does not take: {}", config.ignored().join(", ")));
+    }
+    if !bundle.classes.is_empty() {
+        line("classes", &bundle.classes.join(", "));
     }
     let habits = &bundle.habits;
     line("steps", &format!("{}, {} by default (known from {})", habits.steps_text(), habits.default_steps, habits.source));
@@ -94,10 +102,13 @@ fn table(bundle: &Bundle) -> String {
     let only = if bundle.geometry.fixed_size.is_some() { " and no other" } else { "" };
     line(
         "size",
-        &format!(
-            "{width}x{height}{only}, {} channels; latents of {} channels, {} pixels to a latent",
-            bundle.geometry.picture_channels, bundle.geometry.latent_channels, bundle.geometry.pixels_per_latent
-        ),
+        &match bundle.takes_text() {
+            true => format!(
+                "{width}x{height}{only}, {} channels; latents of {} channels, {} pixels to a latent",
+                bundle.geometry.picture_channels, bundle.geometry.latent_channels, bundle.geometry.pixels_per_latent
+            ),
+            false => format!("{width}x{height}{only}, {} channels", bundle.geometry.picture_channels),
+        },
     );
     line("checksum", &bundle.fingerprint);
     line("in all", &megabytes(bundle.size_bytes()));
@@ -151,12 +162,14 @@ fn json(bundle: &Bundle) -> serde_json::Value {
         "licence": card.and_then(|card| card.licence.clone()),
         "attribution": card.map(|card| card.attribution.clone()).unwrap_or_default(),
         "tasks": tasks(bundle),
-        "sampler": {
-            "name": bundle.scheduler.kind().name(),
-            "class": bundle.scheduler.kind().class_name(),
-            "prediction": bundle.scheduler.prediction().to_string(),
-            "ignored_keys": bundle.scheduler.ignored(),
-        },
+        "family": bundle.family.name(),
+        "classes": bundle.classes,
+        "sampler": bundle.scheduler.as_ref().map(|config| serde_json::json!({
+            "name": config.kind().name(),
+            "class": config.kind().class_name(),
+            "prediction": config.prediction().to_string(),
+            "ignored_keys": config.ignored(),
+        })),
         "steps": { "trained": habits.trained_steps, "default": habits.default_steps, "largest": habits.largest_steps },
         "guidance": habits.guidance,
         "size": { "default": [bundle.default_size().0, bundle.default_size().1], "fixed": bundle.geometry.fixed_size.is_some() },

@@ -10,6 +10,7 @@ mod file;
 mod lanczos;
 mod picture;
 mod provenance;
+mod provenance_parts;
 #[cfg(feature = "terminal")]
 mod terminal;
 mod text_chunk;
@@ -17,6 +18,7 @@ mod text_chunk;
 pub use decoder::{LARGEST_FILE_BYTES, LARGEST_SIDE_PX};
 pub use file::{Format, Target, Written, encode, save, write};
 pub use picture::Picture;
-pub use provenance::{BundleId, ComponentRun, PROVENANCE_SCHEMA, Provenance, read};
+pub use provenance::{PROVENANCE_SCHEMA, Provenance, read};
+pub use provenance_parts::{BundleId, ComponentRun, WalkPlace};
 #[cfg(feature = "terminal")]
 pub use terminal::show_in_terminal;

@@ -12,6 +12,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::decoder::read_limited;
+use super::provenance_parts::{BundleId, ComponentRun, WalkPlace};
 use super::text_chunk;
 use crate::{refusal, refuse};
 
@@ -60,6 +61,18 @@ pub struct Provenance {
     /// Noise put back by DDIM and its kin, 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eta: Option<f32>,
+    /// How far a style kept from the mean one, 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub truncation: Option<f32>,
+    /// Another seed's style from a layer on, as `SEED:LAYER`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub style_mix: Option<String>,
+    /// Deviation of the latent that was drawn; 1 when not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f32>,
+    /// Where it stands between the seed's noise and another seed's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub walk: Option<WalkPlace>,
     /// Pixels in a row.
     pub width: u32,
     /// Rows.
@@ -97,39 +110,6 @@ pub struct Provenance {
     /// From the request to the finished pixels, in milliseconds; like the components' times, for all pictures of a request.
     #[serde(default)]
     pub total_ms: f64,
-}
-
-/// Which model folder.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BundleId {
-    /// The name in its card, or of its folder.
-    pub name: String,
-    /// The version in its card.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub version: Option<String>,
-    /// SHA-256 over its files, hexadecimal.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sha256: Option<String>,
-    /// Where it lay, as it was given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub path: Option<String>,
-}
-
-/// How one component ran.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct ComponentRun {
-    /// The role, such as `unet`.
-    pub role: String,
-    /// The execution provider.
-    pub provider: String,
-    /// The type of its tensors, such as `float32`.
-    pub precision: String,
-    /// Time to load it, in milliseconds.
-    pub load_ms: f64,
-    /// Time of all its calls together, in milliseconds.
-    pub run_ms: f64,
-    /// How often it was called.
-    pub calls: usize,
 }
 
 impl Provenance {
@@ -235,6 +215,10 @@ mod tests {
             timesteps: vec![999.0, 749.5, 499.0, 249.0],
             guidance: 1.0,
             eta: None,
+            truncation: Some(0.5),
+            style_mix: Some("7:4".into()),
+            temperature: None,
+            walk: Some(WalkPlace { to: 9, share: 0.25 }),
             width: 64,
             height: 64,
             strength: None,

@@ -7,33 +7,67 @@ use crate::random::Generator;
 use crate::runtime::Cancel;
 use crate::sampler::{Sampler, Step};
 
-/// Random numbers for a batch: each picture has a generator of its own, so that it is the same alone as among others.
+/// Where a picture's random numbers come from.
+pub(super) enum Source {
+    /// One seed's generator.
+    Seed(Generator),
+    /// The way from one seed's generator to another's, and where on it, 0 to 1.
+    Between(Generator, Generator, f32),
+}
+
+impl Source {
+    fn draw(&mut self, count: usize) -> Vec<f32> {
+        match self {
+            Self::Seed(generator) => generator.normals(count),
+            Self::Between(from, to, share) => between(&from.normals(count), &to.normals(count), *share),
+        }
+    }
+}
+
+/// Random numbers for a batch: each picture has a source of its own, so that it is the same alone as among others.
 pub(super) struct Noise {
-    generators: Vec<Generator>,
+    sources: Vec<Source>,
 }
 
 impl Noise {
-    pub(super) fn new(generators: Vec<Generator>) -> Self {
-        Self { generators }
+    pub(super) fn new(sources: Vec<Source>) -> Self {
+        Self { sources }
     }
 
     /// How many pictures draw from it.
     pub(super) fn batch(&self) -> usize {
-        self.generators.len()
+        self.sources.len()
     }
 
-    /// Draws standard normals of `[B, …shape]`, a row from each generator.
+    /// Draws standard normals of `[B, …shape]`, a row from each source.
     pub(super) fn draw(&mut self, shape: &[usize]) -> Result<ArrayD<f32>> {
         let count: usize = shape.iter().product();
         let whole: Vec<usize> = std::iter::once(1).chain(shape.iter().copied()).collect();
         let rows: Vec<ArrayD<f32>> = self
-            .generators
+            .sources
             .iter_mut()
-            .map(|generator| ArrayD::from_shape_vec(IxDyn(&whole), generator.normals(count)))
+            .map(|source| ArrayD::from_shape_vec(IxDyn(&whole), source.draw(count)))
             .collect::<Result<_, _>>()?;
         let views: Vec<_> = rows.iter().map(|row| row.view()).collect();
         Ok(concatenate(Axis(0), &views)?)
     }
+}
+
+/// The point at `share` of the arc from `from` to `to`; a straight line where they lie along one.
+fn between(from: &[f32], to: &[f32], share: f32) -> Vec<f32> {
+    let dot = |left: &[f32], right: &[f32]| -> f64 {
+        left.iter().zip(right).map(|(left, right)| f64::from(*left) * f64::from(*right)).sum()
+    };
+    let lengths = (dot(from, from) * dot(to, to)).sqrt();
+    let angle = if lengths > 0.0 { (dot(from, to) / lengths).clamp(-1.0, 1.0).acos() } else { 0.0 };
+    let share = f64::from(share);
+    let (of_from, of_to) = if angle.sin() > 1e-6 {
+        (((1.0 - share) * angle).sin() / angle.sin(), (share * angle).sin() / angle.sin())
+    } else {
+        (1.0 - share, share)
+    };
+    #[expect(clippy::cast_possible_truncation, reason = "noise is f32")]
+    from.iter().zip(to).map(|(from, to)| (f64::from(*from) * of_from + f64::from(*to) * of_to) as f32).collect()
 }
 
 /// What a family puts into the loop.
@@ -76,4 +110,25 @@ pub(super) fn denoise(
         sample = model.after(sampler, index, step)?;
     }
     Ok((sample, estimate))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Device;
+
+    #[test]
+    fn a_walk_begins_and_ends_at_its_seeds_and_keeps_the_length() {
+        let seed = |seed| Generator::new(Device::Cpu, seed);
+        let draw = |share| Source::Between(seed(1), seed(2), share).draw(4096);
+        let difference = |left: &[f32], right: &[f32]| {
+            left.iter().zip(right).map(|(left, right)| (left - right).abs()).fold(0.0_f32, f32::max)
+        };
+        assert!(difference(&draw(0.0), &seed(1).normals(4096)) < 1e-6);
+        assert!(difference(&draw(1.0), &seed(2).normals(4096)) < 1e-6);
+        let square: f32 = draw(0.5).iter().map(|value| value * value).sum();
+        assert!((square / 4096.0 - 1.0).abs() < 0.1, "{square}");
+        let same = Source::Between(seed(1), seed(1), 0.3).draw(64);
+        assert!(difference(&same, &seed(1).normals(64)) < 1e-6);
+    }
 }

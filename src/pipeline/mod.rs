@@ -3,10 +3,86 @@
 //! In: a bundle, a resolved request, a plan. Out: pictures. Not here: file formats, the command line, ONNX Runtime.
 
 mod denoise;
+mod diffusion;
+mod flow;
+mod gan;
 mod input;
+mod job;
 mod latent_diffusion;
+mod likelihood;
 mod observer;
 mod preview;
+mod vae;
 
-pub use latent_diffusion::{LatentDiffusion, Painted};
+pub use job::{Inverted, Job, Painted};
+pub use latent_diffusion::LatentDiffusion;
+pub use likelihood::{Likelihood, LikelihoodKind, log_mean};
 pub use observer::{Event, Observer};
+
+use anyhow::Result;
+use ndarray::ArrayD;
+
+use crate::bundle::{Bundle, Family};
+use crate::refuse;
+use crate::stage::{PreviewMap, TextEncoders};
+
+/// Makes the pictures of `job`.
+///
+/// * `encoders`, `preview_map`: of a family that takes text
+///
+/// # Errors
+/// A component does not load or fails, gives a non-finite or constant result, or the run was cancelled.
+pub fn generate(
+    mut job: Job<'_>,
+    encoders: &TextEncoders,
+    preview_map: &mut Option<PreviewMap>,
+    observer: &mut dyn Observer,
+) -> Result<Vec<Painted>> {
+    match &job.bundle.family {
+        Family::LatentDiffusion(_) => LatentDiffusion { job, encoders, preview_map }.run(observer),
+        Family::Vae { .. } => vae::generate(&mut job, observer),
+        Family::Gan { .. } => gan::generate(&mut job, observer),
+        Family::Flow { .. } => flow::generate(&mut job, observer),
+        Family::Diffusion => diffusion::generate(&mut job, observer),
+        Family::ContinuousFlow | Family::Score { .. } => refuse!("model {}: not yet", job.bundle.name()),
+    }
+}
+
+/// Finds the latent of `picture`, `[1, C, H, W]` f32 in [-1, 1], and the picture that it gives again.
+///
+/// # Errors
+/// The family has no way back (a refusal); otherwise as [`generate`].
+pub fn invert(job: &mut Job<'_>, picture: &ArrayD<f32>, observer: &mut dyn Observer) -> Result<Inverted> {
+    match &job.bundle.family {
+        Family::Vae { .. } => vae::invert(job, picture),
+        Family::Flow { .. } => flow::invert(job, picture),
+        Family::Diffusion => diffusion::invert(job, picture, observer),
+        _ => {
+            refuse!("model {} has no way from a picture back to a latent; vae, flow, cnf, score and ddpm have", job.bundle.name())
+        }
+    }
+}
+
+/// The logarithm of the likelihood of `picture`, `[1, C, H, W]` f32 in [-1, 1], in nats, under the class of `job`.
+///
+/// # Errors
+/// The family has no likelihood (a refusal); otherwise as [`generate`].
+pub fn log_likelihood(job: &mut Job<'_>, picture: &ArrayD<f32>, observer: &mut dyn Observer) -> Result<f64> {
+    let _ = observer;
+    match &job.bundle.family {
+        Family::Vae { .. } => vae::log_likelihood(job, picture),
+        Family::Flow { .. } => flow::log_likelihood(job, picture),
+        _ => refuse!("model {} has no likelihood; vae, flow, cnf and score have", job.bundle.name()),
+    }
+}
+
+/// What the likelihoods of `bundle` are; `None` where it has none.
+#[must_use]
+pub fn likelihood_kind(bundle: &Bundle) -> Option<LikelihoodKind> {
+    match bundle.family {
+        Family::Vae { .. } => Some(LikelihoodKind::LowerBound),
+        Family::Flow { .. } => Some(LikelihoodKind::Exact),
+        Family::ContinuousFlow | Family::Score { .. } => Some(LikelihoodKind::Estimate),
+        Family::LatentDiffusion(_) | Family::Gan { .. } | Family::Diffusion => None,
+    }
+}

@@ -3,13 +3,18 @@
 //! In: a [`Request`] with gaps, from the command line, a server or a program. Out: a [`Resolved`] request without gaps, checked
 //! against the bundle: it cannot fail for the caller's fault later. Not here: how it is carried out (`plan`, `pipeline`).
 
+mod family;
 mod resolve;
 mod sampler_choice;
+mod walk;
 
+use anyhow::{Context, Result};
 use ndarray::Array3;
 
+pub use family::{ClassChoice, Solver, StyleMix};
 pub use resolve::steps_taken;
 pub use sampler_choice::SamplerChoice;
+pub use walk::{LARGEST_WALK, Walk};
 
 use crate::output::Picture;
 use crate::random::Device;
@@ -23,7 +28,7 @@ pub const LONGEST_SIDE: u32 = 4096;
 /// What to make; `Request::new(prompt)` and a change of the fields that matter.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
-    /// What the picture shows.
+    /// What the picture shows; of a model that knows classes, the class's name, or nothing for each in its turn.
     pub prompt: String,
     /// What it does not show; works only with guidance.
     pub negative: Option<String>,
@@ -47,6 +52,14 @@ pub struct Request {
     pub mask: Option<Picture>,
     /// How much of the input picture is made anew, above 0 to 1.
     pub strength: Option<f32>,
+    /// How far a style keeps from the mean one, 0 (the mean) to 1 (all of it); a style-based generator takes it.
+    pub truncation: Option<f32>,
+    /// Another seed's style for the later layers of a style-based generator.
+    pub style_mix: Option<StyleMix>,
+    /// Deviation of the latents that are drawn, 1 as trained; an autoencoder and a flow take it.
+    pub temperature: Option<f32>,
+    /// Pictures on the way from the seed's noise to another seed's; takes the place of `count`.
+    pub walk: Option<Walk>,
     /// Take steps and guidance that the model was not made for.
     pub force: bool,
 }
@@ -111,12 +124,63 @@ pub struct Resolved {
     pub height: u32,
     /// How many pictures, at least 1.
     pub count: usize,
-    /// The sampler's configuration with the person's changes.
-    pub sampler: sampler::Config,
+    /// The sampler's configuration with the person's changes; `None` where there are no steps, or a solver makes them.
+    pub sampler: Option<sampler::Config>,
     /// What the run asks of it.
     pub run: sampler::Run,
+    /// What integrates a field; `None` where a sampler makes the steps, or there are none.
+    pub solver: Option<Solver>,
+    /// The class of each picture; `None` where the model knows none.
+    pub class: Option<ClassChoice>,
+    /// See [`Request::truncation`].
+    pub truncation: f32,
+    /// See [`Request::style_mix`].
+    pub style_mix: Option<StyleMix>,
+    /// See [`Request::temperature`].
+    pub temperature: f32,
+    /// See [`Request::walk`].
+    pub walk: Option<Walk>,
     /// What is made out of what.
     pub task: Task,
     /// How much of an input picture is made anew; 1 without one.
     pub strength: f32,
+}
+
+impl Resolved {
+    /// The seed of picture `index`; all pictures of a walk begin at one.
+    #[must_use]
+    pub fn seed_of(&self, index: usize) -> u64 {
+        if self.walk.is_some() { self.seed } else { self.seed.wrapping_add(index as u64) }
+    }
+
+    /// Where picture `index` stands on a walk: the seed it goes to, and the share of the way.
+    #[must_use]
+    pub fn toward(&self, index: usize) -> Option<(u64, f32)> {
+        let walk = self.walk.as_ref()?;
+        walk.shares.get(index).map(|share| (walk.to, *share))
+    }
+
+    /// The class of picture `index`.
+    #[must_use]
+    pub fn class_of(&self, index: usize) -> Option<usize> {
+        self.class.map(|class| class.of_seed(self.seed_of(index)))
+    }
+
+    /// The sampler's configuration.
+    ///
+    /// # Errors
+    /// The run has none.
+    pub fn sampler(&self) -> Result<&sampler::Config> {
+        self.sampler.as_ref().context("this run has no sampler")
+    }
+
+    /// What makes the steps, by name, as provenance has it.
+    #[must_use]
+    pub fn sampler_name(&self) -> String {
+        match (&self.sampler, &self.solver) {
+            (Some(config), _) => config.kind().name().to_owned(),
+            (None, Some(solver)) => solver.method.to_string(),
+            (None, None) => "none".to_owned(),
+        }
+    }
 }

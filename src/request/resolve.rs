@@ -2,11 +2,14 @@
 
 use std::hash::{BuildHasher, Hasher};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::{LARGEST_COUNT, LONGEST_SIDE, Request, Resolved, Task};
-use crate::bundle::{Architecture, Bundle, Role};
+use crate::bundle::{Bundle, Family, Role};
 use crate::{refuse, sampler, text};
+
+/// Steps of a sampler that a pixel model was not published with, where the person names none.
+const STEPS_OF_ANOTHER_SAMPLER: usize = 50;
 
 impl Request {
     /// Fills the gaps from `bundle` and checks every value against it.
@@ -20,33 +23,39 @@ impl Request {
         if let Some(negative) = &self.negative {
             text::check("negative prompt", negative)?;
         }
-        let count = self.count.max(1);
+        let count = match &self.walk {
+            Some(walk) => {
+                walk.check()?;
+                walk.shares.len()
+            }
+            None => self.count.max(1),
+        };
         if count > LARGEST_COUNT {
             refuse!("count: is {count}, expected at most {LARGEST_COUNT}");
         }
+        let class = self.resolve_class(bundle)?;
         let (width, height) = self.resolve_size(bundle)?;
         let task = self.resolve_task(bundle, width, height)?;
         let strength = self.resolve_strength(bundle, &task)?;
         let guidance = self.resolve_guidance(bundle)?;
-        let steps = self.resolve_steps(bundle, strength)?;
-        let sampler = self.resolve_sampler(bundle, &task)?;
+        let (sampler, solver) = match &bundle.family {
+            family if family.is_direct() => (self.resolve_no_sampler(bundle)?, None),
+            family if family.is_integrated() => self.resolve_field(bundle)?,
+            _ => (self.resolve_sampler(bundle, &task)?, None),
+        };
+        if solver.is_none() && self.sampler.tolerance.is_some() {
+            refuse!("tolerance: is for the solvers of a continuous flow or a score network, such as --sampler dopri5");
+        }
+        let steps = self.resolve_steps(bundle, sampler.as_ref(), strength)?;
         // A latent consistency model shortens the teacher's way rather than its own; the others begin later on theirs.
         let shortened = bundle.takes_guidance_embedding().then(|| widen(strength));
-        let run = sampler::Run { steps, strength: shortened, ..self.sampler.run.clone() };
-        let run = with_sequence_length(run, bundle, width, height);
-        // Built once here for its own checks, so that a run that cannot be made is refused before anything is loaded.
-        sampler.build(&run)?;
-        let negative = match &self.negative {
-            Some(negative) if guidance <= 1.0 || bundle.takes_guidance_embedding() => {
-                if !negative.trim().is_empty() {
-                    log::warn!(
-                        "the negative prompt has no effect: this run makes no pass without the prompt (guidance {guidance})"
-                    );
-                }
-                None
-            }
-            other => other.clone(),
-        };
+        let mut run = sampler::Run { steps, strength: shortened, ..self.sampler.run.clone() };
+        if let Some(config) = &sampler {
+            run = with_sequence_length(run, config, bundle, width, height);
+            // Built once here for its own checks, so that a run that cannot be made is refused before anything is loaded.
+            config.build(&run)?;
+        }
+        let negative = self.resolve_negative(bundle, guidance);
         Ok(Resolved {
             prompt: self.prompt.clone(),
             negative,
@@ -59,9 +68,34 @@ impl Request {
             count,
             sampler,
             run,
+            solver,
+            class,
+            truncation: self.resolve_truncation(bundle)?,
+            style_mix: self.resolve_style_mix(bundle)?,
+            temperature: self.resolve_temperature(bundle)?,
+            walk: self.walk.clone(),
             task,
             strength,
         })
+    }
+
+    fn resolve_negative(&self, bundle: &Bundle, guidance: f32) -> Option<String> {
+        let negative = self.negative.as_ref()?;
+        if bundle.takes_text() && guidance > 1.0 && !bundle.takes_guidance_embedding() {
+            return Some(negative.clone());
+        }
+        if !negative.trim().is_empty() {
+            log::warn!("the negative prompt has no effect: this run makes no pass without the prompt (guidance {guidance})");
+        }
+        None
+    }
+
+    /// A family of one pass has no sampler, and nothing of one may be asked for.
+    fn resolve_no_sampler(&self, bundle: &Bundle) -> Result<Option<sampler::Config>> {
+        if !self.sampler.to_map().is_empty() {
+            refuse!("sampler: model {} makes a picture in one pass and has none; leave it out", bundle.name());
+        }
+        Ok(None)
     }
 
     fn resolve_size(&self, bundle: &Bundle) -> Result<(u32, u32)> {
@@ -101,6 +135,12 @@ impl Request {
             }
             return Ok(Task::TextToPicture);
         };
+        if !bundle.takes_text() {
+            refuse!(
+                "input: model {} makes no picture out of another; `kiln invert` finds the latent of a picture",
+                bundle.name()
+            );
+        }
         if !bundle.components.contains_key(&Role::VaeEncoder) {
             refuse!("input: model {} has no vae_encoder, so it cannot begin with a picture", bundle.name());
         }
@@ -130,12 +170,12 @@ impl Request {
 
     fn resolve_strength(&self, bundle: &Bundle, task: &Task) -> Result<f32> {
         // The defaults of diffusers' pipelines, which differ.
-        let default = match (task, bundle.architecture) {
+        let default = match (task, bundle.is_xl()) {
             (Task::TextToPicture, _) => 1.0,
-            (Task::PictureToPicture { .. }, Architecture::StableDiffusion) => 0.8,
-            (Task::PictureToPicture { .. }, Architecture::StableDiffusionXl) => 0.3,
-            (Task::Inpaint { .. }, Architecture::StableDiffusion) => 1.0,
-            (Task::Inpaint { .. }, Architecture::StableDiffusionXl) => 0.9999,
+            (Task::PictureToPicture { .. }, false) => 0.8,
+            (Task::PictureToPicture { .. }, true) => 0.3,
+            (Task::Inpaint { .. }, false) => 1.0,
+            (Task::Inpaint { .. }, true) => 0.9999,
         };
         let strength = self.strength.unwrap_or(default);
         if !(strength > 0.0 && strength <= 1.0) {
@@ -150,6 +190,12 @@ impl Request {
         if !(0.0..=100.0).contains(&guidance) {
             refuse!("guidance: is {guidance}, expected 0 to 100");
         }
+        if guidance != 1.0 && !bundle.takes_text() && bundle.null_class.is_none() {
+            refuse!(
+                "guidance: is {guidance}, and model {} has no way without a class to compare with; leave it out",
+                bundle.name()
+            );
+        }
         if guidance > 1.0 && habits.without_guidance && !self.force {
             refuse!(
                 "guidance: is {guidance}, and this model was distilled to work without (known from {}); leave it out, or --force",
@@ -159,10 +205,13 @@ impl Request {
         Ok(guidance)
     }
 
-    fn resolve_sampler(&self, bundle: &Bundle, task: &Task) -> Result<sampler::Config> {
+    fn resolve_sampler(&self, bundle: &Bundle, task: &Task) -> Result<Option<sampler::Config>> {
+        if let Some(method) = self.sampler.method {
+            refuse!("sampler: `{method}` solves the equation of a continuous flow or a score network, and this is neither");
+        }
         let own = match &self.sampler.config {
             Some(config) => config.clone(),
-            None => bundle.repaired_scheduler(matches!(task, Task::Inpaint { .. }))?,
+            None => bundle.repaired_scheduler(matches!(task, Task::Inpaint { .. }))?.context("the bundle has no sampler")?,
         };
         let Some(choice) = self.sampler.choice else {
             if let (Some(class), None) = (&bundle.unknown_scheduler, &self.sampler.config) {
@@ -171,33 +220,29 @@ impl Request {
                     sampler::Kind::DpmSolverMultistep.name()
                 );
             }
-            return Ok(own);
+            return Ok(Some(own));
         };
-        if !bundle.scheduler.suits(choice.kind) && !self.force {
-            let fit: Vec<&str> =
-                sampler::Kind::ALL.iter().filter(|kind| bundle.scheduler.suits(**kind)).map(|kind| kind.name()).collect();
+        if !own.suits(choice.kind) && !self.force {
+            let fit: Vec<&str> = sampler::Kind::ALL.iter().filter(|kind| own.suits(**kind)).map(|kind| kind.name()).collect();
             refuse!(
                 "sampler: `{}` would give noise with this model, whose own is `{}`; {} would do, and --force takes it all the same",
                 choice.kind,
-                bundle.scheduler.kind(),
+                own.kind(),
                 fit.join(", ")
             );
         }
-        own.with_choice(choice)
+        own.with_choice(choice).map(Some)
     }
 
-    fn resolve_steps(&self, bundle: &Bundle, strength: f32) -> Result<usize> {
+    fn resolve_steps(&self, bundle: &Bundle, sampler: Option<&sampler::Config>, strength: f32) -> Result<usize> {
         let habits = &bundle.habits;
         let run = &self.sampler.run;
-        let config = self.sampler.config.as_ref().unwrap_or(&bundle.scheduler);
-        let kind = self.sampler.choice.map_or(config.kind(), |choice| choice.kind);
+        let kind = sampler.map(sampler::Config::kind);
         // Noise levels for `euler` end with the last one, which is no step.
-        let levels = |sigmas: &Vec<f32>| sigmas.len() - usize::from(kind == sampler::Kind::Euler && !sigmas.is_empty());
+        let levels = |sigmas: &Vec<f32>| sigmas.len() - usize::from(kind == Some(sampler::Kind::Euler) && !sigmas.is_empty());
         let given = run.timesteps.as_ref().map(Vec::len).or(run.sigmas.as_ref().map(levels));
         if given == Some(0) {
-            refuse!(
-                "sigmas: holds no step for sampler `{kind}`, expected two noise levels or more, of which the last is the end"
-            );
+            refuse!("sigmas: holds no step for this sampler, expected two noise levels or more, of which the last is the end");
         }
         if let (Some(given), Some(steps)) = (given, self.steps.filter(|steps| Some(*steps) != given)) {
             refuse!("steps: is {steps}, and {given} timesteps or sigmas are given; leave one of the two out");
@@ -206,6 +251,11 @@ impl Request {
         let steps = given.or(self.steps).unwrap_or_else(|| {
             // A picture to begin with shortens the way: of the counts the model takes, the first that leaves a step.
             let mut steps = habits.default_steps;
+            // An ancestral model's thousand steps are its own sampler's need; the others of pixels make do with fifty.
+            let own = bundle.scheduler.as_ref().map(sampler::Config::kind);
+            if bundle.family == Family::Diffusion && habits.trained_steps.is_empty() && kind != own {
+                steps = steps.min(STEPS_OF_ANOTHER_SAMPLER);
+            }
             while !makes_a_step(steps) && (steps < habits.largest_steps) {
                 steps += 1;
                 while !habits.takes_steps(steps) && steps < habits.largest_steps {
@@ -252,8 +302,14 @@ fn widen(strength: f32) -> f64 {
 }
 
 /// Tells a sampler with dynamic shifting how large the picture is, in patches of two by two latents.
-fn with_sequence_length(mut run: sampler::Run, bundle: &Bundle, width: u32, height: u32) -> sampler::Run {
-    if bundle.scheduler.uses_dynamic_shifting() && run.image_sequence_length.is_none() {
+fn with_sequence_length(
+    mut run: sampler::Run,
+    config: &sampler::Config,
+    bundle: &Bundle,
+    width: u32,
+    height: u32,
+) -> sampler::Run {
+    if config.uses_dynamic_shifting() && run.image_sequence_length.is_none() {
         let patches = |side: u32| side as usize / bundle.geometry.pixels_per_latent / 2;
         run.image_sequence_length = Some(patches(width) * patches(height));
     }

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use anyhow::Result;
 use serde_json::{Map, Value};
 
+use crate::ode::Method;
 use crate::{refusal, sampler};
 
 /// Another sampler, or another way to run the model's own.
@@ -15,6 +16,10 @@ pub struct SamplerChoice {
     pub config: Option<sampler::Config>,
     /// Another algorithm or variant.
     pub choice: Option<sampler::Choice>,
+    /// A solver in place of a sampler, for a family whose network is a field.
+    pub method: Option<Method>,
+    /// Error that a step of a solver may have that chooses its own.
+    pub tolerance: Option<f32>,
     /// Changes to its run; `steps` and `strength` are set from the request.
     pub run: sampler::Run,
 }
@@ -28,6 +33,8 @@ impl SamplerChoice {
         let entries = [
             ("config", self.config.as_ref().map(sampler::Config::to_json)),
             ("sampler", text(self.choice.map(|choice| choice.to_string()))),
+            ("solver", text(self.method.map(|method| method.to_string()))),
+            ("tolerance", self.tolerance.map(Value::from)),
             ("timesteps", run.timesteps.clone().map(Value::from)),
             ("sigmas", run.sigmas.clone().map(Value::from)),
             ("original_steps", run.original_steps.map(Value::from)),
@@ -60,9 +67,13 @@ impl SamplerChoice {
             let count = value.as_u64().and_then(|count| usize::try_from(count).ok());
             count.ok_or_else(|| wrong("original_steps", value, "a count"))
         });
+        #[expect(clippy::cast_possible_truncation, reason = "it was f32 when it was written")]
+        let tolerance = number("tolerance")?.map(|tolerance| tolerance as f32);
         Ok(Self {
             config: map.get("config").map(sampler::Config::from_json).transpose()?,
             choice: word(map, "sampler")?,
+            method: word(map, "solver")?,
+            tolerance,
             run: sampler::Run {
                 timesteps: numbers("timesteps")?,
                 sigmas: numbers("sigmas")?,
@@ -95,6 +106,8 @@ mod tests {
         let choice = SamplerChoice {
             config: Some(sampler::Config::default_of(sampler::Kind::Euler).unwrap()),
             choice: Some("dpm++-karras".parse().unwrap()),
+            method: Some("rk4".parse().unwrap()),
+            tolerance: Some(0.125),
             run: sampler::Run {
                 timesteps: Some(vec![999.0, 421.5]),
                 eta: Some(0.5),
@@ -106,7 +119,7 @@ mod tests {
         };
         let again = SamplerChoice::from_map(&choice.to_map()).unwrap();
         assert_eq!(again.to_map(), choice.to_map());
-        assert_eq!((again.choice, &again.run), (choice.choice, &choice.run));
+        assert_eq!((again.choice, again.method, &again.run), (choice.choice, choice.method, &choice.run));
         assert!(SamplerChoice::default().to_map().is_empty());
     }
 

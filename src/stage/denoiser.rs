@@ -167,7 +167,8 @@ impl<'a> Denoiser<'a> {
     }
 }
 
-fn guide(unconditional: ArrayViewD<'_, f32>, conditional: ArrayViewD<'_, f32>, guidance: f32) -> ArrayD<f32> {
+/// `unconditional + guidance (conditional − unconditional)`, each `[B, …]` f32.
+pub(super) fn guide(unconditional: ArrayViewD<'_, f32>, conditional: ArrayViewD<'_, f32>, guidance: f32) -> ArrayD<f32> {
     let mut guided = conditional.to_owned();
     guided.zip_mut_with(&unconditional, |value, base| *value = base + guidance * (*value - base));
     guided

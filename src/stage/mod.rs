@@ -2,12 +2,16 @@
 //!
 //! In: tensors with a meaning. Out: tensors with a meaning. Not here: loops, samplers, random numbers.
 
+mod call;
+mod class_denoiser;
 mod decoder;
 mod denoiser;
 mod networks;
 mod picture_encoder;
 mod text_encoder;
 
+pub use call::{ClassLabels, call, check_shape, picture_shape};
+pub use class_denoiser::ClassDenoiser;
 pub use decoder::{PreviewMap, decode, preview_decode};
 pub use denoiser::{Conditioning, Denoiser, MaskChannels};
 pub use networks::{ComponentTimes, Networks};

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use ndarray::{ArrayD, Axis, IxDyn, concatenate};
 
 use super::networks::Networks;
-use crate::bundle::{Architecture, Bundle, Role, find, names};
+use crate::bundle::{Bundle, Role, find, names};
 use crate::runtime::{Cancel, Port, Tensor};
 use crate::text::Tokenizer;
 
@@ -23,20 +23,23 @@ pub struct Embeddings {
 /// The tokenizers of a bundle, and how its encoders are called.
 pub struct TextEncoders {
     tokenizers: Vec<(Role, Tokenizer)>,
-    architecture: Architecture,
+    is_xl: bool,
 }
 
 impl TextEncoders {
-    /// Reads the tokenizers of `bundle`.
+    /// Reads the tokenizers of `bundle`; none where it takes no text.
     ///
     /// # Errors
     /// A tokenizer's folder is missing or a file in it is broken.
     pub fn open(bundle: &Bundle) -> Result<Self> {
-        let mut tokenizers = vec![(Role::TextEncoder, tokenizer(bundle, Role::TextEncoder, "tokenizer")?)];
-        if bundle.architecture == Architecture::StableDiffusionXl {
+        let mut tokenizers = Vec::new();
+        if bundle.takes_text() {
+            tokenizers.push((Role::TextEncoder, tokenizer(bundle, Role::TextEncoder, "tokenizer")?));
+        }
+        if bundle.is_xl() {
             tokenizers.push((Role::TextEncoder2, tokenizer(bundle, Role::TextEncoder2, "tokenizer_2")?));
         }
-        Ok(Self { tokenizers, architecture: bundle.architecture })
+        Ok(Self { tokenizers, is_xl: bundle.is_xl() })
     }
 
     /// The encoders, in the order in which their embeddings are joined.
@@ -65,12 +68,11 @@ impl TextEncoders {
             .map(|port| (port.name.as_str(), if port.name == "attention_mask" { &attention } else { &ids }))
             .collect();
         let outputs = networks.outputs(role, cancel)?.to_vec();
-        let layer = match self.architecture {
-            Architecture::StableDiffusion => {
-                let port = find(&outputs, names::LAST_HIDDEN_STATE).or_else(|| outputs.first());
-                port.map(|port| port.name.clone()).with_context(|| format!("{role}: has no output"))?
-            }
-            Architecture::StableDiffusionXl => last_layer_but_one(role, &outputs)?,
+        let layer = if self.is_xl {
+            last_layer_but_one(role, &outputs)?
+        } else {
+            let port = find(&outputs, names::LAST_HIDDEN_STATE).or_else(|| outputs.first());
+            port.map(|port| port.name.clone()).with_context(|| format!("{role}: has no output"))?
         };
         let mut wanted = vec![layer.as_str()];
         let wants_pooled = role == Role::TextEncoder2;

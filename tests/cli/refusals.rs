@@ -84,7 +84,7 @@ fn each_wrong_wish_is_refused_with_one_clear_message() {
 fn what_the_arguments_themselves_do_not_allow_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let cases: [(&[&str], &[&str]); 14] = [
-        (&["generate"], &["PROMPT"]),
+        (&["generate"], &["say what the picture shows"]),
         (&["generate", "a", "--output", ""], &["--output", "value"]),
         (&["generate", "a", "--size", "64"], &["--size", "512x768"]),
         (&["generate", "a", "--size", "64x"], &["--size", "512x768"]),

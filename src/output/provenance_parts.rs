@@ -1,0 +1,45 @@
+//! Parts of a picture's provenance: which model, what one component did, which place on a walk.
+
+use serde::{Deserialize, Serialize};
+
+/// A place on the way from one seed's noise to another's.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct WalkPlace {
+    /// The seed at the end of the way.
+    pub to: u64,
+    /// The share of the way, 0 to 1.
+    pub share: f32,
+}
+
+/// Which model folder.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BundleId {
+    /// The name in its card, or of its folder.
+    pub name: String,
+    /// The version in its card.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// SHA-256 over its files, hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// Where it lay, as it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+}
+
+/// How one component ran.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ComponentRun {
+    /// The role, such as `unet`.
+    pub role: String,
+    /// The execution provider.
+    pub provider: String,
+    /// The type of its tensors, such as `float32`.
+    pub precision: String,
+    /// Time to load it, in milliseconds.
+    pub load_ms: f64,
+    /// Time of all its calls together, in milliseconds.
+    pub run_ms: f64,
+    /// How often it was called.
+    pub calls: usize,
+}

@@ -1,0 +1,91 @@
+//! Variational autoencoder: one pass from the prior to a picture.
+//!
+//! D. P. Kingma, M. Welling, 2013, "Auto-Encoding Variational Bayes", arXiv:1312.6114. A latent is drawn from N(0, I) and decoded;
+//! a picture's lower bound is eq. 7, with a Gaussian about the decoder's picture (O. Rybkin, K. Daniilidis, S. Levine, 2020,
+//! "Simple and Effective VAE Training with Calibrated Decoders", arXiv:2006.13202).
+
+use anyhow::{Result, bail};
+use ndarray::{ArrayD, Axis, Zip};
+
+use super::job::{Inverted, Job, Painted};
+use super::observer::Observer;
+use crate::bundle::{Family, Role, names};
+use crate::stage::{ClassLabels, call, check_shape, picture_shape};
+
+/// Makes the pictures.
+pub(super) fn generate(job: &mut Job<'_>, observer: &mut dyn Observer) -> Result<Vec<Painted>> {
+    let (latent_size, _) = facts(job)?;
+    job.open(Role::Decoder, observer)?;
+    let mut painted = Vec::new();
+    for pictures in job.batches() {
+        job.cancel.check()?;
+        let latents = job.noise(pictures.clone()).draw(&[latent_size])? * job.request.temperature;
+        let samples = decode(job, &latents, &job.labels(pictures.clone()))?;
+        job.tell_of_pass(pictures.clone(), observer);
+        painted.extend(job.painted(pictures, &samples, &latents, &[])?);
+    }
+    job.release(Role::Decoder);
+    Ok(painted)
+}
+
+/// Encodes `picture`, `[1, C, H, W]` f32 in [-1, 1], as the mean of its latents, and decodes that.
+pub(super) fn invert(job: &mut Job<'_>, picture: &ArrayD<f32>) -> Result<Inverted> {
+    let labels = job.labels(0..1);
+    let (mean, _) = encode(job, picture, &labels)?;
+    let again = decode(job, &mean, &labels)?;
+    Ok(Inverted { latent: mean.index_axis_move(Axis(0), 0), again: again.index_axis_move(Axis(0), 0) })
+}
+
+/// The evidence lower bound of `picture`, `[1, C, H, W]` f32 in [-1, 1], in nats: eq. 7 with one latent drawn from the seed.
+pub(super) fn log_likelihood(job: &mut Job<'_>, picture: &ArrayD<f32>) -> Result<f64> {
+    let (latent_size, deviation) = facts(job)?;
+    let labels = job.labels(0..1);
+    let (mean, log_variance) = encode(job, picture, &labels)?;
+    let mut latent = job.noise(0..1).draw(&[latent_size])?;
+    Zip::from(&mut latent)
+        .and(&mean)
+        .and(&log_variance)
+        .for_each(|value, mean, log_variance| *value = mean + (0.5 * log_variance).exp() * *value);
+    let decoded = decode(job, &latent, &labels)?;
+    let variance = f64::from(deviation) * f64::from(deviation);
+    let normalizer = 0.5 * (std::f64::consts::TAU * variance).ln();
+    let reconstruction: f64 = decoded
+        .iter()
+        .zip(picture)
+        .map(|(decoded, value)| -normalizer - (f64::from(*value) - f64::from(*decoded)).powi(2) / (2.0 * variance))
+        .sum();
+    let divergence: f64 = mean
+        .iter()
+        .zip(&log_variance)
+        .map(|(mean, log_variance)| {
+            let (mean, log_variance) = (f64::from(*mean), f64::from(*log_variance));
+            0.5 * (mean * mean + log_variance.exp() - 1.0 - log_variance)
+        })
+        .sum();
+    Ok(reconstruction - divergence)
+}
+
+fn facts(job: &Job<'_>) -> Result<(usize, f32)> {
+    match job.bundle.family {
+        Family::Vae { latent_size, deviation } => Ok((latent_size, deviation)),
+        _ => bail!("model {} is no variational autoencoder", job.bundle.name()),
+    }
+}
+
+fn encode(job: &mut Job<'_>, picture: &ArrayD<f32>, labels: &ClassLabels) -> Result<(ArrayD<f32>, ArrayD<f32>)> {
+    let (latent_size, _) = facts(job)?;
+    let wanted = [names::MEAN, names::LOG_VARIANCE];
+    let mut outputs = call(job.networks, Role::Encoder, &[(names::PICTURE, picture)], labels, &wanted, job.cancel)?.into_iter();
+    job.release(Role::Encoder);
+    let (Some(mean), Some(log_variance)) = (outputs.next(), outputs.next()) else { bail!("encoder: gave nothing") };
+    check_shape(Role::Encoder, "mean", &mean, &[latent_size])?;
+    check_shape(Role::Encoder, "variance", &log_variance, &[latent_size])?;
+    Ok((mean, log_variance))
+}
+
+fn decode(job: &mut Job<'_>, latents: &ArrayD<f32>, labels: &ClassLabels) -> Result<ArrayD<f32>> {
+    let mut outputs = call(job.networks, Role::Decoder, &[(names::LATENT, latents)], labels, &[names::SAMPLE], job.cancel)?;
+    let Some(samples) = outputs.pop() else { bail!("decoder: gave nothing") };
+    check_shape(Role::Decoder, "picture", &samples, &picture_shape(job.bundle))?;
+    Ok(samples)
+}
