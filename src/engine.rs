@@ -14,8 +14,9 @@ use crate::ode::Method;
 use crate::output::{BundleId, ComponentRun, PROVENANCE_SCHEMA, Picture, Provenance, WalkPlace};
 use crate::pipeline::{self, Inverted, Job, Likelihood, Observer, Painted, log_mean};
 use crate::plan::{Plan, Settings};
-use crate::request::{Request, Resolved, Task, Walk};
+use crate::request::{Request, Resolved, SamplerChoice, Task, Walk};
 use crate::runtime::{Cancel, Runtime, logical_cores};
+use crate::sampler::Kind;
 use crate::stage::{ComponentTimes, Networks, PreviewMap, TextEncoders};
 use crate::{refusal, refuse};
 
@@ -146,6 +147,10 @@ impl Engine {
         cancel: &Cancel,
     ) -> Result<Inverted> {
         let mut request = Request { count: 1, walk: None, seed: Some(request.seed.unwrap_or(0)), ..request.clone() };
+        if self.bundle.family == Family::Diffusion && request.sampler.choice.is_none() {
+            // Of the samplers of a diffusion model it is the one whose steps can be made backwards.
+            request.sampler = SamplerChoice { choice: Some(Kind::Ddim.into()), ..request.sampler };
+        }
         if request.prompt.trim().is_empty()
             && pipeline::likelihood_kind(&self.bundle).is_some()
             && let Some((class, _)) = self.likeliest(&request, picture, observer, cancel)?
@@ -339,7 +344,7 @@ impl Engine {
             guidance: Some(provenance.guidance),
             size: Some((provenance.width, provenance.height)),
             count: 1,
-            sampler: crate::request::SamplerChoice::from_map(&provenance.sampler_overrides)?,
+            sampler: SamplerChoice::from_map(&provenance.sampler_overrides)?,
             input: None,
             mask: None,
             strength: provenance.strength,

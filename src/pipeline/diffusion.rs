@@ -46,7 +46,7 @@ pub(super) fn invert(job: &mut Job<'_>, picture: &ArrayD<f32>, observer: &mut dy
     let cancel = job.cancel;
     job.open(Role::Unet, observer)?;
     let labels = job.labels(0..1);
-    let backwards = config.with_kind(sampler::Kind::Ddim)?;
+    let backwards = config.with_kind(sampler::Kind::DdimInverse)?;
     let mut sampler = backwards.build(&job.request.run)?;
     let steps = sampler.timesteps().len();
     let mut noise = job.noise(0..1);

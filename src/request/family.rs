@@ -234,7 +234,7 @@ fn method_of(choice: sampler::Choice) -> Option<Method> {
 fn field_samplers(bundle: &Bundle) -> Vec<sampler::Kind> {
     let fits = |kind: &sampler::Kind| match bundle.family {
         Family::ContinuousFlow => kind.is_flow(),
-        _ => matches!(kind.name(), "ve" | "vp" | "langevin"),
+        _ => kind.is_score(),
     };
     sampler::Kind::ALL.into_iter().filter(fits).collect()
 }
