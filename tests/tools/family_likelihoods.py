@@ -1,0 +1,89 @@
+"""Reference likelihoods: evidence lower bound, change of variables, and the trace along an ODE, by autograd.
+
+Nats are of the picture in [-1, 1]; bits per dimension are of its 8-bit values.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from scipy.integrate import solve_ivp
+from torch import Tensor
+
+from family_noise import Draws
+from family_sampling import Field
+
+
+def cell_centres(pixels: np.ndarray) -> Tensor:
+    """`[H, W, 3]` bytes to `[1, 3, H, W]` in (-1, 1): the middle of each value's cell."""
+    values = 2 * (pixels.astype(np.float64) + 0.5) / 256 - 1
+    return torch.from_numpy(values.astype(np.float32)).permute(2, 0, 1)[None].contiguous()
+
+
+def bits_per_dimension(nats: float, dimensions: int) -> float:
+    return -nats / (dimensions * math.log(2)) + 7
+
+
+def log_normal(values: Tensor, mean: Tensor | float = 0.0, deviation: float = 1.0) -> float:
+    """The logarithm of the density of independent normals, summed in f64."""
+    scaled = (values.double() - mean) / deviation
+    return float(-0.5 * scaled.square().sum() - values.numel() * (math.log(deviation) + 0.5 * math.log(2 * math.pi)))
+
+
+def with_bits(nats: float, dimensions: int) -> dict[str, float]:
+    return {"nats": nats, "bits_per_dimension": bits_per_dimension(nats, dimensions)}
+
+
+def evidence_lower_bound(encode: Callable, decode: Callable, picture: Tensor, deviation: float, draw: Draws) -> float:
+    """D. P. Kingma, M. Welling, 2013, arXiv:1312.6114, eq. 7 with one latent, and appendix B."""
+    mean, log_variance = encode(picture)
+    latent = mean + (log_variance / 2).exp() * draw(*mean.shape)
+    mean, log_variance = mean.double(), log_variance.double()
+    divergence = float(0.5 * (log_variance.exp() + mean.square() - 1 - log_variance).sum())
+    return log_normal(picture, decode(latent).double(), deviation) - divergence
+
+
+def exact_trace(field: Field, time: float, sample: Tensor) -> tuple[Tensor, float]:
+    """The field and its divergence: row i of a batch of copies is asked for the derivative of its i-th value."""
+    count = sample.numel()
+    copies = sample.expand(count, *sample.shape[1:]).clone().requires_grad_(True)
+    with torch.enable_grad():
+        values = field(time, copies)
+        (gradient,) = torch.autograd.grad(values.reshape(count, count).diagonal().sum(), copies)
+    return values[:1].detach(), float(gradient.reshape(count, count).diagonal().double().sum())
+
+
+def probed_trace(probes: Tensor) -> Callable:
+    """Hutchinson's estimate, the mean over `probes` `[S, 3, H, W]` of probe · Jacobian · probe."""
+
+    def trace(field: Field, time: float, sample: Tensor) -> tuple[Tensor, float]:
+        copies = sample.expand_as(probes).clone().requires_grad_(True)
+        with torch.enable_grad():
+            values = field(time, copies)
+            (gradient,) = torch.autograd.grad((values * probes).sum(), copies)
+        return values[:1].detach(), float((gradient * probes).double().sum() / len(probes))
+
+    return trace
+
+
+def rademacher(draw: Draws, count: int, side: int) -> Tensor:
+    """`[count, 3, side, side]` of +1 and −1: the signs of normals, zero counting as +1."""
+    normals = torch.cat([draw(1, 3, side, side) for _ in range(count)])
+    return torch.where(normals >= 0, 1.0, -1.0)
+
+
+def along_flow(field: Field, trace: Callable, picture: Tensor, begin: float, end: float, deviation: float) -> float:
+    """ln p(picture) = ln N(end of the way; 0, deviation²) + ∫ divergence (W. Grathwohl et al., 2018, arXiv:1810.01367, eq. 4)."""
+
+    def derivative(time: float, state: np.ndarray) -> np.ndarray:
+        given = torch.from_numpy(state[:-1].astype(np.float32)).reshape(picture.shape)
+        value, divergence = trace(field, time, given)
+        return np.append(value.double().numpy().ravel(), divergence)
+
+    start = np.append(picture.double().numpy().ravel(), 0.0)
+    found = solve_ivp(derivative, (begin, end), start, method="RK45", rtol=1e-6, atol=1e-6)
+    if not found.success:
+        raise SystemExit(f"RK45: {found.message}")
+    last = torch.from_numpy(found.y[:-1, -1]).reshape(picture.shape)
+    return log_normal(last, deviation=deviation) + float(found.y[-1, -1])
