@@ -3,17 +3,16 @@
 //! In: a [`Picture`], what made it, and a target. Out: the file, or its bytes for the caller to print. A file is written under a
 //! temporary name in its own folder and renamed when it is complete, so a run that is killed leaves no half picture.
 
-use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use anyhow::{Context, Result};
 use image::ExtendedColorType;
 use image::codecs::jpeg::JpegEncoder;
 use image::codecs::webp::WebPEncoder;
 
+use super::format::{ClipFormat, FileFormat, Format};
 use super::picture::Picture;
 use super::provenance::{KILN, PARAMETERS, Provenance};
 use super::text_chunk;
@@ -24,101 +23,51 @@ const JPEG_QUALITY: u8 = 95;
 /// The longest side that WebP can express.
 const LARGEST_WEBP_SIDE_PX: u32 = 16_383;
 
-/// A file format that pictures are written in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Format {
-    /// Lossless, with opacity and provenance.
-    #[default]
-    Png,
-    /// Lossy, on white, at quality 95.
-    Jpeg,
-    /// Lossless, with opacity.
-    WebP,
-}
-
-impl Format {
-    /// Gives every format, in the order in which help texts list them.
-    pub const ALL: [Self; 3] = [Self::Png, Self::Jpeg, Self::WebP];
-
-    /// Gives the usual extension, which is also the name that [`FromStr`] reads.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Png => "png",
-            Self::Jpeg => "jpg",
-            Self::WebP => "webp",
-        }
-    }
-
-    /// Gives the media type for HTTP.
-    #[must_use]
-    pub fn media_type(self) -> &'static str {
-        match self {
-            Self::Png => "image/png",
-            Self::Jpeg => "image/jpeg",
-            Self::WebP => "image/webp",
-        }
-    }
-
-    /// Tells the format from the extension of `path`, in capitals or not.
-    ///
-    /// # Errors
-    /// A [`Refusal`](crate::error::Refusal): there is no extension, or one that is not written.
-    pub fn from_path(path: &Path) -> Result<Self> {
-        let Some(extension) = path.extension() else {
-            refuse!("output {} has no extension, expected .png, .jpg or .webp", path.display());
-        };
-        let format = extension.to_str().and_then(|extension| extension.parse().ok());
-        format.ok_or_else(|| refusal!("output {} ends in .{}, expected .png, .jpg or .webp", path.display(), extension.display()))
-    }
-}
-
-impl fmt::Display for Format {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.pad(self.name())
-    }
-}
-
-impl FromStr for Format {
-    type Err = anyhow::Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        match name.to_ascii_lowercase().as_str() {
-            "png" => Ok(Self::Png),
-            "jpg" | "jpeg" => Ok(Self::Jpeg),
-            "webp" => Ok(Self::WebP),
-            _ => Err(refusal!("format `{name}` is not written, expected png, jpg or webp")),
-        }
-    }
-}
-
-/// Where a picture goes.
+/// Where a picture goes, or with [`ClipFormat`] a clip.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
+pub enum Target<F = Format> {
     /// A file.
-    File(PathBuf, Format),
+    File(PathBuf, F),
     /// Bytes for the caller to print.
-    Stdout(Format),
+    Stdout(F),
 }
 
 impl Target {
-    /// Takes what a person wrote: `-` for standard output, anything else is a path.
+    /// Takes where a person wants a picture: `-` is standard output, anything else a path.
     ///
     /// * `format`: overrides the extension; PNG on standard output when `None`
     ///
     /// # Errors
     /// A [`Refusal`](crate::error::Refusal): `format` is `None` and the extension is missing or not written.
     pub fn new(path: &Path, format: Option<Format>) -> Result<Self> {
+        Self::named(path, format)
+    }
+}
+
+impl Target<ClipFormat> {
+    /// Takes where a person wants a clip: `-` is standard output, anything else a path.
+    ///
+    /// * `format`: overrides the extension; animated PNG on standard output when `None`
+    ///
+    /// # Errors
+    /// As [`new`](Target::new).
+    pub fn of_clip(path: &Path, format: Option<ClipFormat>) -> Result<Self> {
+        Self::named(path, format)
+    }
+}
+
+impl<F: FileFormat> Target<F> {
+    fn named(path: &Path, format: Option<F>) -> Result<Self> {
         if path.as_os_str() == "-" {
             return Ok(Self::Stdout(format.unwrap_or_default()));
         }
-        let format = format.map_or_else(|| Format::from_path(path), Ok)?;
+        let format = format.map_or_else(|| F::from_path(path), Ok)?;
         Ok(Self::File(path.to_owned(), format))
     }
 
     /// Gives the format.
     #[must_use]
-    pub fn format(&self) -> Format {
+    pub fn format(&self) -> F {
         match self {
             Self::File(_, format) | Self::Stdout(format) => *format,
         }
@@ -151,7 +100,11 @@ pub enum Written {
 /// # Errors
 /// As [`encode`] and [`save`].
 pub fn write(picture: &Picture, provenance: Option<&Provenance>, target: &Target) -> Result<Written> {
-    let bytes = encode(picture, provenance, target.format())?;
+    put(encode(picture, provenance, target.format())?, target)
+}
+
+/// Brings the bytes of a whole file to `target`.
+pub(super) fn put<F>(bytes: Vec<u8>, target: &Target<F>) -> Result<Written> {
     match target {
         Target::File(path, _) => {
             save(&bytes, path)?;
@@ -171,11 +124,7 @@ pub fn encode(picture: &Picture, provenance: Option<&Provenance>, format: Format
     let mut bytes = Vec::new();
     match format {
         Format::Png => {
-            let texts = match provenance {
-                Some(provenance) => vec![(PARAMETERS, provenance.parameters()), (KILN, provenance.to_json()?)],
-                None => Vec::new(),
-            };
-            return text_chunk::encode(picture, &texts);
+            return text_chunk::encode(picture, &texts(provenance)?);
         }
         Format::Jpeg => {
             if width.max(height) > u32::from(u16::MAX) {
@@ -194,6 +143,14 @@ pub fn encode(picture: &Picture, provenance: Option<&Provenance>, format: Format
         }
     }
     Ok(bytes)
+}
+
+/// The texts that a PNG file carries.
+pub(super) fn texts(provenance: Option<&Provenance>) -> Result<Vec<(&'static str, String)>> {
+    Ok(match provenance {
+        Some(provenance) => vec![(PARAMETERS, provenance.parameters()), (KILN, provenance.to_json()?)],
+        None => Vec::new(),
+    })
 }
 
 /// Writes `bytes` to `path` whole or not at all, with the permissions of any new file; a link is followed.
@@ -260,25 +217,10 @@ mod tests {
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 
-    fn refusal_of<T: fmt::Debug>(result: Result<T>) -> String {
+    fn refusal_of<T: std::fmt::Debug>(result: Result<T>) -> String {
         let error = result.unwrap_err();
         assert!(is_refusal(&error), "{error:#}");
         format!("{error:#}")
-    }
-
-    #[test]
-    fn the_extension_tells_the_format() {
-        for (name, format) in
-            [("a.png", Format::Png), ("b.JPG", Format::Jpeg), ("c.jpeg", Format::Jpeg), ("d.x.WebP", Format::WebP)]
-        {
-            assert_eq!(Format::from_path(Path::new(name)).unwrap(), format);
-        }
-        for format in Format::ALL {
-            assert_eq!(format.to_string().parse::<Format>().unwrap(), format);
-        }
-        assert_eq!(refusal_of(Format::from_path(Path::new("a.gif"))), "output a.gif ends in .gif, expected .png, .jpg or .webp");
-        assert_eq!(refusal_of(Format::from_path(Path::new("png"))), "output png has no extension, expected .png, .jpg or .webp");
-        assert_eq!(refusal_of("tiff".parse::<Format>()), "format `tiff` is not written, expected png, jpg or webp");
     }
 
     #[test]

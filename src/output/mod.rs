@@ -1,13 +1,16 @@
 //! Turns tensors into picture files and picture files into tensors.
 //!
-//! In: a decoded tensor and what made it, or the path of a picture. Out: PNG, JPEG and WebP files that appear whole or not at
-//! all, with their [`Provenance`] inside; [`Picture`]s and tensors of them.
+//! In: a decoded tensor and what made it, or the path of a picture. Out: PNG, JPEG and WebP files, and clips as APNG and GIF,
+//! that appear whole or not at all, with their [`Provenance`] inside; [`Picture`]s and tensors of them.
 //!
 //! Not here: models, prompts, and printing.
 
+mod clip;
 mod decoder;
 mod file;
+mod format;
 mod lanczos;
+mod palette;
 mod picture;
 mod provenance;
 mod provenance_parts;
@@ -15,8 +18,10 @@ mod provenance_parts;
 mod terminal;
 mod text_chunk;
 
+pub use clip::{Clip, FRAMES_PER_SECOND, LARGEST_CLIP_BYTES, MOST_FRAMES, encode_clip, write_clip};
 pub use decoder::{LARGEST_FILE_BYTES, LARGEST_SIDE_PX};
-pub use file::{Format, Target, Written, encode, save, write};
+pub use file::{Target, Written, encode, save, write};
+pub use format::{ClipFormat, FileFormat, Format};
 pub use picture::Picture;
 pub use provenance::{PROVENANCE_SCHEMA, Provenance, read};
 pub use provenance_parts::{BundleId, ComponentRun, WalkPlace};

@@ -6,7 +6,7 @@
 //! In: a picture and texts, or the bytes of a PNG file. Out: the bytes of a PNG file, or the texts. The pixels are not decoded when
 //! texts are read, so a picture that was cut short still says what made it.
 
-use std::io::Cursor;
+use std::io::{Cursor, Write};
 
 use anyhow::{Context, Result};
 use png::{BitDepth, ColorType, Decoder, DecodingError, Encoder, Info, Limits};
@@ -26,6 +26,15 @@ pub(super) fn encode(picture: &Picture, texts: &[(&str, String)]) -> Result<Vec<
     let mut encoder = Encoder::new(&mut bytes, picture.width, picture.height);
     encoder.set_color(if picture.channels == 4 { ColorType::Rgba } else { ColorType::Rgb });
     encoder.set_depth(BitDepth::Eight);
+    add(&mut encoder, texts)?;
+    let mut writer = encoder.write_header().context("png header")?;
+    writer.write_image_data(&picture.pixels).context("png pixels")?;
+    writer.finish().context("png end")?;
+    Ok(bytes)
+}
+
+/// Lets `encoder` write `texts` before the pixels.
+pub(super) fn add<W: Write>(encoder: &mut Encoder<'_, W>, texts: &[(&str, String)]) -> Result<()> {
     for (keyword, text) in texts {
         // A zero byte ends a keyword and may not stand in a text; everything else is kept as it is.
         let text = text.replace('\0', "\u{fffd}");
@@ -36,10 +45,7 @@ pub(super) fn encode(picture: &Picture, texts: &[(&str, String)]) -> Result<Vec<
         };
         added.with_context(|| format!("png text `{keyword}`"))?;
     }
-    let mut writer = encoder.write_header().context("png header")?;
-    writer.write_image_data(&picture.pixels).context("png pixels")?;
-    writer.finish().context("png end")?;
-    Ok(bytes)
+    Ok(())
 }
 
 /// Reads the texts under `keywords`, each `None` where the file has none; of several under one keyword the first counts.
