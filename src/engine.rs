@@ -355,6 +355,7 @@ impl Engine {
             },
             temperature: provenance.temperature,
             walk: provenance.walk.map(|walk| Walk { to: walk.to, shares: vec![walk.share] }),
+            samples: None,
             force: provenance.forced,
         })
     }

@@ -246,6 +246,7 @@ fn request(arguments: &Arguments, base: Request, inputs: &Inputs) -> Result<Requ
         style_mix: arguments.style_mix.or(base.style_mix),
         temperature: arguments.temperature.or(base.temperature),
         walk: base.walk,
+        samples: None,
         force: arguments.force || base.force,
     })
 }

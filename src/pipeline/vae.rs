@@ -36,24 +36,27 @@ pub(super) fn invert(job: &mut Job<'_>, picture: &ArrayD<f32>) -> Result<Inverte
     Ok(Inverted { latent: mean.index_axis_move(Axis(0), 0), again: again.index_axis_move(Axis(0), 0) })
 }
 
-/// The evidence lower bound of `picture`, `[1, C, H, W]` f32 in [-1, 1], in nats: eq. 7 with one latent drawn from the seed.
+/// The evidence lower bound of `picture`, `[1, C, H, W]` f32 in [-1, 1], in nats: eq. 7 with the
+/// request's number of latents, drawn one after the other from the seed.
 pub(super) fn log_likelihood(job: &mut Job<'_>, picture: &ArrayD<f32>) -> Result<f64> {
     let (latent_size, deviation) = facts(job)?;
     let labels = job.labels(0..1);
     let (mean, log_variance) = encode(job, picture, &labels)?;
-    let mut latent = job.noise(0..1).draw(&[latent_size])?;
-    Zip::from(&mut latent)
-        .and(&mean)
-        .and(&log_variance)
-        .for_each(|value, mean, log_variance| *value = mean + (0.5 * log_variance).exp() * *value);
-    let decoded = decode(job, &latent, &labels)?;
     let variance = f64::from(deviation) * f64::from(deviation);
     let normalizer = 0.5 * (std::f64::consts::TAU * variance).ln();
-    let reconstruction: f64 = decoded
-        .iter()
-        .zip(picture)
-        .map(|(decoded, value)| -normalizer - (f64::from(*value) - f64::from(*decoded)).powi(2) / (2.0 * variance))
-        .sum();
+    let mut noise = job.noise(0..1);
+    let mut reconstruction = 0.0;
+    for _ in 0..job.request.samples {
+        let mut latent = noise.draw(&[latent_size])?;
+        Zip::from(&mut latent)
+            .and(&mean)
+            .and(&log_variance)
+            .for_each(|value, mean, log_variance| *value = mean + (0.5 * log_variance).exp() * *value);
+        let decoded = decode(job, &latent, &labels)?;
+        let log_density =
+            |(decoded, value): (&f32, &f32)| -normalizer - (f64::from(*value) - f64::from(*decoded)).powi(2) / (2.0 * variance);
+        reconstruction += decoded.iter().zip(picture).map(log_density).sum::<f64>();
+    }
     let divergence: f64 = mean
         .iter()
         .zip(&log_variance)
@@ -62,7 +65,9 @@ pub(super) fn log_likelihood(job: &mut Job<'_>, picture: &ArrayD<f32>) -> Result
             0.5 * (mean * mean + log_variance.exp() - 1.0 - log_variance)
         })
         .sum();
-    Ok(reconstruction - divergence)
+    #[expect(clippy::cast_precision_loss, reason = "at most a thousand")]
+    let samples = job.request.samples as f64;
+    Ok(reconstruction / samples - divergence)
 }
 
 fn facts(job: &Job<'_>) -> Result<(usize, f32)> {

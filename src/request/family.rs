@@ -14,6 +14,8 @@ use crate::{refusal, refuse, sampler};
 
 /// Tolerance of a solver that chooses its own steps, where the person names none.
 const DEFAULT_TOLERANCE: f32 = 1e-3;
+/// Most draws that a likelihood is the mean over.
+const LARGEST_SAMPLES: usize = 1000;
 /// Largest temperature.
 const LARGEST_TEMPERATURE: f32 = 2.0;
 
@@ -151,6 +153,15 @@ impl Request {
             refuse!("temperature: is {temperature}, expected 0 to {LARGEST_TEMPERATURE}");
         }
         Ok(temperature)
+    }
+
+    /// How many draws a likelihood is the mean over.
+    pub(super) fn resolve_samples(&self) -> Result<usize> {
+        let samples = self.samples.unwrap_or(1);
+        if !(1..=LARGEST_SAMPLES).contains(&samples) {
+            refuse!("samples: is {samples}, expected 1 to {LARGEST_SAMPLES}");
+        }
+        Ok(samples)
     }
 
     /// What makes the steps of a family whose network is a field: a solver, or one of the samplers that follow it too.

@@ -60,6 +60,8 @@ pub struct Request {
     pub temperature: Option<f32>,
     /// Pictures on the way from the seed's noise to another seed's; takes the place of `count`.
     pub walk: Option<Walk>,
+    /// Latents or trace probes that a likelihood is the mean over; 1 when not given.
+    pub samples: Option<usize>,
     /// Take steps and guidance that the model was not made for.
     pub force: bool,
 }
@@ -140,6 +142,8 @@ pub struct Resolved {
     pub temperature: f32,
     /// See [`Request::walk`].
     pub walk: Option<Walk>,
+    /// See [`Request::samples`], at least 1.
+    pub samples: usize,
     /// What is made out of what.
     pub task: Task,
     /// How much of an input picture is made anew; 1 without one.

@@ -74,6 +74,7 @@ impl Request {
             style_mix: self.resolve_style_mix(bundle)?,
             temperature: self.resolve_temperature(bundle)?,
             walk: self.walk.clone(),
+            samples: self.resolve_samples()?,
             task,
             strength,
         })
