@@ -5,6 +5,7 @@ pub mod bundle;
 pub mod cli;
 pub mod engine;
 pub mod error;
+pub mod lineage;
 pub mod ode;
 pub mod output;
 pub mod pipeline;

@@ -15,6 +15,7 @@ const ROOMS: [(&str, &[&str]); 13] = [
     ("runtime", &["error"]),
     ("text", &["error"]),
     ("output", &["error"]),
+    ("lineage", &["error", "output"]),
     ("bundle", &["error", "sampler", "runtime"]),
     ("request", &["error", "ode", "random", "sampler", "text", "output", "bundle"]),
     ("plan", &["runtime", "bundle", "request"]),

@@ -5,6 +5,7 @@
 mod bench;
 mod generate;
 mod inspect;
+mod lineage;
 mod models;
 mod progress;
 mod record;
@@ -51,6 +52,8 @@ enum Verb {
     Generate(Box<generate::Arguments>),
     /// List the models that are found by name
     Models(models::Arguments),
+    /// Draw the family tree of generative models, or tell the story of one
+    Lineage(lineage::Arguments),
     /// Print what a model folder holds: components, tensors, sampler, sizes, licence
     Inspect(inspect::Arguments),
     /// Check a model folder against the checksums of its card
@@ -79,7 +82,7 @@ pub fn main() -> ExitCode {
     start_logger(arguments.verbose, matches!(&arguments.verb, Some(Verb::Generate(verb)) if verb.quiet));
     let cancel = Cancel::new();
     // The other verbs leave nothing behind, and an interrupt may end them at once.
-    if matches!(arguments.verb, Some(Verb::Generate(_) | Verb::Bench(_)))
+    if matches!(arguments.verb, Some(Verb::Generate(_) | Verb::Bench(_) | Verb::Lineage(_)))
         && let Err(error) = listen_for_interrupts(&cancel)
     {
         log::warn!("Ctrl-C will end the program at once: {error}");
@@ -107,6 +110,7 @@ fn run(arguments: &Arguments, cancel: &Cancel) -> Result<ExitCode> {
         None => refuse!("say what to do, such as `kiln generate \"a red apple\"`; `kiln --help` lists the verbs"),
         Some(Verb::Generate(verb)) => generate::run(verb, runtime, cancel),
         Some(Verb::Models(verb)) => models::run(verb),
+        Some(Verb::Lineage(verb)) => lineage::run(verb, runtime, cancel),
         Some(Verb::Inspect(verb)) => inspect::run(verb),
         Some(Verb::Verify(verb)) => verify::run(verb),
         Some(Verb::Show(verb)) => show::run(verb),
