@@ -10,18 +10,20 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde_json::json;
 
-use crate::bundle::Shelf;
+use crate::bundle::{Bundle, Shelf};
 use crate::engine::Engine;
 use crate::error::is_cancelled;
-use crate::lineage::{Algorithm, TerminalStyle, Tree, draw, draw_svg, tell};
+use crate::lineage::{Algorithm, Run, TerminalStyle, Tree, draw, draw_svg, tell};
 use crate::output::{self, Picture};
 use crate::plan::Settings;
-use crate::request::Request;
+use crate::request::{Request, SamplerChoice};
 use crate::runtime::Cancel;
 use crate::{refusal, refuse};
 
 /// The seed of the samples in the drawing.
 const SAMPLE_SEED: u64 = 7;
+/// What a model that takes text is asked for.
+const SAMPLE_PROMPT: &str = "a smiling sun";
 /// Names this similar are offered; 1 is the same name.
 const LEAST_SIMILARITY: f64 = 0.4;
 const MOST_OFFERED: usize = 3;
@@ -146,9 +148,7 @@ fn samples(
         let Some(run) = algorithm.runs.iter().find(|run| installed.contains(&run.bundle)) else { continue };
         let made = shelf.find(Some(Path::new(&run.bundle))).and_then(|folder| {
             let mut engine = Engine::open(&folder, &Settings::default(), runtime)?;
-            let mut request = Request { seed: Some(SAMPLE_SEED), steps: run.steps, ..Request::new("a smiling sun") };
-            request.sampler.choice = run.sampler.as_deref().map(str::parse).transpose()?;
-            request.sampler.run.eta = run.eta;
+            let request = Request { seed: Some(SAMPLE_SEED), ..request_of(run, engine.bundle())? };
             engine.generate(&request, &mut (), cancel)
         });
         match made {
@@ -158,6 +158,14 @@ fn samples(
         }
     }
     Ok(samples)
+}
+
+/// What `kiln generate` is asked for to show an algorithm; one picture.
+pub(super) fn request_of(run: &Run, bundle: &Bundle) -> Result<Request> {
+    let mut sampler = run.sampler.as_deref().map(SamplerChoice::named).transpose()?.unwrap_or_default();
+    sampler.run.eta = run.eta;
+    let prompt = if bundle.takes_text() { SAMPLE_PROMPT } else { "" };
+    Ok(Request { steps: run.steps, truncation: run.truncation, sampler, ..Request::new(prompt) })
 }
 
 fn json_of(tree: &Tree, algorithm: &Algorithm, installed: &BTreeSet<String>) -> Result<serde_json::Value> {

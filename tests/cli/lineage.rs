@@ -37,7 +37,8 @@ fn a_story_has_its_paper_formula_relatives_and_command() {
     for name in ["ddim", "DDIM"] {
         let (_, ran) = lineage(&[name], &[]);
         let ran = ran.expect_code(0);
-        for part in ["arXiv:2010.02502", "√ᾱₛ x̂₀", "ddpm (2020)", "progressive (2022)", "--model ddpm --sampler ddim --steps 50"] {
+        for part in ["arXiv:2010.02502", "√ᾱₛ x̂₀", "ddpm (2020)", "progressive (2022)", "--model ddpm --sampler ddim --steps 50"]
+        {
             assert!(ran.text().contains(part), "{part}: {}", ran.text());
         }
     }
