@@ -42,8 +42,10 @@ class Conditioner(nn.Module):
             nn.init.zeros_(weight)
 
     def forward(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        x = functional.relu(self.first(x) + self.of_class(labels)[:, :, None, None])
-        scale, shift = self.last(functional.relu(self.second(x))).float().chunk(2, 1)
+        # While training only these convolutions run in bf16; everything else that a likelihood is made of stays in f32.
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.training):
+            x = functional.relu(self.first(x) + self.of_class(labels)[:, :, None, None])
+            scale, shift = self.last(functional.relu(self.second(x))).float().chunk(2, 1)
         return BOUND * torch.tanh(scale / BOUND), shift
 
 

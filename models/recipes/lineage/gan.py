@@ -170,7 +170,7 @@ def export_gan(generator: Generator, folder: Path, bits: int = 32) -> float:
     styles = torch.randn(2, synthesis.style_count, synthesis.style_size, generator=random)
     worst = max(
         onnx_file.export(mapping, folder / "mapping" / "model.onnx",
-                         {"latent": latent, "class_labels": torch.tensor([0, generator.classes - 1])}, ["styles"], bits),
+                         {"latent": latent, "class_labels": torch.tensor([0, generator.classes - 1])}, ["styles"], bits, exact=True),
         onnx_file.export(synthesis, folder / "synthesis" / "model.onnx", {"styles": styles}, ["sample"], bits, exact=True,
                          fold=False),
     )
