@@ -45,6 +45,7 @@ def autoencoder() -> list[dict]:
         case("vae", "invert_likeliest", task="invert", input="spot_16.png", seed=2),
         case("vae", "bound", task="likelihood", input="disc_16.png", prompt="green", seed=4),
         case("vae", "bound_of_any", task="likelihood", input="spot_16.png", seed=7),
+        case("vae", "bound_of_8", task="likelihood", input="disc_16.png", prompt="blue", seed=8, samples=8),
     ]
 
 

@@ -61,7 +61,7 @@ def log_likelihood(network: Callable, case: dict, label: int | None) -> float:
     def decode(latent: Tensor) -> Tensor:
         return network("decoder", latent=latent, **given)[0]
 
-    return likelihoods.evidence_lower_bound(encode, decode, picture, VAE_DEVIATION, Draws(case["seed"]))
+    return likelihoods.evidence_lower_bound(encode, decode, picture, VAE_DEVIATION, case["samples"], Draws(case["seed"]))
 
 
 def run(network: Callable, case: dict) -> runs.Result:

@@ -35,13 +35,13 @@ def with_bits(nats: float, dimensions: int) -> dict[str, float]:
     return {"nats": nats, "bits_per_dimension": bits_per_dimension(nats, dimensions)}
 
 
-def evidence_lower_bound(encode: Callable, decode: Callable, picture: Tensor, deviation: float, draw: Draws) -> float:
-    """D. P. Kingma, M. Welling, 2013, arXiv:1312.6114, eq. 7 with one latent, and appendix B."""
+def evidence_lower_bound(encode: Callable, decode: Callable, picture: Tensor, deviation: float, samples: int, draw: Draws) -> float:
+    """D. P. Kingma, M. Welling, 2013, arXiv:1312.6114, eq. 7 with `samples` latents, and appendix B."""
     mean, log_variance = encode(picture)
-    latent = mean + (log_variance / 2).exp() * draw(*mean.shape)
+    latents = [mean + (log_variance / 2).exp() * draw(*mean.shape) for _ in range(samples)]
+    reconstruction = sum(log_normal(picture, decode(latent).double(), deviation) for latent in latents) / samples
     mean, log_variance = mean.double(), log_variance.double()
-    divergence = float(0.5 * (log_variance.exp() + mean.square() - 1 - log_variance).sum())
-    return log_normal(picture, decode(latent).double(), deviation) - divergence
+    return reconstruction - float(0.5 * (log_variance.exp() + mean.square() - 1 - log_variance).sum())
 
 
 def exact_trace(field: Field, time: float, sample: Tensor) -> tuple[Tensor, float]:
