@@ -22,6 +22,8 @@ use crate::{refusal, refuse};
 
 /// Threads beyond the cores wait for each other in loops; this many still make a picture.
 const MOST_THREADS_A_CORE: usize = 4;
+/// Tolerance of the solver that a likelihood is integrated with where the person names none.
+const LIKELIHOOD_TOLERANCE: f32 = 1e-4;
 
 /// A picture and what made it.
 #[derive(Debug, Clone)]
@@ -177,7 +179,13 @@ impl Engine {
         observer: &mut dyn Observer,
         cancel: &Cancel,
     ) -> Result<Likelihood> {
-        let request = Request { count: 1, walk: None, seed: Some(request.seed.unwrap_or(0)), ..request.clone() };
+        let mut request = Request { count: 1, walk: None, seed: Some(request.seed.unwrap_or(0)), ..request.clone() };
+        let chosen = &mut request.sampler;
+        if self.bundle.family.is_integrated() && request.steps.is_none() && chosen.choice.is_none() && chosen.method.is_none() {
+            // A sum over the whole way wants a finer one than a picture does.
+            chosen.method = Some(Method::DormandPrince);
+            chosen.tolerance = chosen.tolerance.or(Some(LIKELIHOOD_TOLERANCE));
+        }
         let kind = pipeline::likelihood_kind(&self.bundle);
         let nats = match (kind, request.prompt.trim().is_empty()) {
             (Some(_), true) if !self.bundle.classes.is_empty() => {

@@ -20,7 +20,7 @@ const ROOMS: [(&str, &[&str]); 14] = [
     ("request", &["error", "ode", "random", "sampler", "text", "output", "bundle"]),
     ("plan", &["runtime", "bundle", "request"]),
     ("stage", &["runtime", "text", "bundle", "plan"]),
-    ("pipeline", &["error", "random", "sampler", "runtime", "output", "bundle", "request", "plan", "stage"]),
+    ("pipeline", &["error", "ode", "random", "sampler", "runtime", "output", "bundle", "request", "plan", "stage"]),
     ("engine", &["error", "ode", "sampler", "runtime", "output", "bundle", "request", "plan", "stage", "pipeline"]),
 ];
 /// The roof: the command line uses the whole house but for the rooms between a request and a picture.

@@ -2,8 +2,10 @@
 //!
 //! In: a bundle, a resolved request, a plan. Out: pictures. Not here: file formats, the command line, ONNX Runtime.
 
+mod continuous_flow;
 mod denoise;
 mod diffusion;
+mod field;
 mod flow;
 mod gan;
 mod input;
@@ -12,6 +14,7 @@ mod latent_diffusion;
 mod likelihood;
 mod observer;
 mod preview;
+mod score;
 mod vae;
 
 pub use job::{Inverted, Job, Painted};
@@ -44,7 +47,8 @@ pub fn generate(
         Family::Gan { .. } => gan::generate(&mut job, observer),
         Family::Flow { .. } => flow::generate(&mut job, observer),
         Family::Diffusion => diffusion::generate(&mut job, observer),
-        Family::ContinuousFlow | Family::Score { .. } => refuse!("model {}: not yet", job.bundle.name()),
+        Family::ContinuousFlow => continuous_flow::generate(&mut job, observer),
+        Family::Score { .. } => score::generate(&mut job, observer),
     }
 }
 
@@ -56,6 +60,8 @@ pub fn invert(job: &mut Job<'_>, picture: &ArrayD<f32>, observer: &mut dyn Obser
     match &job.bundle.family {
         Family::Vae { .. } => vae::invert(job, picture),
         Family::Flow { .. } => flow::invert(job, picture),
+        Family::ContinuousFlow => continuous_flow::invert(job, picture, observer),
+        Family::Score { .. } => score::invert(job, picture, observer),
         Family::Diffusion => diffusion::invert(job, picture, observer),
         _ => {
             refuse!("model {} has no way from a picture back to a latent; vae, flow, cnf, score and ddpm have", job.bundle.name())
@@ -68,10 +74,11 @@ pub fn invert(job: &mut Job<'_>, picture: &ArrayD<f32>, observer: &mut dyn Obser
 /// # Errors
 /// The family has no likelihood (a refusal); otherwise as [`generate`].
 pub fn log_likelihood(job: &mut Job<'_>, picture: &ArrayD<f32>, observer: &mut dyn Observer) -> Result<f64> {
-    let _ = observer;
     match &job.bundle.family {
         Family::Vae { .. } => vae::log_likelihood(job, picture),
         Family::Flow { .. } => flow::log_likelihood(job, picture),
+        Family::ContinuousFlow => continuous_flow::log_likelihood(job, picture, observer),
+        Family::Score { .. } => score::log_likelihood(job, picture, observer),
         _ => refuse!("model {} has no likelihood; vae, flow, cnf and score have", job.bundle.name()),
     }
 }

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use anyhow::Result;
 
+use super::resolve::widen;
 use super::{Request, SamplerChoice};
 use crate::bundle::{Bundle, Family};
 use crate::ode::Method;
@@ -252,12 +253,12 @@ fn field_samplers(bundle: &Bundle) -> Vec<sampler::Kind> {
 
 /// The configuration of a sampler that the bundle says nothing of, with the noise levels that it does say.
 fn field_config(bundle: &Bundle, choice: sampler::Choice) -> Result<sampler::Config> {
-    let config = sampler::Config::default_of(choice.kind)?;
-    let Family::Score { sigma_min, sigma_max } = bundle.family else { return Ok(config) };
-    let mut keys = serde_json::Map::new();
-    keys.insert("sigma_min".into(), sigma_min.into());
-    keys.insert("sigma_max".into(), sigma_max.into());
-    config.with_keys(&keys)
+    match bundle.family {
+        Family::Score { sigma_min, sigma_max } if choice.kind.is_score() => {
+            sampler::Config::for_score(choice.kind, widen(sigma_min), widen(sigma_max))
+        }
+        _ => sampler::Config::default_of(choice.kind)?.with_choice(choice),
+    }
 }
 
 #[cfg(test)]

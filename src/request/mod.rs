@@ -13,6 +13,7 @@ use ndarray::Array3;
 
 pub use family::{ClassChoice, Solver, StyleMix};
 pub use resolve::steps_taken;
+pub(crate) use resolve::widen;
 pub use sampler_choice::SamplerChoice;
 pub use walk::{LARGEST_WALK, Walk};
 

@@ -298,8 +298,8 @@ pub fn steps_taken(steps: usize, strength: f32) -> usize {
 }
 
 /// 0.6 as a person wrote it, rather than the f32 next to it: the product with a count is cut off, and 5 × 0.6 is 3.
-fn widen(strength: f32) -> f64 {
-    strength.to_string().parse().unwrap_or_else(|_| f64::from(strength))
+pub(crate) fn widen(number: f32) -> f64 {
+    number.to_string().parse().unwrap_or_else(|_| f64::from(number))
 }
 
 /// Tells a sampler with dynamic shifting how large the picture is, in patches of two by two latents.
