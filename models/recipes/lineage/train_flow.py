@@ -16,7 +16,7 @@ from training import run
 
 BATCH, RATE, DECAY = 32, 1e-3, 0.997
 SMALL = {"steps": (2, 2, 2), "widths": (32, 32, 32)}
-WHOLE = {"steps": (8, 8, 6), "widths": (96, 96, 96)}
+WHOLE = {"steps": (7, 8, 6), "widths": (96, 96, 96)}
 
 
 def log_likelihood(network: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
@@ -39,8 +39,8 @@ def main() -> None:
     pictures, others = (training.Pictures(args.data, held_out) for held_out in (False, True))
     shape = SMALL if args.configuration == "smoke" else WHOLE
     classes = len(pictures.classes)
-    network = Flow(**shape, classes=classes)
-    optimizer = torch.optim.Adamax(network.parameters(), lr=RATE, betas=(0.9, 0.99))
+    network = Flow(**shape, classes=classes).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(network.parameters(), lr=RATE, betas=(0.9, 0.99))
     clock = training.ProcessorClock(args.minutes)
     if not args.checkpoint.exists():
         x, labels = pictures.batch(256, shift=1)

@@ -14,7 +14,7 @@ import training
 from training import run
 from vae import Autoencoder, divergence
 
-BATCH, RATE, DECAY = 64, 2e-3, 0.997
+BATCH, RATE, DECAY = 32, 2e-3, 0.997
 SMALL = {"widths": (16, 16, 16), "latent_size": 16}
 WHOLE = {"widths": (32, 64, 96, 128), "latent_size": 64}
 # The share of the run over which the divergence's weight rises to one.

@@ -42,15 +42,16 @@ class Encoder(nn.Module):
         super().__init__()
         self.stem = nn.Conv2d(3, widths[0], 3, padding=1)
         pairs = list(zip(widths[:-1], widths[1:], strict=True))
-        self.blocks = nn.ModuleList(Block(wide, wide, classes) for wide, _ in pairs)
+        # The full size has no block: it would take half of the encoder's time.
+        self.blocks = nn.ModuleList(Block(wide, wide, classes) for wide, _ in pairs[1:])
         self.halve = nn.ModuleList(nn.Conv2d(wide, narrow, 3, stride=2, padding=1) for wide, narrow in pairs)
         self.last = Block(widths[-1], widths[-1], classes)
         self.norm = norm(widths[-1])
         self.head = nn.Linear(widths[-1] * (side >> len(pairs)) ** 2, 2 * latent_size)
 
     def forward(self, sample: Tensor, class_labels: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.stem(sample)
-        for block, halve in zip(self.blocks, self.halve, strict=True):
+        x = self.halve[0](nn.functional.silu(self.stem(sample)))
+        for block, halve in zip(self.blocks, self.halve[1:], strict=True):
             x = halve(block(x, class_labels))
         x = nn.functional.silu(self.norm(self.last(x, class_labels)))
         mean, log_variance = self.head(x.flatten(1)).float().chunk(2, dim=1)
