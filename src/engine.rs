@@ -319,6 +319,7 @@ impl Engine {
             style_mix: resolved.style_mix.map(|mix| mix.to_string()),
             temperature: (direct && resolved.temperature != 1.0).then_some(resolved.temperature),
             walk: resolved.toward(made.index).map(|(to, share)| WalkPlace { to, share }),
+            clip: None,
             width: resolved.width,
             height: resolved.height,
             strength: with_input.then_some(resolved.strength),
@@ -362,7 +363,11 @@ impl Engine {
                 None => None,
             },
             temperature: provenance.temperature,
-            walk: provenance.walk.map(|walk| Walk { to: walk.to, shares: vec![walk.share] }),
+            walk: match (provenance.walk, provenance.clip) {
+                (Some(walk), Some(clip)) => Some(Walk::new(walk.to, clip.frames).context("provenance: `clip`")?),
+                (Some(walk), None) => Some(Walk { to: walk.to, shares: vec![walk.share] }),
+                (None, _) => None,
+            },
             samples: None,
             force: provenance.forced,
         })

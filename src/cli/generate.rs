@@ -1,17 +1,20 @@
 //! `kiln generate`: makes pictures.
 
+#[cfg(feature = "terminal")]
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
+use super::clip;
 use super::progress::Progress;
 use super::record::{Inputs, Record};
+use super::target::{check_output, check_preview, free_name, numbered};
 use crate::bundle::Shelf;
-use crate::engine::Engine;
+use crate::engine::{Engine, Generated};
 use crate::error::is_cancelled;
-use crate::output::{self, Picture, Provenance, Target, Written};
+use crate::output::{self, ClipFormat, Picture, Provenance, Target, Written};
 use crate::pipeline::Observer;
 use crate::plan::{Memory, Settings};
 use crate::request::{Request, SamplerChoice, StyleMix};
@@ -27,7 +30,8 @@ pub(super) struct Arguments {
     #[arg(long, short, value_name = "DIR")]
     model: Option<PathBuf>,
 
-    /// Where the picture goes: .png, .jpg or .webp, `-` for standard output [default: made from prompt and seed]
+    /// Where the picture goes: .png, .jpg or .webp (a clip: .png or .gif), `-` for standard output [default: made from prompt and
+    /// seed]
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 
@@ -111,7 +115,10 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "X", help_heading = "Families", allow_negative_numbers = true)]
     temperature: Option<f32>,
 
-    /// Repeat the picture that this PNG holds; other options change it
+    #[command(flatten)]
+    clip: clip::ClipArguments,
+
+    /// Repeat the picture or the clip that this PNG holds; other options change it
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
 
@@ -148,10 +155,16 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
     };
     let base = record.as_ref().map(Record::request).transpose()?.unwrap_or_default();
     let inputs = Inputs::of(arguments.input.as_deref(), arguments.mask.as_deref(), record.as_ref())?;
-    let request = request(arguments, base, &inputs)?;
-    let target = arguments.output.as_deref().map(|path| Target::new(path, None)).transpose()?;
+    let mut request = request(arguments, base, &inputs)?;
+    let clip = arguments.clip.wish(arguments.seed, request.count, record.as_ref().and_then(Record::clip))?;
+    if let Some(clip) = &clip {
+        clip.put_into(&mut request)?;
+    } else if request.walk.is_some() && request.count > 1 {
+        refuse!("--count: is {}, and the picture of --from stands at one place between two seeds", request.count);
+    }
+    let output = Output::new(arguments, clip, request.count)?;
     let preview = arguments.preview.as_deref().map(|path| Target::new(path, None)).transpose()?;
-    check_targets(arguments, target.as_ref(), preview.as_ref(), request.count)?;
+    check_preview(preview.as_ref())?;
 
     let settings = Settings {
         threads: arguments.threads.map(usize::from).or(record.as_ref().and_then(Record::threads)),
@@ -166,6 +179,10 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
         record.check_bundle(engine.bundle())?;
     }
     let mut progress = Progress::new(arguments.quiet, preview);
+    if let Output::Clip(clip, target) = &output {
+        clip.check(&engine, &request, target.as_ref().map(Target::format).unwrap_or_default())?;
+        progress = progress.of_clip();
+    }
     let made = engine.generate(&request, &mut progress, cancel);
     progress.finish();
     // Between the last kernel and the first file a person may still change their mind.
@@ -174,27 +191,73 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
         progress.discard_preview();
     }
 
+    let made = made?;
+    let last = made.last().map(|made| made.picture.clone());
     // All are written before the first is told of: a reader that goes away must not cost a picture.
-    let mut written = Vec::new();
-    for made in made? {
-        let mut provenance = made.provenance;
-        inputs.note(&mut provenance)?;
+    let written = output.write(made, request.count, |provenance| {
+        inputs.note(provenance)?;
         // A picture goes to strangers: of this device's folders it tells only what was typed.
         let typed = arguments.model.as_ref().map(|model| model.display().to_string());
         provenance.bundle.path = typed.or_else(|| record.as_ref().and_then(Record::model_path));
-        let target = match &target {
-            Some(target) => numbered(target, provenance.seed, request.count),
-            None => Target::new(&free_name(provenance.prompt.as_deref().unwrap_or_default(), provenance.seed), None)?,
-        };
-        written.push((output::write(&made.picture, Some(&provenance), &target)?, made.picture, provenance));
-    }
-    if let Some((_, picture, _)) = written.last() {
-        progress.preview(0, picture)?;
+        Ok(())
+    })?;
+    if let Some(picture) = last {
+        progress.preview(0, &picture)?;
     }
     for (written, picture, provenance) in &written {
         tell_of(arguments, written, picture, provenance)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is written, and where it goes; without a target it is named when it is made.
+enum Output {
+    Pictures(Option<Target>),
+    Clip(clip::Wish, Option<Target<ClipFormat>>),
+}
+
+impl Output {
+    /// Takes what the arguments say, after a look at whether it can be written.
+    fn new(arguments: &Arguments, clip: Option<clip::Wish>, count: usize) -> Result<Self> {
+        let path = arguments.output.as_deref();
+        if let Some(clip) = clip {
+            let target = path.map(|path| Target::of_clip(path, None)).transpose()?;
+            target.iter().try_for_each(|target| check_output(target, arguments.json))?;
+            return Ok(Self::Clip(clip, target));
+        }
+        let target = path.map(|path| Target::new(path, None)).transpose()?;
+        if count > 1 && matches!(target, Some(Target::Stdout(_))) {
+            refuse!("--output -: takes one picture, and --count is {count}");
+        }
+        target.iter().try_for_each(|target| check_output(target, arguments.json))?;
+        Ok(Self::Pictures(target))
+    }
+
+    /// Writes what was made; `note` adds to a record what the engine does not know.
+    fn write(
+        &self,
+        made: Vec<Generated>,
+        count: usize,
+        note: impl Fn(&mut Provenance) -> Result<()>,
+    ) -> Result<Vec<(Written, Picture, Provenance)>> {
+        let target = match self {
+            Self::Clip(clip, target) => return Ok(vec![clip.write(made, target.as_ref(), note)?]),
+            Self::Pictures(target) => target.as_ref(),
+        };
+        made.into_iter()
+            .map(|Generated { picture, mut provenance, .. }| {
+                note(&mut provenance)?;
+                let target = match target {
+                    Some(target) => numbered(target, provenance.seed, count),
+                    None => {
+                        let prompt = provenance.prompt.as_deref().unwrap_or_default();
+                        Target::new(&free_name(prompt, &provenance.seed.to_string()), None)?
+                    }
+                };
+                Ok((output::write(&picture, Some(&provenance), &target)?, picture, provenance))
+            })
+            .collect()
+    }
 }
 
 /// Says what was written.
@@ -274,65 +337,6 @@ fn sampler_choice(arguments: &Arguments, base: SamplerChoice) -> Result<SamplerC
     })
 }
 
-fn check_targets(arguments: &Arguments, target: Option<&Target>, preview: Option<&Target>, count: usize) -> Result<()> {
-    if let Some(target) = target {
-        target.check()?;
-        if matches!(target, Target::Stdout(_)) {
-            if count > 1 {
-                refuse!("--output -: takes one picture, and --count is {count}");
-            }
-            if arguments.json {
-                refuse!("--json and --output - would both go to standard output; name a file");
-            }
-            if std::io::stdout().is_terminal() {
-                refuse!("--output -: standard output is a terminal; send it to a file or a program");
-            }
-        }
-    }
-    match preview {
-        Some(Target::Stdout(_)) => refuse!("--preview: is `-`, expected a file"),
-        Some(preview) => preview.check(),
-        None => Ok(()),
-    }
-}
-
-/// Of several pictures each has its seed in its name.
-fn numbered(target: &Target, seed: u64, count: usize) -> Target {
-    match target {
-        Target::File(path, format) if count > 1 => {
-            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-            let extension = path.extension().unwrap_or_default().to_string_lossy();
-            Target::File(path.with_file_name(format!("{stem}-{seed}.{extension}")), *format)
-        }
-        other => other.clone(),
-    }
-}
-
-/// A name that says what the picture is, and that no file has yet.
-fn free_name(prompt: &str, seed: u64) -> PathBuf {
-    const LONGEST: usize = 48;
-    let mut slug = String::new();
-    for letter in prompt.chars().flat_map(char::to_lowercase) {
-        if letter.is_alphanumeric() {
-            slug.push(letter);
-        } else if !slug.ends_with('-') && !slug.is_empty() {
-            slug.push('-');
-        }
-        if slug.len() >= LONGEST {
-            break;
-        }
-    }
-    let slug = slug.trim_matches('-');
-    let stem = if slug.is_empty() { format!("picture-{seed}") } else { format!("{slug}-{seed}") };
-    let mut path = PathBuf::from(format!("{stem}.png"));
-    let mut number = 2;
-    while path.exists() {
-        path = PathBuf::from(format!("{stem}-{number}.png"));
-        number += 1;
-    }
-    path
-}
-
 pub(super) fn parse_size(text: &str) -> Result<(u32, u32), String> {
     let sides = text
         .split_once(['x', 'X', '×'])
@@ -347,14 +351,6 @@ pub(super) fn parse_memory(text: &str) -> Result<Memory, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_is_made_of_the_prompts_letters() {
-        assert_eq!(free_name("A smiling sun!", 42), Path::new("a-smiling-sun-42.png"));
-        assert_eq!(free_name("../../etc/passwd", 1), Path::new("etc-passwd-1.png"));
-        assert_eq!(free_name(" ♥ ", 7), Path::new("picture-7.png"));
-        assert!(free_name(&"long ".repeat(100), 7).as_os_str().len() < 70);
-    }
 
     #[test]
     fn a_size_is_two_numbers_with_an_x_between() {

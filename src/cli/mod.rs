@@ -3,6 +3,7 @@
 //! In: arguments. Out: files, text, an exit code: 0 done, 1 Kiln's or the device's fault, 2 the caller's, 130 stopped.
 
 mod bench;
+mod clip;
 mod generate;
 mod inspect;
 mod lineage;
@@ -10,6 +11,7 @@ mod models;
 mod progress;
 mod record;
 mod show;
+mod target;
 mod verify;
 
 use std::io::Write;

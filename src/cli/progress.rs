@@ -15,6 +15,7 @@ pub(super) struct Progress {
     preview: Option<Target>,
     preview_written: bool,
     counting: bool,
+    noun: &'static str,
 }
 
 impl Progress {
@@ -25,7 +26,12 @@ impl Progress {
             if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() },
         );
         bar.enable_steady_tick(Duration::from_millis(120));
-        Self { bar, preview, preview_written: false, counting: false }
+        Self { bar, preview, preview_written: false, counting: false, noun: "picture" }
+    }
+
+    /// Calls each picture a frame.
+    pub(super) fn of_clip(self) -> Self {
+        Self { noun: "frame", ..self }
     }
 
     pub(super) fn finish(&self) {
@@ -70,7 +76,7 @@ impl Observer for Progress {
                     self.bar.reset_eta();
                 }
                 let message =
-                    if pictures > 1 { format!("picture {} of {pictures}", picture + 1) } else { "denoising".to_owned() };
+                    if pictures > 1 { format!("{} {} of {pictures}", self.noun, picture + 1) } else { "denoising".to_owned() };
                 self.bar.set_message(message);
                 self.bar.set_position(done);
             }

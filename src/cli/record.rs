@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::bundle::{Bundle, Shelf, sha256_of_file};
 use crate::engine::Engine;
-use crate::output::{self, Picture, Provenance};
+use crate::output::{self, ClipRecord, Picture, Provenance};
 use crate::plan::Memory;
 use crate::request::Request;
 use crate::runtime::logical_cores;
@@ -43,6 +43,11 @@ impl Record {
     /// Where its model lay, as it was typed.
     pub(super) fn model_path(&self) -> Option<String> {
         self.provenance.bundle.path.clone()
+    }
+
+    /// How it moves, where it is a clip.
+    pub(super) fn clip(&self) -> Option<ClipRecord> {
+        self.provenance.clip
     }
 
     /// The threads it was made with, as far as this device has them.

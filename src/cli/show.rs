@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::{output, refuse};
+use crate::output::{self, ClipRecord, WalkPlace};
+use crate::refuse;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -42,6 +43,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
             record.threads,
             record.memory
         ));
+        if let Some(walk) = &record.walk {
+            text.push_str(&walk_text(record.seed, walk, record.clip.as_ref()));
+        }
         for component in &record.components {
             let (role, provider, precision) = (&component.role, &component.provider, &component.precision);
             text.push_str(&format!(
@@ -56,4 +60,18 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     super::print(super::plain(&text).as_bytes())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The line that says where between two seeds a picture stands, or how a clip goes from one to the other.
+fn walk_text(seed: u64, walk: &WalkPlace, clip: Option<&ClipRecord>) -> String {
+    let to = walk.to;
+    match clip {
+        None => format!("walk      {} % of the way from seed {seed} to seed {to}\n", walk.share * 100.0),
+        Some(clip) => format!(
+            "walk      from seed {seed} to seed {to} in {} pictures, {} a second{}\n",
+            clip.frames,
+            clip.frames_per_second,
+            if clip.bounce { ", there and back" } else { "" }
+        ),
+    }
 }

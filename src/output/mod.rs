@@ -24,6 +24,6 @@ pub use file::{Target, Written, encode, save, write};
 pub use format::{ClipFormat, FileFormat, Format};
 pub use picture::Picture;
 pub use provenance::{PROVENANCE_SCHEMA, Provenance, read};
-pub use provenance_parts::{BundleId, ComponentRun, WalkPlace};
+pub use provenance_parts::{BundleId, ClipRecord, ComponentRun, WalkPlace};
 #[cfg(feature = "terminal")]
 pub use terminal::show_in_terminal;

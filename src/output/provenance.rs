@@ -12,7 +12,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::decoder::read_limited;
-use super::provenance_parts::{BundleId, ComponentRun, WalkPlace};
+use super::provenance_parts::{BundleId, ClipRecord, ComponentRun, WalkPlace};
 use super::text_chunk;
 use crate::{refusal, refuse};
 
@@ -73,6 +73,9 @@ pub struct Provenance {
     /// Where it stands between the seed's noise and another seed's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub walk: Option<WalkPlace>,
+    /// The clip of a whole walk; the other values are its first picture's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip: Option<ClipRecord>,
     /// Pixels in a row.
     pub width: u32,
     /// Rows.
@@ -219,6 +222,7 @@ mod tests {
             style_mix: Some("7:4".into()),
             temperature: None,
             walk: Some(WalkPlace { to: 9, share: 0.25 }),
+            clip: Some(ClipRecord { frames: 16, frames_per_second: 12, bounce: true }),
             width: 64,
             height: 64,
             strength: None,

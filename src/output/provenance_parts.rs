@@ -1,4 +1,4 @@
-//! Parts of a picture's provenance: which model, what one component did, which place on a walk.
+//! Parts of a picture's provenance: which model, what one component did, which place on a walk, which clip.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +9,18 @@ pub struct WalkPlace {
     pub to: u64,
     /// The share of the way, 0 to 1.
     pub share: f32,
+}
+
+/// How pictures follow each other in a clip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClipRecord {
+    /// Pictures that were made.
+    pub frames: usize,
+    /// How many are shown in a second.
+    pub frames_per_second: u32,
+    /// Whether they are shown backwards after the last.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bounce: bool,
 }
 
 /// Which model folder.

@@ -10,6 +10,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod clips;
 mod lineage;
 mod looking;
 mod making;

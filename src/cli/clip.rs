@@ -1,0 +1,175 @@
+//! `--interpolate`: the pictures on the way from one seed to another, as a clip.
+
+use std::str::FromStr;
+
+use anyhow::Result;
+
+use super::target::free_name;
+use crate::engine::{Engine, Generated};
+use crate::output::{self, Clip, ClipFormat, ClipRecord, Picture, Provenance, Target, Written};
+use crate::refuse;
+use crate::request::{Request, Walk};
+
+/// Pictures on a walk, where nobody says how many.
+const DEFAULT_FRAMES: usize = 16;
+/// How many are shown in a second, where nobody says it.
+const DEFAULT_FRAMES_PER_SECOND: u32 = 12;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ClipArguments {
+    /// Walk from one seed's noise to another's, as 7:42, and write the pictures on the way as a clip: .png (animated) or .gif
+    #[arg(long, value_name = "SEED:SEED", help_heading = "Clip")]
+    interpolate: Option<Ends>,
+
+    /// How many pictures are made on the way, both ends among them [default: 16]
+    #[arg(long, value_name = "N", help_heading = "Clip")]
+    frames: Option<usize>,
+
+    /// How many pictures are shown in a second, up to 100 [default: 12]
+    #[arg(long, value_name = "N", help_heading = "Clip")]
+    fps: Option<u32>,
+
+    /// Show them backwards after the last, so that the clip has no jump
+    #[arg(long, help_heading = "Clip")]
+    bounce: bool,
+}
+
+/// The seeds between which a walk goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Ends {
+    from: u64,
+    to: u64,
+}
+
+impl FromStr for Ends {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let seeds = text.split_once(':').and_then(|(from, to)| Some((from.trim().parse().ok()?, to.trim().parse().ok()?)));
+        match seeds {
+            None => Err(format!("is `{text}`, expected two seeds, such as 7:42")),
+            Some((from, to)) if from == to => Err(format!("goes from seed {from} to itself, expected two seeds that differ")),
+            Some((from, to)) => Ok(Self { from, to }),
+        }
+    }
+}
+
+/// A clip that was asked for.
+pub(super) struct Wish {
+    /// The new walk; `None` where the record's is repeated.
+    ends: Option<Ends>,
+    record: ClipRecord,
+}
+
+impl ClipArguments {
+    /// The clip that these and the record of `--from` ask for; `None` where pictures are asked for.
+    pub(super) fn wish(&self, seed: Option<u64>, count: usize, recorded: Option<ClipRecord>) -> Result<Option<Wish>> {
+        if self.interpolate.is_none() && recorded.is_none() {
+            let flags = [("--frames", self.frames.is_some()), ("--fps", self.fps.is_some()), ("--bounce", self.bounce)];
+            if let Some((flag, _)) = flags.iter().find(|(_, given)| *given) {
+                refuse!("{flag}: is said of a clip, and none is asked for; --interpolate SEED:SEED asks for one");
+            }
+            return Ok(None);
+        }
+        if self.interpolate.is_some() && seed.is_some() {
+            refuse!("--seed: --interpolate says both seeds; leave --seed out");
+        }
+        if count > 1 {
+            refuse!("--count: is {count}, and the pictures of a clip are counted by --frames");
+        }
+        Ok(Some(Wish {
+            ends: self.interpolate,
+            record: ClipRecord {
+                frames: self.frames.or(recorded.map(|clip| clip.frames)).unwrap_or(DEFAULT_FRAMES),
+                frames_per_second: self.fps.or(recorded.map(|clip| clip.frames_per_second)).unwrap_or(DEFAULT_FRAMES_PER_SECOND),
+                bounce: self.bounce || recorded.is_some_and(|clip| clip.bounce),
+            },
+        }))
+    }
+}
+
+impl Wish {
+    /// Asks for the pictures of the clip.
+    pub(super) fn put_into(&self, request: &mut Request) -> Result<()> {
+        let to = match (self.ends, &request.walk) {
+            (Some(ends), _) => ends.to,
+            (None, Some(walk)) => walk.to,
+            (None, None) => refuse!("--from: it is the record of a clip and does not say where its walk goes"),
+        };
+        if let Some(ends) = self.ends {
+            request.seed = Some(ends.from);
+        }
+        request.walk = Some(Walk::new(to, self.record.frames)?);
+        Ok(())
+    }
+
+    /// Makes sure that the clip can be written, before its pictures are made.
+    pub(super) fn check(&self, engine: &Engine, request: &Request, format: ClipFormat) -> Result<()> {
+        let (resolved, _) = engine.plan(request)?;
+        Clip::check(self.shown_frames(), (resolved.width, resolved.height), self.record.frames_per_second, format)
+    }
+
+    /// Frames in the file: on the way back neither end is shown again.
+    fn shown_frames(&self) -> usize {
+        if self.record.bounce { (self.record.frames * 2).saturating_sub(2) } else { self.record.frames }
+    }
+
+    /// Writes the clip; returns its first picture and its record as well.
+    ///
+    /// * `note`: adds to the record what the engine does not know
+    pub(super) fn write(
+        &self,
+        made: Vec<Generated>,
+        target: Option<&Target<ClipFormat>>,
+        note: impl FnOnce(&mut Provenance) -> Result<()>,
+    ) -> Result<(Written, Picture, Provenance)> {
+        let mut pictures = Vec::with_capacity(self.shown_frames());
+        let mut first = None;
+        for Generated { picture, provenance, .. } in made {
+            first.get_or_insert(provenance);
+            pictures.push(picture);
+        }
+        let (Some(mut provenance), Some(picture)) = (first, pictures.first().cloned()) else {
+            anyhow::bail!("a walk without pictures")
+        };
+        note(&mut provenance)?;
+        provenance.clip = Some(self.record);
+        if self.record.bounce {
+            let back: Vec<Picture> = pictures.iter().rev().skip(1).take(pictures.len().saturating_sub(2)).cloned().collect();
+            pictures.extend(back);
+        }
+        let clip = Clip::new(pictures, self.record.frames_per_second)?;
+        let target = match target {
+            Some(target) => target.clone(),
+            None => {
+                let to = provenance.walk.map(|walk| format!("-to-{}", walk.to)).unwrap_or_default();
+                let seeds = format!("{}{to}", provenance.seed);
+                Target::of_clip(&free_name(provenance.prompt.as_deref().unwrap_or_default(), &seeds), None)?
+            }
+        };
+        Ok((output::write_clip(&clip, Some(&provenance), &target)?, picture, provenance))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_are_two_seeds_that_differ() {
+        assert_eq!("7:42".parse(), Ok(Ends { from: 7, to: 42 }));
+        assert_eq!(format!("0:{}", u64::MAX).parse(), Ok(Ends { from: 0, to: u64::MAX }));
+        for wrong in ["", ":", "7", "7:", ":42", "7:42:9", "a:b", "-1:2", "1.5:2", "0:18446744073709551616"] {
+            let said = wrong.parse::<Ends>().unwrap_err();
+            assert_eq!(said, format!("is `{wrong}`, expected two seeds, such as 7:42"));
+        }
+        assert!("7:7".parse::<Ends>().unwrap_err().contains("goes from seed 7 to itself"));
+    }
+
+    #[test]
+    fn the_way_back_shows_neither_end_again() {
+        let shown =
+            |frames, bounce| Wish { ends: None, record: ClipRecord { frames, frames_per_second: 1, bounce } }.shown_frames();
+        assert_eq!((shown(5, false), shown(5, true), shown(2, true)), (5, 8, 2));
+    }
+}
