@@ -13,7 +13,7 @@ use ndarray::{ArrayD, Zip};
 use super::field::Equation;
 use super::job::{Inverted, Job, Painted};
 use super::observer::Observer;
-use super::{diffusion, field};
+use super::{diffusion, integrated};
 
 /// What the network is told at σ = 1.
 const TIMESTEPS: f64 = 1000.0;
@@ -22,7 +22,7 @@ const WIDTH: f64 = 0.01;
 const LEAST_LEVEL: f64 = 0.2;
 
 /// Time is σ.
-struct Velocity;
+pub(super) struct Velocity;
 
 impl Equation for Velocity {
     fn ends(&self) -> (f64, f64) {
@@ -64,15 +64,15 @@ pub(super) fn generate(job: &mut Job<'_>, observer: &mut dyn Observer) -> Result
     if job.request.sampler.is_some() {
         return diffusion::generate(job, observer);
     }
-    field::generate(job, &Velocity, observer)
+    integrated::generate(job, &Velocity, observer)
 }
 
 /// The latent of `picture`, `[1, C, H, W]` f32 in [-1, 1], and the picture that it gives again.
 pub(super) fn invert(job: &mut Job<'_>, picture: &ArrayD<f32>, observer: &mut dyn Observer) -> Result<Inverted> {
-    field::invert(job, &Velocity, picture, observer)
+    integrated::invert(job, &Velocity, picture, observer)
 }
 
 /// The log-likelihood of `picture`, `[1, C, H, W]` f32 in [-1, 1], in nats, by an estimate of the trace.
 pub(super) fn log_likelihood(job: &mut Job<'_>, picture: &ArrayD<f32>, observer: &mut dyn Observer) -> Result<f64> {
-    field::log_likelihood(job, &Velocity, picture, observer)
+    integrated::log_likelihood(job, &Velocity, picture, observer)
 }

@@ -1,34 +1,22 @@
-//! Families whose network is the field of a differential equation: sampling, the way back, and the likelihood along it.
+//! The field of a differential equation that a family's network tells, and the likelihood along it.
 //!
 //! R. T. Q. Chen, Y. Rubanova, J. Bettencourt, D. Duvenaud, 2018, "Neural Ordinary Differential Equations", arXiv:1806.07366,
 //! theorem 1 (d ln p / dt = −div f); W. Grathwohl et al., 2018, "FFJORD: Free-form Continuous Dynamics for Scalable Reversible
 //! Generative Models", arXiv:1810.01367, eq. 4 and section 3.1; M. F. Hutchinson, 1989, "A stochastic estimator of the trace of
 //! the influence matrix" (div f is the mean of εᵀ (∂f/∂x) ε over signs ε).
 //!
-//! In: an [`Equation`], which says what a family's network means, and a [`Network`]. Out: pictures, latents, nats.
-//! Not here: the families themselves (`continuous_flow`, `score`), the methods (`ode`), samplers with steps of their own.
+//! In: an [`Equation`], which says what a family's network means, and a [`Network`]. Out: where the way leads, nats.
+//! Not here: the families themselves (`continuous_flow`, `score`), what is made of a job (`integrated`), the methods (`ode`).
 //!
 //! The network has no derivative to ask for, so (∂f/∂x) ε is the central difference (f(x + wε) − f(x − wε)) / 2w. Its error falls with w²
 //! and is small where w is a small part of the noise in x; the network's rounding, divided by 2w, grows as w falls. The same ε
 //! serve the whole way, as FFJORD has it, so that the equation stays one.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use ndarray::{ArrayD, Axis, Slice, concatenate};
 
-use super::job::{Inverted, Job, Painted};
-use super::observer::{Event, Observer};
-use crate::bundle::Role;
-use crate::ode::{self, Control, Method, Reached, Solution, State, System};
-use crate::output::Picture;
-use crate::plan::GuidancePasses;
+use crate::ode::{self, Control, Reached, Solution, State, System};
 use crate::request::Solver;
-use crate::runtime::Cancel;
-use crate::stage::{ClassDenoiser, ClassLabels, Networks, picture_shape};
-
-/// What follows the field where a run's steps are a sampler's.
-const OTHERWISE: Solver = Solver { method: Method::Heun, tolerance: 1e-3 };
-/// Parts that the progress of a solver with steps of its own is told in.
-const PARTS: usize = 100;
 
 /// What a family's network says of the way between pictures and noise.
 pub(super) trait Equation {
@@ -117,7 +105,7 @@ impl System for Field<'_> {
 }
 
 /// Follows `equation` from `start` through `times`, of which a solver that chooses its own takes the ends.
-fn follow(
+pub(super) fn follow(
     equation: &dyn Equation,
     network: &mut dyn Network,
     solver: Solver,
@@ -125,9 +113,7 @@ fn follow(
     start: &State,
     probes: Option<&ArrayD<f32>>,
 ) -> Result<Solution> {
-    let (Some(first), Some(last)) = (times.first().copied(), times.last().copied()) else {
-        anyhow::bail!("the way has no times")
-    };
+    let (Some(first), Some(last)) = (times.first().copied(), times.last().copied()) else { bail!("the way has no times") };
     let mut field = Field { equation, network, probes, ends: (first, last), last: None };
     if solver.method.is_adaptive() {
         ode::integrate_within(&Control::new(f64::from(solver.tolerance)), first, last, start, &mut field)
@@ -157,139 +143,183 @@ pub(super) fn log_density(
     Ok(prior + divergence)
 }
 
-/// Makes the pictures.
-pub(super) fn generate(job: &mut Job<'_>, equation: &dyn Equation, observer: &mut dyn Observer) -> Result<Vec<Painted>> {
-    let solver = job.request.solver.unwrap_or(OTHERWISE);
-    job.open(Role::Unet, observer)?;
-    let (picture, noise) = equation.ends();
-    let times = ode::evenly(noise, picture, job.request.steps);
-    let mut painted = Vec::new();
-    for batch in job.batches() {
-        // Steps of a solver's own choice are chosen for each picture, so that it is the same alone as among others.
-        let size = if solver.method.is_adaptive() { 1 } else { batch.len().max(1) };
-        for first in batch.clone().step_by(size) {
-            let pictures = first..batch.end.min(first + size);
-            #[expect(clippy::cast_possible_truncation, reason = "samples are f32")]
-            let deviation = equation.noise_deviation() as f32;
-            let start = job.noise(pictures.clone()).draw(&picture_shape(job.bundle))? * deviation;
-            let mut network = JobNetwork::new(job, pictures.clone(), solver, false, observer)?;
-            let solution = follow(equation, &mut network, solver, &times, &State::new(start), None)?;
-            let (sample, timesteps) = (solution.state.sample, network.timesteps);
-            painted.extend(job.painted(pictures, &sample, &sample, &timesteps)?);
+#[cfg(test)]
+mod tests {
+    use ndarray::IxDyn;
+
+    use super::super::continuous_flow::Velocity;
+    use super::super::score::ProbabilityFlow;
+    use super::*;
+    use crate::ode::Method;
+    use crate::random::{Device, Generator};
+
+    const SIZE: usize = 6;
+    const MEAN: [f64; SIZE] = [0.3, -0.2, 0.1, 0.5, -0.4, 0.0];
+    /// The data's variances along its own axes.
+    const VARIANCES: [f64; SIZE] = [0.04, 0.09, 0.2, 0.3, 0.5, 0.9];
+
+    /// Reflects at a plane that lies along no axis, so that the data's own axes are none of the picture's.
+    fn reflected(vector: &[f64]) -> Vec<f64> {
+        let normal: Vec<f64> = (0..SIZE).map(|place| 1.0 + place as f64 * 0.7).collect();
+        let dot = |left: &[f64], right: &[f64]| left.iter().zip(right).map(|(left, right)| left * right).sum::<f64>();
+        let share = 2.0 * dot(vector, &normal) / dot(&normal, &normal);
+        vector.iter().zip(&normal).map(|(value, normal)| value - share * normal).collect()
+    }
+
+    /// Scales `vector` along the data's own axes; the variances are the axes', or all in the picture's where `is_plain`.
+    fn scaled(vector: &[f64], is_plain: bool, scale: impl Fn(f64) -> f64) -> Vec<f64> {
+        let turned = if is_plain { vector.to_vec() } else { reflected(vector) };
+        let scaled: Vec<f64> = turned.iter().zip(VARIANCES).map(|(value, variance)| value * scale(variance)).collect();
+        if is_plain { scaled } else { reflected(&scaled) }
+    }
+
+    /// The prediction of a perfect network for normal data, which is linear in the sample.
+    struct Toy {
+        is_score: bool,
+        is_plain: bool,
+        calls: usize,
+    }
+
+    impl Network for Toy {
+        fn predict(&mut self, sample: &ArrayD<f32>, timestep: f32) -> Result<ArrayD<f32>> {
+            self.calls += 1;
+            let mut prediction = sample.clone();
+            for mut row in prediction.axis_iter_mut(Axis(0)) {
+                let level = f64::from(timestep);
+                let of = |mean: f64, scale: &dyn Fn(f64) -> f64| -> Vec<f64> {
+                    let centred: Vec<f64> = row.iter().zip(MEAN).map(|(x, centre)| f64::from(*x) - mean * centre).collect();
+                    scaled(&centred, self.is_plain, scale)
+                };
+                let values: Vec<f64> = if self.is_score {
+                    of(1.0, &|variance| -1.0 / (variance + level * level))
+                } else {
+                    let sigma = level / 1000.0;
+                    let left = 1.0 - sigma;
+                    let slopes = of(left, &|variance| (sigma - left * variance) / (left * left * variance + sigma * sigma));
+                    slopes.iter().zip(MEAN).map(|(slope, centre)| slope - centre).collect()
+                };
+                for (place, value) in row.iter_mut().zip(values) {
+                    *place = value as f32;
+                }
+            }
+            Ok(prediction)
         }
     }
-    job.release(Role::Unet);
-    Ok(painted)
-}
 
-/// The noise that the way back makes of `picture`, `[1, C, H, W]` f32 in [-1, 1], and the picture that it gives again.
-pub(super) fn invert(
-    job: &mut Job<'_>,
-    equation: &dyn Equation,
-    picture: &ArrayD<f32>,
-    observer: &mut dyn Observer,
-) -> Result<Inverted> {
-    let solver = job.request.solver.unwrap_or(OTHERWISE);
-    job.open(Role::Unet, observer)?;
-    let (clean, noise) = equation.ends();
-    let mut way = |from: f64, to: f64, start: &ArrayD<f32>| {
-        let times = ode::evenly(from, to, job.request.steps);
-        let mut network = JobNetwork::new(job, 0..1, solver, false, observer)?;
-        Ok::<_, anyhow::Error>(follow(equation, &mut network, solver, &times, &State::new(start.clone()), None)?.state.sample)
-    };
-    let latent = way(clean, noise, picture)?;
-    let again = way(noise, clean, &latent)?;
-    job.release(Role::Unet);
-    Ok(Inverted { latent: latent.index_axis_move(Axis(0), 0), again: again.index_axis_move(Axis(0), 0) })
-}
-
-/// The log-likelihood of `picture`, `[1, C, H, W]` f32 in [-1, 1], in nats; its probes are drawn from the seed, and guidance, which is
-/// no part of the model's density, is left out.
-pub(super) fn log_likelihood(
-    job: &mut Job<'_>,
-    equation: &dyn Equation,
-    picture: &ArrayD<f32>,
-    observer: &mut dyn Observer,
-) -> Result<f64> {
-    let solver = job.request.solver.unwrap_or(OTHERWISE);
-    job.open(Role::Unet, observer)?;
-    let mut noise = job.noise(0..1);
-    let draws: Vec<ArrayD<f32>> =
-        (0..job.request.samples).map(|_| noise.draw(&picture_shape(job.bundle))).collect::<Result<_, _>>()?;
-    let views: Vec<_> = draws.iter().map(|draw| draw.view()).collect();
-    let probes = concatenate(Axis(0), &views)?.mapv(|value| if value < 0.0 { -1.0 } else { 1.0 });
-    let steps = job.request.steps;
-    let mut network = JobNetwork::new(job, 0..1, solver, true, observer)?;
-    let nats = log_density(equation, &mut network, solver, steps, picture, &probes)?;
-    job.release(Role::Unet);
-    Ok(nats)
-}
-
-/// A job's network, its observer, and what it was told.
-struct JobNetwork<'a> {
-    denoiser: ClassDenoiser,
-    networks: &'a mut Networks,
-    labels: ClassLabels,
-    batch: usize,
-    observer: &'a mut dyn Observer,
-    cancel: &'a Cancel,
-    picture: usize,
-    pictures: usize,
-    /// Nothing where the solver chooses.
-    steps: Option<usize>,
-    timesteps: Vec<f32>,
-}
-
-impl<'a> JobNetwork<'a> {
-    /// * `plain`: without guidance
-    fn new(
-        job: &'a mut Job<'_>,
-        pictures: std::ops::Range<usize>,
-        solver: Solver,
-        plain: bool,
-        observer: &'a mut dyn Observer,
-    ) -> Result<Self> {
-        let request = job.request;
-        let (passes, guidance) = if plain { (GuidancePasses::One, 1.0) } else { (job.plan.guidance_passes, request.guidance) };
-        let denoiser = ClassDenoiser::new(job.bundle, job.networks, passes, guidance, request.steps, job.cancel)?;
-        Ok(Self {
-            denoiser,
-            labels: job.labels(pictures.clone()),
-            networks: &mut *job.networks,
-            batch: pictures.len(),
-            observer,
-            cancel: job.cancel,
-            picture: pictures.start,
-            pictures: request.count,
-            steps: (!solver.method.is_adaptive()).then_some(request.steps),
-            timesteps: Vec::new(),
-        })
-    }
-}
-
-impl Network for JobNetwork<'_> {
-    fn predict(&mut self, sample: &ArrayD<f32>, timestep: f32) -> Result<ArrayD<f32>> {
-        self.cancel.check()?;
-        self.timesteps.push(timestep);
-        let times = sample.len_of(Axis(0)) / self.batch.max(1);
-        let labels = (1..times).fold(self.labels.clone(), |labels, _| labels.followed_by(&self.labels));
-        self.denoiser.predict(self.networks, sample, timestep, &labels, self.cancel)
+    fn tensor(values: &[f64]) -> ArrayD<f32> {
+        ArrayD::from_shape_vec(IxDyn(&[1, SIZE]), values.iter().map(|value| *value as f32).collect()).unwrap()
     }
 
-    fn stepped(&mut self, step: usize, part: f64, estimate: &dyn Fn() -> Option<ArrayD<f32>>) -> Result<()> {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of the way, from 0 to 1")]
-        let (done, steps) = match self.steps {
-            Some(steps) => (step, steps),
-            None => ((part.clamp(0.0, 1.0) * PARTS as f64).round().max(1.0) as usize, PARTS),
-        };
-        self.observer.event(Event::Step { step: done, steps, picture: self.picture, pictures: self.pictures });
-        if self.observer.wants_preview()
-            && let Some(estimate) = estimate()
-        {
-            let estimate = estimate.index_axis_move(Axis(0), 0);
-            ensure!(estimate.ndim() == 3, "the estimate has {} dimensions, expected 3", estimate.ndim());
-            self.observer.preview(done, &Picture::from_tensor(estimate.view().into_dimensionality()?)?)?;
+    /// ln p of the data, with `extra` added to each variance.
+    fn exact(picture: &ArrayD<f32>, is_plain: bool, extra: f64) -> f64 {
+        let centred: Vec<f64> = picture.iter().zip(MEAN).map(|(x, mean)| f64::from(*x) - mean).collect();
+        let own = if is_plain { centred } else { reflected(&centred) };
+        own.iter()
+            .zip(VARIANCES)
+            .map(|(value, variance)| {
+                let variance = variance + extra;
+                -0.5 * (value * value / variance + (std::f64::consts::TAU * variance).ln())
+            })
+            .sum()
+    }
+
+    fn signs(count: usize) -> ArrayD<f32> {
+        let normals = Generator::new(Device::Cpu, 11).normals(count * SIZE);
+        let signs = normals.into_iter().map(|value| if value < 0.0 { -1.0 } else { 1.0 }).collect();
+        ArrayD::from_shape_vec(IxDyn(&[count, SIZE]), signs).unwrap()
+    }
+
+    fn equations() -> [(bool, Box<dyn Equation>, f64); 2] {
+        let (sigma_min, sigma_max) = (0.01, 1000.0);
+        let score = ProbabilityFlow { sigma_min, sigma_max };
+        [(false, Box::new(Velocity), 0.0), (true, Box::new(score), sigma_min * sigma_min)]
+    }
+
+    const CLOSE: Solver = Solver { method: Method::DormandPrince, tolerance: 1e-6 };
+
+    #[test]
+    fn one_probe_tells_the_likelihood_of_values_that_are_independent() {
+        let picture = tensor(&[0.1, 0.4, -0.6, 0.2, 0.9, -1.0]);
+        for (is_score, equation, extra) in equations() {
+            let expected = exact(&picture, true, extra);
+            for (method, steps, tolerance) in [
+                (Method::DormandPrince, 1, 5e-3),
+                (Method::Rk4, 120, 5e-3),
+                (Method::Heun, 600, 2e-2),
+                (Method::Euler, 2000, 0.3),
+            ] {
+                let mut toy = Toy { is_score, is_plain: true, calls: 0 };
+                let solver = Solver { method, ..CLOSE };
+                let found = log_density(&*equation, &mut toy, solver, steps, &picture, &signs(1)).unwrap();
+                assert!((found - expected).abs() < tolerance, "{method}, score {is_score}: {found} for {expected}");
+            }
         }
-        Ok(())
+    }
+
+    #[test]
+    fn many_probes_tell_the_likelihood_of_values_that_hang_together() {
+        for values in [[0.1, 0.4, -0.6, 0.2, 0.9, -1.0], [0.3, -0.2, 0.1, 0.5, -0.4, 0.0]] {
+            let picture = tensor(&values);
+            for (is_score, equation, extra) in equations() {
+                let expected = exact(&picture, false, extra);
+                let of = |count: usize, first: usize| {
+                    let mut toy = Toy { is_score, is_plain: false, calls: 0 };
+                    let probes = signs(1500).slice_axis(Axis(0), Slice::from(first..first + count)).to_owned();
+                    log_density(&*equation, &mut toy, CLOSE, 1, &picture, &probes).unwrap()
+                };
+                let found = of(1500, 0);
+                assert!((found - expected).abs() < 0.08, "score {is_score}: {found} for {expected}");
+                // One probe is off by a chance of its own, which is what many are for.
+                let single: Vec<f64> = (0..10).map(|first| of(1, first)).collect();
+                assert!(single.iter().any(|single| (single - expected).abs() > 0.1), "{single:?} for {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn noise_and_data_are_two_ends_of_one_way() {
+        let noise = [0.7, -1.2, 0.1, 1.9, -0.3, 0.5];
+        for (is_score, equation, extra) in equations() {
+            let deviation = equation.noise_deviation();
+            let (start, end) = if is_score { (deviation, 1.0) } else { (1.0, 0.0) };
+            let widened: Vec<f64> =
+                noise.iter().zip(MEAN).map(|(noise, mean)| noise * start + if is_score { mean } else { 0.0 }).collect();
+            // Each axis is scaled by how much wider noise is than data there.
+            let expected: Vec<f64> = scaled(&noise, false, |variance| {
+                if is_score {
+                    deviation * ((variance + extra) / (variance + deviation * deviation)).sqrt()
+                } else {
+                    variance.sqrt()
+                }
+            });
+            let expected: Vec<f64> = expected.iter().zip(MEAN).map(|(value, mean)| value + mean).collect();
+            let (clean, noisy) = equation.ends();
+            for (method, steps, tolerance) in [
+                (Method::DormandPrince, 1, 1e-4),
+                (Method::Rk4, 100, 1e-4),
+                (Method::Heun, 300, 5e-3),
+                (Method::Euler, 2000, 5e-2),
+            ] {
+                let mut toy = Toy { is_score, is_plain: false, calls: 0 };
+                let solver = Solver { method, ..CLOSE };
+                let mut way = |from: f64, to: f64, start: &ArrayD<f32>| {
+                    let times = ode::evenly(from, to, steps);
+                    follow(&*equation, &mut toy, solver, &times, &State::new(start.clone()), None).unwrap()
+                };
+                let there = way(noisy, clean, &tensor(&widened));
+                for (found, expected) in there.state.sample.iter().zip(&expected) {
+                    assert!(
+                        (f64::from(*found) - expected).abs() < tolerance,
+                        "{method}, score {is_score}: {found} for {expected}"
+                    );
+                }
+                let back = way(clean, noisy, &there.state.sample);
+                for (found, expected) in back.state.sample.iter().zip(&widened) {
+                    let error = (f64::from(*found) - expected).abs() / deviation;
+                    assert!(error < 2.0 * tolerance + end * 1e-4, "{method}, score {is_score}: back at {found} for {expected}");
+                }
+                assert_eq!(toy.calls, there.evaluations + back.evaluations);
+            }
+        }
     }
 }

@@ -9,6 +9,7 @@ mod field;
 mod flow;
 mod gan;
 mod input;
+mod integrated;
 mod job;
 mod latent_diffusion;
 mod likelihood;

@@ -16,7 +16,7 @@ use ndarray::{ArrayD, Zip};
 use super::field::Equation;
 use super::job::{Inverted, Job, Painted};
 use super::observer::Observer;
-use super::{diffusion, field};
+use super::{diffusion, integrated};
 use crate::bundle::Family;
 use crate::request::widen;
 
@@ -24,9 +24,9 @@ use crate::request::widen;
 const WIDTH: f64 = 0.01;
 
 /// Time is ln σ.
-struct ProbabilityFlow {
-    sigma_min: f64,
-    sigma_max: f64,
+pub(super) struct ProbabilityFlow {
+    pub(super) sigma_min: f64,
+    pub(super) sigma_max: f64,
 }
 
 impl ProbabilityFlow {
@@ -74,17 +74,17 @@ pub(super) fn generate(job: &mut Job<'_>, observer: &mut dyn Observer) -> Result
         return diffusion::generate(job, observer);
     }
     let equation = ProbabilityFlow::of(job)?;
-    field::generate(job, &equation, observer)
+    integrated::generate(job, &equation, observer)
 }
 
 /// The latent of `picture`, `[1, C, H, W]` f32 in [-1, 1], and the picture that it gives again.
 pub(super) fn invert(job: &mut Job<'_>, picture: &ArrayD<f32>, observer: &mut dyn Observer) -> Result<Inverted> {
     let equation = ProbabilityFlow::of(job)?;
-    field::invert(job, &equation, picture, observer)
+    integrated::invert(job, &equation, picture, observer)
 }
 
 /// The log-likelihood of `picture`, `[1, C, H, W]` f32 in [-1, 1], in nats, by an estimate of the trace.
 pub(super) fn log_likelihood(job: &mut Job<'_>, picture: &ArrayD<f32>, observer: &mut dyn Observer) -> Result<f64> {
     let equation = ProbabilityFlow::of(job)?;
-    field::log_likelihood(job, &equation, picture, observer)
+    integrated::log_likelihood(job, &equation, picture, observer)
 }
