@@ -23,10 +23,10 @@ def write_config(path: Path, content: dict) -> None:
 
 def round_weights(network: nn.Module, bits: int) -> None:
     """Rounds each convolution's and linear layer's weight to what the file will hold, so that what is computed from it agrees."""
-    shrink = module("shrink")
+    sticker = module("shrink")
     for part in network.modules():
         weight = getattr(part, "weight", None)
-        if isinstance(part, nn.Conv2d | nn.Linear) and weight.numel() >= shrink.SMALLEST:
+        if isinstance(part, nn.Conv2d | nn.Linear) and weight.numel() >= sticker.SMALLEST:
             array = weight.detach().numpy()
             if bits == 8:
                 others = tuple(range(1, array.ndim))
@@ -62,29 +62,27 @@ def export(network: nn.Module, path: Path, inputs: dict[str, Tensor], outputs: l
         for dimension, size in zip(output.type.tensor_type.shape.dim[1:], value.shape[1:], strict=True):
             dimension.dim_value = size
     onnx.save(model, path)
-    if bits < 32 and exact:
-        shrink_exactly(path, bits)
-    elif bits < 32:
-        module("shrink").shrink(path, bits)
+    if bits < 32:
+        shrink(path, bits, exact)
     return difference(network, path, inputs)
 
 
-def shrink_exactly(path: Path, bits: int) -> None:
-    """Keeps as int8 or fp16 the weights that are equal to what such numbers give, and all others as they are."""
-    shrink = module("shrink")
+def shrink(path: Path, bits: int, exact: bool) -> None:
+    """Keeps large kernels and matrices as int8 or fp16; with `exact` only those whose numbers do not change by it."""
+    sticker = module("shrink")
     model = onnx.load(path)
     graph, ahead, kept = model.graph, [], []
     for weight in graph.initializer:
         array = numpy_helper.to_array(weight)
-        if array.dtype != np.float32 or array.size < shrink.SMALLEST or array.ndim not in (2, 4):
+        if array.dtype != np.float32 or array.size < sticker.SMALLEST or array.ndim not in (2, 4):
             kept.append(weight)
             continue
-        axis = shrink.output_axis(graph, weight.name)
-        tensors, nodes = shrink.as_int8(weight.name, array, axis) if bits == 8 else shrink.as_half(weight.name, array)
+        axis = sticker.output_axis(graph, weight.name)
+        tensors, nodes = sticker.as_int8(weight.name, array, axis) if bits == 8 else sticker.as_half(weight.name, array)
         values = [numpy_helper.to_array(t).astype(np.float32) for t in tensors]
-        same = np.array_equal(values[0] * values[1] if bits == 8 else values[0], array)
-        kept += tensors if same else [weight]
-        ahead += nodes if same else []
+        change = not exact or np.array_equal(values[0] * values[1] if bits == 8 else values[0], array)
+        kept += tensors if change else [weight]
+        ahead += nodes if change else []
     nodes = ahead + list(graph.node)
     del graph.initializer[:], graph.node[:]
     graph.initializer.extend(kept)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from forms import StepCounting
-from neighbour import module
+from onnx_file import shrink
 
 OPSET = 17
 
@@ -48,7 +48,7 @@ def export_unet(network: nn.Module, folder: Path, side: int, classes: int, bits:
         dimension.dim_value = size
     onnx.save(model, path)
     if bits < 32:
-        module("shrink").shrink(path, bits)
+        shrink(path, bits, exact=False)
     write(folder / "config.json", {
         "_class_name": "UNet2DModel", "sample_size": side, "in_channels": 3, "out_channels": 3, "num_class_embeds": classes + 1,
         **(extra or {}),
