@@ -79,7 +79,7 @@ fn a_picture_is_the_same_alone_as_among_others() {
 #[test]
 fn a_run_covers_the_levels_that_the_network_was_trained_at() {
     for kind in SCORE_KINDS {
-        for (smallest, largest) in [(0.01, 50.0), (0.05, 8.0), (0.002, 1.1)] {
+        for (smallest, largest) in [(0.01, 50.0), (0.05, 8.0), (0.002, 1.1), (0.02, 0.2)] {
             let sampler = Config::for_score(kind, smallest, largest).unwrap().build(&Run::new(10)).unwrap();
             let (first, last) = (sampler.timesteps()[0], sampler.timesteps()[sampler.timesteps().len() - 1]);
             let near = |found: f32, expected: f64| (f64::from(found) / expected - 1.0).abs() < 2e-3;

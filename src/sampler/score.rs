@@ -83,11 +83,13 @@ impl Config {
         }
         let keys = if kind == Kind::ScoreSdeVp {
             let spent = |sigma: f64| (sigma * sigma).ln_1p();
-            let beta_max = (2.0 * spent(sigma_max) - BETA_MIN).max(BETA_MIN);
+            // A small range is crossed at one rate.
+            let beta_min = BETA_MIN.min(spent(sigma_max));
+            let beta_max = 2.0 * spent(sigma_max) - beta_min;
             // The time at which ∫β = t² (β_max − β_min) / 2 + t β_min has come as far as σ_min.
-            let root = (BETA_MIN * BETA_MIN + 2.0 * (beta_max - BETA_MIN) * spent(sigma_min)).sqrt();
-            let sampling_eps = 2.0 * spent(sigma_min) / (root + BETA_MIN);
-            json!({ "beta_min": BETA_MIN, "beta_max": beta_max, "sampling_eps": sampling_eps })
+            let root = (beta_min * beta_min + 2.0 * (beta_max - beta_min) * spent(sigma_min)).sqrt();
+            let sampling_eps = 2.0 * spent(sigma_min) / (root + beta_min);
+            json!({ "beta_min": beta_min, "beta_max": beta_max, "sampling_eps": sampling_eps })
         } else {
             json!({ "sigma_min": sigma_min, "sigma_max": sigma_max })
         };
