@@ -12,7 +12,7 @@ use ndarray::{ArrayD, Axis};
 use crate::bundle::{Bundle, Family};
 use crate::ode::Method;
 use crate::output::{BundleId, ComponentRun, PROVENANCE_SCHEMA, Picture, Provenance, WalkPlace};
-use crate::pipeline::{self, Inverted, Job, Likelihood, Observer, Painted, log_mean};
+use crate::pipeline::{self, Again, Inverted, Job, Likelihood, Observer, Painted, log_mean};
 use crate::plan::{Plan, Settings};
 use crate::request::{Request, Resolved, SamplerChoice, Task, Walk};
 use crate::runtime::{Cancel, Runtime, logical_cores};
@@ -152,6 +152,8 @@ impl Engine {
         if self.bundle.family == Family::Diffusion && request.sampler.choice.is_none() {
             // Of the samplers of a diffusion model it is the one whose steps can be made backwards.
             request.sampler = SamplerChoice { choice: Some(Kind::Ddim.into()), ..request.sampler };
+            // Guided steps backwards do not undo guided steps forwards.
+            request.guidance = request.guidance.or(Some(1.0));
         }
         if request.prompt.trim().is_empty()
             && pipeline::likelihood_kind(&self.bundle).is_some()
@@ -164,6 +166,14 @@ impl Engine {
         let (inverted, _) =
             self.with_job(&resolved, &plan, cancel, |mut job, _, _| pipeline::invert(&mut job, &pixels, observer))?;
         Ok(inverted)
+    }
+
+    /// What became of `picture` on the way to its latent and back.
+    ///
+    /// # Errors
+    /// The picture that came back has another size or holds what is no number.
+    pub fn compare(&self, picture: &Picture, inverted: &Inverted) -> Result<Again> {
+        Again::new(&self.pixels(picture)?, inverted)
     }
 
     /// How likely the model finds `picture`, which is brought to its size; each 8-bit value stands for the middle of its cell.
@@ -199,7 +209,10 @@ impl Engine {
     }
 
     /// The class that makes `picture` likeliest, with its log-likelihood; `None` for a model that knows none.
-    fn likeliest(
+    ///
+    /// # Errors
+    /// As [`Engine::likelihood`]; `request` names the class already.
+    pub fn likeliest(
         &mut self,
         request: &Request,
         picture: &Picture,

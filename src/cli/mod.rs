@@ -6,9 +6,12 @@ mod bench;
 mod clip;
 mod generate;
 mod inspect;
+mod invert;
+mod likelihood;
 mod lineage;
 mod models;
 mod progress;
+mod reading;
 mod record;
 mod show;
 mod target;
@@ -52,6 +55,10 @@ struct Arguments {
 enum Verb {
     /// Make a picture
     Generate(Box<generate::Arguments>),
+    /// Find a picture's latent, and make the picture from it again
+    Invert(Box<invert::Arguments>),
+    /// Say how likely a model finds pictures, in nats and bits
+    Likelihood(Box<likelihood::Arguments>),
     /// List the models that are found by name
     Models(models::Arguments),
     /// Draw the family tree of generative models, or tell the story of one
@@ -71,6 +78,16 @@ enum Verb {
     },
 }
 
+impl Verb {
+    fn is_quiet(&self) -> bool {
+        match self {
+            Self::Generate(verb) => verb.quiet,
+            Self::Invert(verb) => verb.quiet,
+            _ => false,
+        }
+    }
+}
+
 /// Reads the process's arguments and does what they say.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -81,10 +98,10 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    start_logger(arguments.verbose, matches!(&arguments.verb, Some(Verb::Generate(verb)) if verb.quiet));
+    start_logger(arguments.verbose, arguments.verb.as_ref().is_some_and(Verb::is_quiet));
     let cancel = Cancel::new();
     // The other verbs leave nothing behind, and an interrupt may end them at once.
-    if matches!(arguments.verb, Some(Verb::Generate(_) | Verb::Bench(_) | Verb::Lineage(_)))
+    if matches!(arguments.verb, Some(Verb::Generate(_) | Verb::Invert(_) | Verb::Bench(_) | Verb::Lineage(_)))
         && let Err(error) = listen_for_interrupts(&cancel)
     {
         log::warn!("Ctrl-C will end the program at once: {error}");
@@ -111,6 +128,8 @@ fn run(arguments: &Arguments, cancel: &Cancel) -> Result<ExitCode> {
     match &arguments.verb {
         None => refuse!("say what to do, such as `kiln generate \"a red apple\"`; `kiln --help` lists the verbs"),
         Some(Verb::Generate(verb)) => generate::run(verb, runtime, cancel),
+        Some(Verb::Invert(verb)) => invert::run(verb, runtime, cancel),
+        Some(Verb::Likelihood(verb)) => likelihood::run(verb, runtime),
         Some(Verb::Models(verb)) => models::run(verb),
         Some(Verb::Lineage(verb)) => lineage::run(verb, runtime, cancel),
         Some(Verb::Inspect(verb)) => inspect::run(verb),

@@ -10,6 +10,7 @@ mod flow;
 mod gan;
 mod input;
 mod integrated;
+mod inversion;
 mod job;
 mod latent_diffusion;
 mod likelihood;
@@ -18,6 +19,7 @@ mod preview;
 mod score;
 mod vae;
 
+pub use inversion::{Again, Difference};
 pub use job::{Inverted, Job, Painted};
 pub use latent_diffusion::LatentDiffusion;
 pub use likelihood::{Likelihood, LikelihoodKind, log_mean};
@@ -27,7 +29,8 @@ use anyhow::Result;
 use ndarray::ArrayD;
 
 use crate::bundle::{Bundle, Family};
-use crate::refuse;
+use crate::refusal;
+use crate::sampler::Kind;
 use crate::stage::{PreviewMap, TextEncoders};
 
 /// Makes the pictures of `job`.
@@ -64,10 +67,27 @@ pub fn invert(job: &mut Job<'_>, picture: &ArrayD<f32>, observer: &mut dyn Obser
         Family::ContinuousFlow => continuous_flow::invert(job, picture, observer),
         Family::Score { .. } => score::invert(job, picture, observer),
         Family::Diffusion => diffusion::invert(job, picture, observer),
-        _ => {
-            refuse!("model {} has no way from a picture back to a latent; vae, flow, cnf, score and ddpm have", job.bundle.name())
-        }
+        Family::LatentDiffusion(_) | Family::Gan { .. } => Err(no_way_back(job.bundle)),
     }
+}
+
+/// Makes sure that [`invert`] works for `bundle`.
+///
+/// # Errors
+/// A refusal: the family has no way back.
+pub fn check_invertible(bundle: &Bundle) -> Result<()> {
+    match bundle.family {
+        Family::LatentDiffusion(_) | Family::Gan { .. } => Err(no_way_back(bundle)),
+        // A consistency model jumps to the picture from any noise: it has no steps to make backwards.
+        Family::Diffusion if !bundle.scheduler.as_ref().is_some_and(|config| config.suits(Kind::Ddim)) => {
+            Err(no_way_back(bundle))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn no_way_back(bundle: &Bundle) -> anyhow::Error {
+    refusal!("model {} has no way from a picture back to a latent; vae, flow, cnf, score and ddpm have", bundle.name())
 }
 
 /// The logarithm of the likelihood of `picture`, `[1, C, H, W]` f32 in [-1, 1], in nats, under the class of `job`.
@@ -80,8 +100,20 @@ pub fn log_likelihood(job: &mut Job<'_>, picture: &ArrayD<f32>, observer: &mut d
         Family::Flow { .. } => flow::log_likelihood(job, picture),
         Family::ContinuousFlow => continuous_flow::log_likelihood(job, picture, observer),
         Family::Score { .. } => score::log_likelihood(job, picture, observer),
-        _ => refuse!("model {} has no likelihood; vae, flow, cnf and score have", job.bundle.name()),
+        Family::LatentDiffusion(_) | Family::Gan { .. } | Family::Diffusion => Err(no_likelihood(job.bundle)),
     }
+}
+
+/// Makes sure that [`log_likelihood`] works for `bundle`; says what it will be worth.
+///
+/// # Errors
+/// A refusal: the family has no likelihood.
+pub fn check_likelihood(bundle: &Bundle) -> Result<LikelihoodKind> {
+    likelihood_kind(bundle).ok_or_else(|| no_likelihood(bundle))
+}
+
+fn no_likelihood(bundle: &Bundle) -> anyhow::Error {
+    refusal!("model {} has no likelihood; vae, flow, cnf and score have", bundle.name())
 }
 
 /// What the likelihoods of `bundle` are; `None` where it has none.

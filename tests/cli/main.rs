@@ -11,6 +11,7 @@
 mod common;
 
 mod clips;
+mod inverting;
 mod lineage;
 mod looking;
 mod making;

@@ -25,7 +25,7 @@ fn begin(folder: &Path, more: &[&str]) -> Child {
 }
 
 /// Whether the process has a handler for signal 2, as the system's own record of it says.
-fn handles_interrupts(child: &Child) -> bool {
+pub(super) fn handles_interrupts(child: &Child) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
     let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
     u64::from_str_radix(caught.trim(), 16).unwrap() >> 1 & 1 == 1

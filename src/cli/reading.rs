@@ -1,0 +1,83 @@
+//! What the verbs that read pictures have in common: the model, how its equation is solved, the pictures.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::generate::parse_memory;
+use crate::bundle::{Bundle, Shelf};
+use crate::engine::Engine;
+use crate::output::Picture;
+use crate::plan::{Memory, Settings};
+use crate::request::{Request, SamplerChoice};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ReadingArguments {
+    /// The model: a folder, or a name that `kiln models` lists
+    #[arg(long, short, value_name = "DIR")]
+    model: PathBuf,
+
+    /// The picture's class, of a model that knows classes
+    #[arg(long, value_name = "NAME")]
+    class: Option<String>,
+
+    /// Where random numbers begin, of a model that draws some
+    #[arg(long, short, value_name = "N", default_value_t = 0)]
+    seed: u64,
+
+    /// Steps of the way through noise (cnf, score, ddpm) [default: the model's own]
+    #[arg(long, value_name = "N")]
+    steps: Option<usize>,
+
+    /// What solves the equation of a field (cnf, score): euler, heun, rk4, dopri5 [default: the model's own]
+    #[arg(long, value_name = "NAME")]
+    sampler: Option<String>,
+
+    /// Error that a step may have, for a solver that chooses its own steps (dopri5)
+    #[arg(long, value_name = "X")]
+    tolerance: Option<f32>,
+
+    /// Threads within one operator [default: all cores]
+    #[arg(long, value_name = "N", help_heading = "Device", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+
+    /// low: load each component when it is needed and drop it after; normal: keep all [default: normal]
+    #[arg(long, value_name = "low|normal", help_heading = "Device", value_parser = parse_memory)]
+    memory: Option<Memory>,
+}
+
+impl ReadingArguments {
+    /// The model, opened.
+    pub(super) fn engine(&self, runtime: Option<&Path>) -> Result<Engine> {
+        let folder = Shelf::usual().find(Some(&self.model))?;
+        let settings = Settings { threads: self.threads.map(usize::from), memory: self.memory.unwrap_or_default() };
+        Engine::open(&folder, &settings, runtime)
+    }
+
+    /// What is asked of it.
+    pub(super) fn request(&self) -> Result<Request> {
+        let named = self.sampler.as_deref().map(SamplerChoice::named).transpose().context("--sampler")?;
+        Ok(Request {
+            seed: Some(self.seed),
+            steps: self.steps,
+            sampler: SamplerChoice { tolerance: self.tolerance, ..named.unwrap_or_default() },
+            ..Request::new(self.class.as_deref().unwrap_or_default())
+        })
+    }
+
+    /// Whether a model that knows classes has to find the picture's itself.
+    pub(super) fn leaves_class_open(&self, bundle: &Bundle) -> bool {
+        self.class.is_none() && !bundle.classes.is_empty()
+    }
+}
+
+/// Reads a picture and brings it to the size of `bundle`.
+pub(super) fn read_picture(path: &Path, bundle: &Bundle) -> Result<Picture> {
+    let picture = Picture::open(path)?;
+    let (width, height) = bundle.default_size();
+    if (picture.width, picture.height) != (width, height) {
+        let name = path.display();
+        log::warn!("{name} is {}x{}, and is brought to the model's {width}x{height}", picture.width, picture.height);
+    }
+    picture.resize(width, height)
+}
