@@ -61,7 +61,8 @@ fn each_family_with_a_way_back_goes_it() {
     picture(path, "large.png", 16, 16);
     // Random weights reconstruct badly; the solvers of a field come back all the same.
     let exact = ["--sampler", "dopri5", "--tolerance", "1e-5"];
-    let cases: [(&str, &str, &[&str], Option<&str>, f64); 6] = [
+    type Case<'a> = (&'a str, &'a str, &'a [&'a str], Option<&'a str>, f64);
+    let cases: [Case<'_>; 6] = [
         ("vae", "large.png", &[], Some("any"), 5.0),
         ("vae", "large.png", &["--class", "green"], Some("green"), 5.0),
         ("cnf", "small.png", &exact, Some("any"), 60.0),
