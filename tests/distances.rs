@@ -37,7 +37,7 @@ fn every_distance_is_that_of_the_reference() {
         let (left, right, directions) = (matrix(&case["left"]), matrix(&case["right"]), matrix(&case["directions"]));
         let sliced = sliced_wasserstein(left.view(), right.view(), directions.view()).unwrap();
         close(sliced, case["sliced_wasserstein"].as_f64().unwrap(), 1e-12, name);
-        let kernel = kernel_distance(left.view(), right.view()).unwrap();
+        let kernel = kernel_distance(left.view(), right.view()).unwrap().value;
         close(kernel, case["kernel_distance"].as_f64().unwrap(), 1e-12, name);
         for (neighbour, expected) in case["precision_recall"].as_object().unwrap() {
             let found = precision_recall(left.view(), right.view(), neighbour.parse().unwrap()).unwrap();
@@ -54,7 +54,7 @@ fn two_samples_of_one_distribution_lie_within_the_estimators_error() {
     let directions = normal(1, 64, 8);
     // Twenty pairs show how the estimate scatters; its mean must be 0 within the error of that mean.
     let distances: Vec<f64> = (0..20)
-        .map(|pair| kernel_distance(normal(100 + pair, 200, 8).view(), normal(200 + pair, 200, 8).view()).unwrap())
+        .map(|pair| kernel_distance(normal(100 + pair, 200, 8).view(), normal(200 + pair, 200, 8).view()).unwrap().value)
         .collect();
     let mean = distances.iter().sum::<f64>() / 20.0;
     let variance = distances.iter().map(|distance| (distance - mean).powi(2)).sum::<f64>() / 19.0;
@@ -104,7 +104,7 @@ fn shifted_gaussians_have_the_kernel_distance_of_the_closed_form() {
         let distances: Vec<f64> = (0..runs)
             .map(|run| {
                 let (left, right) = (normal(300 + run, 400, features), moved(&normal(400 + run, 400, features), shift));
-                kernel_distance(left.view(), right.view()).unwrap()
+                kernel_distance(left.view(), right.view()).unwrap().value
             })
             .collect();
         let mean = distances.iter().sum::<f64>() / runs as f64;
@@ -113,6 +113,18 @@ fn shifted_gaussians_have_the_kernel_distance_of_the_closed_form() {
         assert!((mean - exact).abs() < 3.5 * error, "{features} features: {mean} ± {error}, expected {exact}");
         assert!(error < 0.1 * exact, "the test could not fail: {error} of {exact}");
     }
+}
+
+#[test]
+fn the_error_of_a_kernel_distance_is_how_far_it_scatters() {
+    // The real sample stays, the made one is drawn again and again.
+    let real = normal(500, 150, 6);
+    let distances: Vec<_> =
+        (0..60).map(|run| kernel_distance(real.view(), moved(&normal(600 + run, 80, 6), 0.6).view()).unwrap()).collect();
+    let mean = distances.iter().map(|distance| distance.value).sum::<f64>() / 60.0;
+    let scatter = (distances.iter().map(|distance| (distance.value - mean).powi(2)).sum::<f64>() / 59.0).sqrt();
+    let told = distances.iter().map(|distance| distance.error).sum::<f64>() / 60.0;
+    assert!((0.75..1.35).contains(&(told / scatter)), "told {told}, scatters by {scatter}");
 }
 
 #[test]
@@ -143,7 +155,10 @@ fn the_order_of_vectors_does_not_matter_and_equal_samples_are_at_distance_nought
             sliced_wasserstein(left.view(), right.view(), directions.view()),
             sliced_wasserstein(turned, right.view(), directions.view()),
         ),
-        (kernel_distance(left.view(), right.view()), kernel_distance(turned, right.view())),
+        (
+            kernel_distance(left.view(), right.view()).map(|distance| distance.value),
+            kernel_distance(turned, right.view()).map(|distance| distance.value),
+        ),
     ];
     for (one, other) in pairs {
         close(one.unwrap(), other.unwrap(), 1e-12, "turned round");
@@ -177,6 +192,7 @@ fn what_is_no_sample_is_refused() {
             .contains("0 vectors, expected at least 1")
     );
     assert!(message(kernel_distance(good.view(), few(1)).unwrap_err()).contains("1 vectors, expected at least 2"));
+    assert!(message(kernel_distance(good.view(), few(2)).unwrap_err()).contains("2 vectors, expected at least 3"));
     assert!(message(precision_recall(few(3), good.view(), 3).unwrap_err()).contains("3 vectors, expected at least 4"));
     assert!(message(precision_recall(good.view(), good.view(), 0).unwrap_err()).contains("expected 1 or more"));
     assert!(message(kernel_distance(good.view(), normal(1, 6, 4).view()).unwrap_err()).contains("3 and 4 features"));

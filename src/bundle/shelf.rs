@@ -60,6 +60,12 @@ impl Shelf {
         found
     }
 
+    /// The first folder called `name` that holds `file`: for what lies beside the bundles and is none.
+    #[must_use]
+    pub fn folder_with(&self, name: &str, file: &str) -> Option<PathBuf> {
+        self.folders.iter().map(|folder| folder.join(name)).find(|folder| folder.join(file).is_file())
+    }
+
     /// The folder of the bundle that `model` names: a folder's path, or a name on the shelf; `None` is the default model.
     ///
     /// # Errors

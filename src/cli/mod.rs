@@ -4,9 +4,12 @@
 
 mod bench;
 mod clip;
+mod compare;
+mod contest;
 mod generate;
 mod inspect;
 mod invert;
+mod judge;
 mod likelihood;
 mod lineage;
 mod models;
@@ -63,6 +66,8 @@ enum Verb {
     Models(models::Arguments),
     /// Draw the family tree of generative models, or tell the story of one
     Lineage(lineage::Arguments),
+    /// Compare the branches of the family tree: time, memory, distance from real pictures
+    Compare(compare::Arguments),
     /// Print what a model folder holds: components, tensors, sampler, sizes, licence
     Inspect(inspect::Arguments),
     /// Check a model folder against the checksums of its card
@@ -101,7 +106,7 @@ pub fn main() -> ExitCode {
     start_logger(arguments.verbose, arguments.verb.as_ref().is_some_and(Verb::is_quiet));
     let cancel = Cancel::new();
     // The other verbs leave nothing behind, and an interrupt may end them at once.
-    if matches!(arguments.verb, Some(Verb::Generate(_) | Verb::Invert(_) | Verb::Bench(_) | Verb::Lineage(_)))
+    if matches!(arguments.verb, Some(Verb::Generate(_) | Verb::Invert(_) | Verb::Bench(_) | Verb::Lineage(_) | Verb::Compare(_)))
         && let Err(error) = listen_for_interrupts(&cancel)
     {
         log::warn!("Ctrl-C will end the program at once: {error}");
@@ -131,6 +136,7 @@ fn run(arguments: &Arguments, cancel: &Cancel) -> Result<ExitCode> {
         Some(Verb::Invert(verb)) => invert::run(verb, runtime, cancel),
         Some(Verb::Likelihood(verb)) => likelihood::run(verb, runtime),
         Some(Verb::Models(verb)) => models::run(verb),
+        Some(Verb::Compare(verb)) => compare::run(verb, runtime, cancel),
         Some(Verb::Lineage(verb)) => lineage::run(verb, runtime, cancel),
         Some(Verb::Inspect(verb)) => inspect::run(verb),
         Some(Verb::Verify(verb)) => verify::run(verb),

@@ -24,6 +24,15 @@ pub struct PrecisionRecall {
     pub recall: f64,
 }
 
+/// A kernel distance and how sure it is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct KernelDistance {
+    /// The estimate.
+    pub value: f64,
+    /// Its standard error from the choice of the made vectors, by the jackknife; the real ones are taken as given.
+    pub error: f64,
+}
+
 /// Gives the sliced 2-Wasserstein distance: the root of the mean, over directions, of the squared distance of the samples' projections.
 ///
 /// On a line the optimal transport joins equal quantiles, so the squared distance is ∫₀¹ (F⁻¹(u) − G⁻¹(u))² du, here exact for samples of
@@ -83,25 +92,35 @@ fn squared_on_a_line(left: &[f64], right: &[f64]) -> f64 {
 /// Equation 4 of the paper: the mean of the kernel over pairs within each sample, less twice that over pairs across. Being unbiased, it is
 /// around 0 for two samples of one distribution and may fall below.
 ///
-/// * `left`, `right`: `[N, F]` and `[M, F]` f32
+/// * `real`, `made`: `[N, F]` and `[M, F]` f32
 ///
 /// # Errors
-/// A sample has fewer than 2 vectors, widths differ or are 0, or a value is not finite.
-pub fn kernel_distance(left: ArrayView2<'_, f32>, right: ArrayView2<'_, f32>) -> Result<f64> {
-    check(left, right, 2)?;
-    let (left, right) = (left.mapv(f64::from), right.mapv(f64::from));
-    #[expect(clippy::cast_precision_loss, reason = "a count of features")]
-    let features = left.ncols() as f64;
+/// `real` has fewer than 2 vectors or `made` fewer than 3, widths differ or are 0, or a value is not finite.
+#[expect(clippy::cast_precision_loss, reason = "counts of vectors and features")]
+pub fn kernel_distance(real: ArrayView2<'_, f32>, made: ArrayView2<'_, f32>) -> Result<KernelDistance> {
+    check(real, made, 2)?;
+    ensure!(made.nrows() >= 3, "a sample has {} vectors, expected at least 3: without one, 2 must be left", made.nrows());
+    let (real, made) = (real.mapv(f64::from), made.mapv(f64::from));
+    let features = real.ncols() as f64;
     let kernel =
         |one: &Array2<f64>, other: &Array2<f64>| one.dot(&other.t()).mapv_into(|product| (product / features + 1.0).powi(3));
-    #[expect(clippy::cast_precision_loss, reason = "counts of vectors")]
-    let within = |sample: &Array2<f64>| {
-        let values = kernel(sample, sample);
-        let count = sample.nrows() as f64;
-        (values.sum() - values.diag().sum()) / (count * (count - 1.0))
-    };
-    let across = kernel(&left, &right).mean().unwrap_or(0.0);
-    Ok(within(&left) + within(&right) - 2.0 * across)
+    // Sums over the pairs that each vector is in, itself left out.
+    let pairs_of_each = |values: &Array2<f64>| &values.sum_axis(Axis(1)) - &values.diag();
+    let (n, m) = (real.nrows() as f64, made.nrows() as f64);
+    let within_real = pairs_of_each(&kernel(&real, &real)).sum() / (n * (n - 1.0));
+    let of_made = pairs_of_each(&kernel(&made, &made));
+    let across = kernel(&made, &real).sum_axis(Axis(1));
+    let estimate =
+        |pairs: f64, crossed: f64, count: f64| within_real + pairs / (count * (count - 1.0)) - 2.0 * crossed / (n * count);
+    let (all_pairs, all_crossed) = (of_made.sum(), across.sum());
+    let without_one: Vec<f64> = of_made
+        .iter()
+        .zip(&across)
+        .map(|(pairs, crossed)| estimate(all_pairs - 2.0 * pairs, all_crossed - crossed, m - 1.0))
+        .collect();
+    let mean = without_one.iter().sum::<f64>() / m;
+    let scatter = without_one.iter().map(|value| (value - mean).powi(2)).sum::<f64>();
+    Ok(KernelDistance { value: estimate(all_pairs, all_crossed, m), error: (scatter * (m - 1.0) / m).sqrt() })
 }
 
 /// Gives precision and recall by manifolds of nearest neighbours.

@@ -1,16 +1,22 @@
-//! The family tree of generative models: read, drawn, told; and how far samples lie from the real ones.
+//! The family tree of generative models: read, drawn, told; and how its branches compare.
 //!
-//! In: `models/lineage.toml`, pictures of what is installed, matrices of features. Out: text for a terminal, an SVG picture, distances.
+//! In: `models/lineage.toml`, pictures and features of what is installed. Out: text for a terminal, SVG pictures, distances, a comparison.
 //! Not here: bundles, networks, and who is installed; the caller says so.
 
 mod ascii;
 mod check;
+mod comparison;
+mod contact_sheet;
 pub mod distances;
 mod layout;
+mod real;
 mod svg;
 mod terminal;
 mod tree;
 
+pub use comparison::{Choice, Comparison, Quality, Row};
+pub use contact_sheet::draw_contact_sheet;
+pub use real::{RealPictures, judged};
 pub use svg::draw_svg;
 pub use terminal::{TerminalStyle, draw, tell};
 pub use tree::{Algorithm, Branch, Paper, Run, Tree};

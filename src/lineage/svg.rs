@@ -254,7 +254,7 @@ fn colour_of(tree: &Tree, algorithm: &Algorithm) -> usize {
 }
 
 /// Text as XML holds it.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {

@@ -153,7 +153,7 @@ fn completions_are_printed_for_each_shell() {
 #[test]
 fn every_verb_explains_itself() {
     let folder = tempfile::tempdir().unwrap();
-    let verbs = ["generate", "models", "lineage", "inspect", "verify", "show", "bench", "completions"];
+    let verbs = ["generate", "models", "lineage", "compare", "inspect", "verify", "show", "bench", "completions"];
     let whole = kiln(folder.path(), &["--help"]).expect_code(0);
     for verb in verbs {
         assert!(whole.text().contains(verb), "--help names {verb}");

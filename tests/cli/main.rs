@@ -11,6 +11,7 @@
 mod common;
 
 mod clips;
+mod compare;
 mod inverting;
 mod lineage;
 mod looking;
