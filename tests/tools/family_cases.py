@@ -84,8 +84,8 @@ def continuous() -> list[dict]:
         case("cnf_gaussian", "heun_40", solver="heun", steps=40, seed=2),
         case("cnf_gaussian", "rk4_20", solver="rk4", steps=20, seed=3),
         case("cnf_gaussian", "dopri5", solver="dopri5", seed=1),
-        case("cnf_gaussian", "exact", task="likelihood", input="disc_8.png", trace="exact"),
-        case("cnf_gaussian", "exact_spot", task="likelihood", input="spot_8.png", trace="exact"),
+        case("cnf_gaussian", "exact", task="likelihood", input="disc_8.png", trace="exact", samples=32),
+        case("cnf_gaussian", "exact_spot", task="likelihood", input="spot_8.png", trace="exact", samples=32),
         case("cnf_gaussian", "probed", task="likelihood", input="disc_8.png", trace="hutchinson", seed=5),
     ]
     return [
@@ -98,8 +98,8 @@ def continuous() -> list[dict]:
         case("cnf", "walk", solver="heun", steps=5, seed=1, walk={"to": 8, "frames": 4}),
         case("cnf", "invert_rk4", task="invert", input="disc_8.png", solver="rk4", steps=20, prompt="red"),
         case("cnf", "invert_dopri5", task="invert", input="spot_8.png", solver="dopri5", prompt="blue"),
-        case("cnf", "exact", task="likelihood", input="disc_8.png", trace="exact", prompt="red"),
-        case("cnf", "exact_of_any", task="likelihood", input="spot_8.png", trace="exact"),
+        case("cnf", "exact", task="likelihood", input="disc_8.png", trace="exact", samples=32, prompt="red"),
+        case("cnf", "exact_of_any", task="likelihood", input="spot_8.png", trace="exact", samples=32),
         case("cnf", "probed", task="likelihood", input="disc_8.png", trace="hutchinson", prompt="red", seed=5),
         case("cnf", "probed_4", task="likelihood", input="disc_8.png", trace="hutchinson", prompt="red", seed=6, samples=4),
         *toy,
@@ -132,10 +132,10 @@ def score() -> list[dict]:
         case("score", "dopri5", solver="dopri5", seed=4),
         case("score", "walk", solver="heun", steps=10, seed=4, walk={"to": 9, "frames": 3}),
         case("score", "invert_rk4", task="invert", input="disc_8.png", solver="rk4", steps=20),
-        case("score", "exact", task="likelihood", input="disc_8.png", trace="exact"),
+        case("score", "exact", task="likelihood", input="disc_8.png", trace="exact", samples=32),
         case("score", "probed", task="likelihood", input="spot_8.png", trace="hutchinson", seed=3),
         case("score_gaussian", "dopri5", solver="dopri5", seed=2),
-        case("score_gaussian", "exact", task="likelihood", input="disc_8.png", trace="exact"),
+        case("score_gaussian", "exact", task="likelihood", input="disc_8.png", trace="exact", samples=32),
     ]
 
 

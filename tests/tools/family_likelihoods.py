@@ -44,25 +44,25 @@ def evidence_lower_bound(encode: Callable, decode: Callable, picture: Tensor, de
     return reconstruction - float(0.5 * (log_variance.exp() + mean.square() - 1 - log_variance).sum())
 
 
-def exact_trace(field: Field, time: float, sample: Tensor) -> tuple[Tensor, float]:
+def exact_trace(field: Field, time: float, sample: Tensor) -> tuple[Tensor, np.ndarray]:
     """The field and its divergence: row i of a batch of copies is asked for the derivative of its i-th value."""
     count = sample.numel()
     copies = sample.expand(count, *sample.shape[1:]).clone().requires_grad_(True)
     with torch.enable_grad():
         values = field(time, copies)
         (gradient,) = torch.autograd.grad(values.reshape(count, count).diagonal().sum(), copies)
-    return values[:1].detach(), float(gradient.reshape(count, count).diagonal().double().sum())
+    return values[:1].detach(), gradient.reshape(count, count).diagonal().double().sum().reshape(1).numpy()
 
 
 def probed_trace(probes: Tensor) -> Callable:
-    """Hutchinson's estimate, the mean over `probes` `[S, 3, H, W]` of probe · Jacobian · probe."""
+    """Hutchinson's estimates of the divergence, one for each of `probes` `[S, 3, H, W]`: probe · Jacobian · probe."""
 
-    def trace(field: Field, time: float, sample: Tensor) -> tuple[Tensor, float]:
+    def trace(field: Field, time: float, sample: Tensor) -> tuple[Tensor, np.ndarray]:
         copies = sample.expand_as(probes).clone().requires_grad_(True)
         with torch.enable_grad():
             values = field(time, copies)
             (gradient,) = torch.autograd.grad((values * probes).sum(), copies)
-        return values[:1].detach(), float((gradient * probes).double().sum() / len(probes))
+        return values[:1].detach(), (gradient * probes).double().flatten(1).sum(1).numpy()
 
     return trace
 
@@ -73,17 +73,20 @@ def rademacher(draw: Draws, count: int, side: int) -> Tensor:
     return torch.where(normals >= 0, 1.0, -1.0)
 
 
-def along_flow(field: Field, trace: Callable, picture: Tensor, begin: float, end: float, deviation: float) -> float:
-    """ln p(picture) = ln N(end of the way; 0, deviation²) + ∫ divergence (W. Grathwohl et al., 2018, arXiv:1810.01367, eq. 4)."""
+def along_flow(field: Field, trace: Callable, picture: Tensor, begin: float, end: float, deviation: float) -> np.ndarray:
+    """ln p(picture) = ln N(end of the way; 0, deviation²) + ∫ divergence (W. Grathwohl et al., 2018, arXiv:1810.01367, eq. 4).
+
+    One value for each divergence that `trace` gives.
+    """
+    count, size = len(trace(field, begin, picture)[1]), picture.numel()
 
     def derivative(time: float, state: np.ndarray) -> np.ndarray:
-        given = torch.from_numpy(state[:-1].astype(np.float32)).reshape(picture.shape)
-        value, divergence = trace(field, time, given)
-        return np.append(value.double().numpy().ravel(), divergence)
+        given = torch.from_numpy(state[:size].astype(np.float32)).reshape(picture.shape)
+        value, divergences = trace(field, time, given)
+        return np.append(value.double().numpy().ravel(), divergences)
 
-    start = np.append(picture.double().numpy().ravel(), 0.0)
+    start = np.append(picture.double().numpy().ravel(), np.zeros(count))
     found = solve_ivp(derivative, (begin, end), start, method="RK45", rtol=1e-6, atol=1e-6)
     if not found.success:
         raise SystemExit(f"RK45: {found.message}")
-    last = torch.from_numpy(found.y[:-1, -1]).reshape(picture.shape)
-    return log_normal(last, deviation=deviation) + float(found.y[-1, -1])
+    return log_normal(torch.from_numpy(found.y[:size, -1]), deviation=deviation) + found.y[size:, -1]

@@ -159,20 +159,27 @@ def log_mean(logarithms: list[float]) -> float:
 
 
 def flow_likelihood(network: Callable, case: dict) -> Result:
+    """The likelihood by the case's trace; where that is the exact one, what the case's probes make of it as well."""
     field, picture, noise, deviation = ends(case)
     given = likelihoods.cell_centres(pixels(case["input"]))
-    found = []
+    exact, probed = [], []
     for label in labels_of(case):
-        trace = likelihoods.exact_trace
-        if case["trace"] == "hutchinson":
-            trace = likelihoods.probed_trace(likelihoods.rademacher(Draws(case["seed"]), case["samples"], given.shape[-1]))
-        predict = predictor(network, case, label)
-        found.append(likelihoods.along_flow(field(predict), trace, given, picture, noise, deviation))
-    nats = log_mean(found)
+        followed = field(predictor(network, case, label))
+        probes = likelihoods.rademacher(Draws(case["seed"]), case["samples"], given.shape[-1])
+        found = likelihoods.along_flow(followed, likelihoods.probed_trace(probes), given, picture, noise, deviation)
+        probed.append(float(found.mean()))
+        if case["trace"] == "exact":
+            (nats,) = likelihoods.along_flow(followed, likelihoods.exact_trace, given, picture, noise, deviation)
+            exact.append(float(nats))
+            error = float(found.std(ddof=1)) / math.sqrt(len(found))
+            if abs(exact[-1] - probed[-1]) > 4 * error + 1e-3:
+                raise SystemExit(f"{case['name']}: {exact[-1]} nats, by probes {probed[-1]} with an error of {error}")
+    nats = log_mean(exact or probed)
     expected = closed_form(case, given)
     if expected is not None and abs(nats - expected) > 1e-3:
         raise SystemExit(f"{case['name']}: {nats} nats, in closed form {expected}")
-    return {}, likelihoods.with_bits(nats, given.numel())
+    numbers = likelihoods.with_bits(nats, given.numel())
+    return {}, numbers | ({"nats_of_probes": log_mean(probed)} if exact else {})
 
 
 def closed_form(case: dict, picture: Tensor) -> float | None:
