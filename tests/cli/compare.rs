@@ -2,10 +2,15 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::common::{Ran, bundle, command, copy_tree, names, run};
+use super::away;
+use super::common::{Ran, bundle, copy_tree, names, run};
+use super::stopping::{handles_interrupts, send, wait};
 
 /// `kiln compare` in `folder`, with a shelf of these bundles.
 fn compare(folder: &Path, bundles: &[&str], arguments: &[&str]) -> Ran {
@@ -13,8 +18,7 @@ fn compare(folder: &Path, bundles: &[&str], arguments: &[&str]) -> Ran {
     for name in bundles {
         copy_tree(&bundle(name), &shelf.join(name));
     }
-    let mut command = command(folder);
-    run(command.arg("compare").args(arguments).env("KILN_MODELS", &shelf).env("LC_ALL", "C.UTF-8"))
+    run(away(folder).arg("compare").args(arguments))
 }
 
 #[test]
@@ -44,7 +48,7 @@ fn families_are_measured_on_the_same_seeds_and_drawn_side_by_side() {
     assert!(value["real"]["kernel_distance"].is_f64());
     let sheet = fs::read_to_string(folder.path().join("sheet.svg")).unwrap();
     assert_eq!(sheet.matches("data:image/png;base64,").count(), 12 * 8 + 8, "eight of each row and eight real ones");
-    assert_eq!(names(folder.path()), ["sheet.svg", "shelf"]);
+    assert_eq!(names(folder.path()), ["bin", "sheet.svg", "shelf"]);
     // The same seeds give the same pictures, and so the same distances.
     let again = compare(folder.path(), &[], &[&["gan"][..], &["--count", "8", "--json"]].concat()).expect_code(0);
     let again: Value = serde_json::from_str(again.text()).unwrap();
@@ -83,4 +87,26 @@ fn what_is_missing_or_wrong_is_told() {
     fs::write(folder.path().join("shelf/vae/decoder/model.onnx"), "hello").unwrap();
     let ran = alone(&["gan", "vae", "--count", "8"]).expect_code(0);
     assert!(ran.text().contains("left out: vae, it failed") && ran.text().contains("gan 0.7"), "{}", ran.text());
+}
+
+#[test]
+fn an_interrupt_stops_a_comparison_and_leaves_no_sheet() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["ddpm", "judge", "real"] {
+        copy_tree(&bundle(name), &folder.path().join("shelf").join(name));
+    }
+    let mut command = away(folder.path());
+    command.args(["compare", "ddpm", "--count", "1000", "--output", "sheet.svg"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let begun = Instant::now();
+    while !handles_interrupts(&child) {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the comparison does not begin");
+        sleep(Duration::from_millis(1));
+    }
+    sleep(Duration::from_millis(1500));
+    send(&child, "-INT");
+    let (code, _, said) = wait(child);
+    assert_eq!(code, Some(130), "{said}");
+    assert!(said.ends_with("kiln: stopped, nothing was written\n"), "{said}");
+    assert_eq!(names(folder.path()), ["bin", "shelf"]);
 }

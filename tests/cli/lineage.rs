@@ -4,15 +4,15 @@ use std::fs;
 
 use serde_json::Value;
 
-use super::common::{Ran, bundle, command, copy_tree, names, run};
+use super::away;
+use super::common::{Ran, bundle, copy_tree, names, run};
 
 /// `kiln lineage` in a folder of its own, with a shelf of one bundle called `sticker`.
 fn lineage(arguments: &[&str], environment: &[(&str, &str)]) -> (tempfile::TempDir, Ran) {
     let temporary = tempfile::tempdir().unwrap();
-    let shelf = temporary.path().join("shelf");
-    copy_tree(&bundle("sd_turbo"), &shelf.join("sticker"));
-    let mut command = command(temporary.path());
-    command.arg("lineage").args(arguments).env("KILN_MODELS", &shelf).env("LC_ALL", "C.UTF-8").env_remove("COLUMNS");
+    copy_tree(&bundle("sd_turbo"), &temporary.path().join("shelf/sticker"));
+    let mut command = away(temporary.path());
+    command.arg("lineage").args(arguments).env_remove("COLUMNS");
     let ran = run(command.envs(environment.iter().copied()));
     (temporary, ran)
 }
@@ -63,7 +63,7 @@ fn the_picture_of_the_tree_is_written_with_samples_of_what_is_installed() {
     let svg = fs::read_to_string(temporary.path().join("tree.svg")).unwrap();
     assert!(svg.starts_with("<svg xmlns") && svg.ends_with("</svg>\n"));
     assert!(svg.matches("data:image/png;base64,").count() >= 1, "the sticker model was asked for a sample");
-    assert_eq!(names(temporary.path()), ["shelf", "tree.svg"]);
+    assert_eq!(names(temporary.path()), ["bin", "shelf", "tree.svg"]);
     let (temporary, ran) = lineage(&["--svg", "bare.svg", "--no-samples"], &[]);
     ran.expect_code(0);
     assert!(!fs::read_to_string(temporary.path().join("bare.svg")).unwrap().contains("base64"));
@@ -93,7 +93,7 @@ fn another_tree_is_read_and_a_broken_one_is_one_message() {
     let tree = "[[branch]]\nname = \"b\"\ntitle = \"B & <b>\"\ncolumn = 0\n[[algorithm]]\nname = \"mine\"\ntitle = \"A < B & C\"\nyear = 2030\n\
                 branch = \"b\"\nchanged = \"c\"\nformula = \"f\"\nstory = \"s\"\npaper = { authors = \"A\", title = \"P\" }\n";
     fs::write(temporary.path().join("mine.toml"), tree).unwrap();
-    let kiln = |arguments: &[&str]| run(command(temporary.path()).arg("lineage").args(arguments));
+    let kiln = |arguments: &[&str]| run(away(temporary.path()).arg("lineage").args(arguments));
     assert!(kiln(&["--tree", "mine.toml"]).expect_code(0).text().contains("2030"));
     kiln(&["--tree", "mine.toml", "--svg", "mine.svg"]).expect_code(0);
     let svg = fs::read_to_string(temporary.path().join("mine.svg")).unwrap();

@@ -8,7 +8,7 @@ use super::common::{Ran, command, command_of, names, run};
 use super::model;
 
 /// The library that the tests run with.
-fn library() -> PathBuf {
+pub(super) fn library() -> PathBuf {
     let named = std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from).filter(|path| path.is_file());
     let beside = Path::new(env!("CARGO_BIN_EXE_kiln")).with_file_name("libonnxruntime.so");
     named.unwrap_or_else(|| fs::canonicalize(beside).expect("build.rs lays the library beside the binary"))

@@ -31,12 +31,12 @@ pub(super) fn handles_interrupts(child: &Child) -> bool {
     u64::from_str_radix(caught.trim(), 16).unwrap() >> 1 & 1 == 1
 }
 
-fn send(child: &Child, signal: &str) {
+pub(super) fn send(child: &Child, signal: &str) {
     assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
 }
 
 /// Waits for the end; returns the exit code, the time that it took and what was said.
-fn wait(mut child: Child) -> (Option<i32>, Duration, String) {
+pub(super) fn wait(mut child: Child) -> (Option<i32>, Duration, String) {
     let begun = Instant::now();
     while child.try_wait().unwrap().is_none() {
         assert!(begun.elapsed() < Duration::from_secs(60), "the run does not end");
