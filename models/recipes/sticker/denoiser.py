@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autoencoder import LATENT
-from captions import LENGTH, UNKNOWN
+from captions import LENGTH, PLURAL, UNKNOWN
 
 SIDE, PATCH = 8, 2
 TOKENS, TOKEN_WIDTH = (SIDE // PATCH) ** 2, LATENT * PATCH * PATCH
@@ -46,22 +46,39 @@ class TextLayer(nn.Module):
 class TextEncoder(nn.Module):
     """(b, LENGTH) word numbers to (b, LENGTH, 2 * width): each word's own vector, then the caption's pooled one.
 
-    Padding and unknown words are masked and come out as zero in their own half, so they say nothing.
+    Padding and unknown words are masked and come out as zero in their own half, so they say nothing. A word that no
+    caption held is a mixture of words that captions did hold (`mix`). A number from PLURAL on is the plural of a word.
     """
 
     def __init__(self, vocabulary: int, width: int, layers: int, heads: int):
         super().__init__()
         self.words = nn.Embedding(vocabulary, width)
+        self.plural = nn.Parameter(torch.randn(width) * 0.02)
         self.places = nn.Parameter(torch.randn(LENGTH, width) * 0.02)
         self.pool = nn.Parameter(torch.randn(1, 1, width) * 0.02)
         self.layers = nn.ModuleList(TextLayer(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         nn.init.normal_(self.words.weight, std=0.3)
+        self.mix(torch.arange(vocabulary)[:, None].repeat(1, 3), torch.tensor([1.0, 0.0, 0.0]).repeat(vocabulary, 1))
 
-    def forward(self, input_ids: Tensor) -> Tensor:
+    def mix(self, near: Tensor, share: Tensor) -> None:
+        """Sets for every word, known ones first, up to three known words and their shares."""
+        where = self.words.weight.device
+        self.register_buffer("near", near.to(where, torch.int16), persistent=False)
+        self.register_buffer("share", share.to(where, torch.float32), persistent=False)
+
+    def forward(self, input_ids: Tensor, blur: float = 0.0) -> Tensor:
+        """With `blur`, words of a training caption lean to their neighbours now and then, as unheard words will."""
+        several = (input_ids >= PLURAL).long()
+        numbers = input_ids - several * PLURAL
+        share = self.share[numbers]
+        if blur > 0:
+            lean = torch.rand_like(share[..., :1]) * 0.4 * (torch.rand_like(share[..., :1]) < blur)
+            share = share * (1 - lean) + lean * torch.tensor([0.0, 0.6, 0.4], device=share.device)
+        x = (self.words(self.near[numbers].long()) * share[..., None]).sum(dim=-2)
         spoken = (input_ids > UNKNOWN).float()
         mask = F.pad((spoken - 1) * 1e4, (1, 0))[:, None, None, :]
-        x = self.words(input_ids) + self.places
+        x = x + several[..., None].to(x.dtype) * self.plural + self.places
         x = torch.cat([self.pool + 0 * x[:, :1], x], dim=1)
         for layer in self.layers:
             x = layer(x, mask)
@@ -70,8 +87,16 @@ class TextEncoder(nn.Module):
         return torch.cat([own, pooled.expand(-1, LENGTH, -1)], dim=-1)
 
 
+def modulation(width: int, outputs: int, rank: int | None) -> nn.Module:
+    """Scales, shifts and gates of a condition; a student's come through `rank` numbers, which saves most of the weights."""
+    last = nn.Linear(rank or width, outputs)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Linear(width, rank, bias=False), last) if rank else last
+
+
 class Layer(nn.Module):
-    def __init__(self, width: int, heads: int, text_width: int):
+    def __init__(self, width: int, heads: int, text_width: int, rank: int | None, hidden: int):
         super().__init__()
         self.width, self.heads = width, heads
         self.norm1 = nn.LayerNorm(width, elementwise_affine=False)
@@ -79,10 +104,8 @@ class Layer(nn.Module):
         self.query_norm, self.key_norm = nn.LayerNorm(width, bias=False), nn.LayerNorm(width, bias=False)
         self.qkv, self.out = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width)
         self.text_kv = nn.Linear(text_width, 2 * width, bias=False)
-        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-        self.modulation = nn.Linear(width, 6 * width)
-        nn.init.zeros_(self.modulation.weight)
-        nn.init.zeros_(self.modulation.bias)
+        self.up, self.down = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.modulation = modulation(width, 6 * width, rank)
 
     def forward(self, x: Tensor, text: Tensor, condition: Tensor) -> Tensor:
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition)[:, None].split(self.width, dim=-1)
@@ -97,20 +120,19 @@ class Layer(nn.Module):
 class Denoiser(nn.Module):
     """Noisy latents (b, 16, 8, 8), time (0 to 1000) and the text encoder's output to the velocity, noise minus clean."""
 
-    def __init__(self, width: int, layers: int, heads: int, text_width: int):
+    def __init__(self, width: int, layers: int, heads: int, text_width: int, rank: int | None = None, hidden: int | None = None):
         super().__init__()
         self.width, self.text_width = width, text_width
         self.enter = nn.Linear(TOKEN_WIDTH, width)
         self.places = nn.Parameter(torch.randn(1, TOKENS, width) * 0.2)
         self.time1, self.time2 = nn.Linear(128, width), nn.Linear(width, width)
         self.pooled = nn.Linear(text_width, width)
-        self.layers = nn.ModuleList(Layer(width, heads, text_width) for _ in range(layers))
+        self.layers = nn.ModuleList(Layer(width, heads, text_width, rank, hidden or 4 * width) for _ in range(layers))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.modulation = nn.Linear(width, 2 * width)
+        self.modulation = modulation(width, 2 * width, rank)
         self.leave = nn.Linear(width, TOKEN_WIDTH)
-        for zero in (self.modulation, self.leave):
-            nn.init.zeros_(zero.weight)
-            nn.init.zeros_(zero.bias)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
         self.register_buffer("frequencies", torch.exp(torch.linspace(0, math.log(1000), 64)), persistent=False)
 
     def forward(self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor) -> Tensor:
@@ -145,7 +167,8 @@ class Model(nn.Module):
         super().__init__()
         text_width = settings["text_width"]
         self.text_encoder = TextEncoder(vocabulary, text_width, settings["text_layers"], settings["text_heads"])
-        self.denoiser = Denoiser(settings["width"], settings["layers"], settings["heads"], text_width)
+        self.denoiser = Denoiser(settings["width"], settings["layers"], settings["heads"], text_width,
+                                 settings.get("rank"), settings.get("hidden"))
 
-    def forward(self, sample: Tensor, timestep: Tensor, input_ids: Tensor) -> Tensor:
-        return self.denoiser(sample, timestep, self.text_encoder(input_ids))
+    def forward(self, sample: Tensor, timestep: Tensor, input_ids: Tensor, blur: float = 0.0) -> Tensor:
+        return self.denoiser(sample, timestep, self.text_encoder(input_ids, blur))

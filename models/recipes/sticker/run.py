@@ -1,4 +1,4 @@
-"""What both training runs share: configurations, the moving average, checkpoints, the clock."""
+"""What the training runs share: configurations, the moving average, checkpoints, the clock."""
 
 import json
 import time
@@ -13,16 +13,19 @@ CONFIGURATIONS = {
         "autoencoder": {"widths": (16, 24, 32), "batch": 16, "rate": 2e-3, "minutes": 0.3},
         "denoiser": {"width": 64, "layers": 2, "heads": 2, "text_width": 32, "text_layers": 1, "text_heads": 2, "batch": 32,
                      "rate": 2e-3, "minutes": 0.3},
+        "student": {"rank": 8, "hidden": 96, "minutes": 0.2},
     },
     "cpu": {
         "autoencoder": {"widths": (48, 96, 160), "batch": 32, "rate": 2e-3, "minutes": 14},
         "denoiser": {"width": 256, "layers": 6, "heads": 4, "text_width": 192, "text_layers": 2, "text_heads": 4, "batch": 128,
-                     "rate": 1e-3, "minutes": 100},
+                     "rate": 1e-3, "minutes": 150},
+        "student": {"rank": 24, "hidden": 400, "minutes": 30},
     },
     "gpu": {
         "autoencoder": {"widths": (64, 128, 192), "batch": 256, "rate": 2e-3, "minutes": 10},
         "denoiser": {"width": 384, "layers": 12, "heads": 6, "text_width": 256, "text_layers": 2, "text_heads": 4, "batch": 1024,
                      "rate": 1e-3, "minutes": 60},
+        "student": {"rank": 48, "hidden": 768, "minutes": 30},
     },
 }
 

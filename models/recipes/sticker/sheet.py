@@ -1,52 +1,23 @@
-"""Draws prompts with an exported bundle through ONNX Runtime and lays the pictures out on one sheet.
+"""Draws prompts with an exported bundle through ONNX Runtime, in 1, 2 and 4 steps, and lays the pictures out on one sheet.
 
     python sheet.py --bundle ../../sticker --output ../../sticker/sheet.png
-
-Tokenizer, scheduler, text encoder, denoiser and decoder are taken from the bundle's files alone.
 """
 
 import argparse
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
-import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
 from PIL import Image, ImageDraw
-from tokenizers import Tokenizer
 
-PROMPTS = """a red apple|smiling face|a smiling sun|cat|dog|rocket|fish|pizza
-heart|flat heart|blue heart|crying face|unicorn|robot|birthday cake|flower
-tree|house|flat house|car|snowman|clock|guitar|butterfly
-flat cat|flat rocket|flat fish|green apple|ghost|owl|coffee|a crown""".replace("\n", "|").split("|")
-CELL, LABEL = 100, 14
+from drawing import Bundle
 
-
-class Bundle:
-    def __init__(self, folder: Path):
-        def session(name: str) -> onnxruntime.InferenceSession:
-            return onnxruntime.InferenceSession(folder / name / "model.onnx", providers=["CPUExecutionProvider"])
-
-        self.text_encoder, self.unet, self.decoder = session("text_encoder"), session("unet"), session("vae_decoder")
-        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer" / "tokenizer.json"))
-        self.length = 12
-        self.tokenizer.enable_padding(length=self.length, pad_id=0, pad_token="[PAD]")
-        self.tokenizer.enable_truncation(self.length)
-        self.scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(folder, subfolder="scheduler")
-
-    def draw(self, prompts: list[str], seed: int, steps: int, guidance: float) -> np.ndarray:
-        """(count, 64, 64, 4) uint8. Every prompt starts from the noise of its own seed: seed, seed + 1 …"""
-        ids = np.array([e.ids for e in self.tokenizer.encode_batch([""] * len(prompts) + prompts)], dtype=np.int64)
-        text = self.text_encoder.run(None, {"input_ids": ids})[0]
-        latent = torch.cat([torch.randn(1, 16, 8, 8, generator=torch.Generator().manual_seed(seed + i)) for i in range(len(prompts))])
-        self.scheduler.set_timesteps(steps)
-        for time in self.scheduler.timesteps:
-            both = torch.cat([latent, latent]).numpy()
-            inputs = {"sample": both, "timestep": np.array(time, dtype=np.float32), "encoder_hidden_states": text}
-            without, with_text = torch.from_numpy(self.unet.run(None, inputs)[0]).chunk(2)
-            latent = self.scheduler.step(without + guidance * (with_text - without), time, latent).prev_sample
-        picture = self.decoder.run(None, {"latent_sample": latent.numpy()})[0]
-        return np.clip((picture.transpose(0, 2, 3, 1) + 1) * 127.5 + 0.5, 0, 255).astype(np.uint8)
+# Names; words that no caption held; colours; counts; styles. Every line is drawn once for each number of steps.
+PROMPTS = """a smiling sun|cat|dog|rocket|fish|pizza|unicorn|robot|ghost|birthday cake
+a kitten|a joyful face|a crimson heart|a serpent|a donut|a rhino|an azure car|a yacht|dracula|a motorbike
+a blue cat|a purple elephant|a green dog|a pink house|a yellow fish|a red owl|a black rabbit|an orange ghost|a white rose|a blue robot
+two cats|three red hearts|four green apples|two dogs|three fish|four stars|two pizzas|three yellow balloons|two snowmen|four mushrooms
+flat cat|glossy cat|flat rocket|a flat blue cat|flat heart|two flat dogs|flat robot|flat owl|a flat green car|three flat red fish"""
+CELL, LABEL = 76, 11
 
 
 def sheet(pictures: np.ndarray, labels: list[str], columns: int) -> Image.Image:
@@ -55,9 +26,9 @@ def sheet(pictures: np.ndarray, labels: list[str], columns: int) -> Image.Image:
     draw = ImageDraw.Draw(page)
     for i, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
         x, y = (i % columns) * CELL, (i // columns) * (CELL + LABEL)
-        sticker = Image.fromarray(picture, "RGBA").resize((CELL - 8, CELL - 8), Image.Resampling.BICUBIC)
-        page.paste(sticker, (x + 4, y + 2), sticker)
-        draw.text((x + 4, y + CELL - 4), label[:17], fill="black")
+        sticker = Image.fromarray(picture, "RGBA").resize((CELL - 6, CELL - 6), Image.Resampling.BICUBIC)
+        page.paste(sticker, (x + 3, y + 2), sticker)
+        draw.text((x + 3, y + CELL - 4), label[:20], fill="black", font_size=8)
     return page
 
 
@@ -65,18 +36,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--prompts", help="prompts between bars, instead of the usual ones")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--guidance", type=float, default=3.0)
-    parser.add_argument("--columns", type=int, default=8)
+    parser.add_argument("--prompts", help="prompts between bars and lines, instead of the usual ones")
+    parser.add_argument("--seed", type=int, default=0, help="of the first prompt; the next ones count on")
+    parser.add_argument("--steps", type=int, nargs="+", default=[1, 2, 4])
     args = parser.parse_args()
-    prompts = args.prompts.split("|") if args.prompts else PROMPTS
-    pictures = Bundle(args.bundle).draw(prompts, args.seed, args.steps, args.guidance)
-    page = sheet(pictures, prompts, args.columns).quantize(128) if not args.prompts else sheet(pictures, prompts, args.columns)
+    lines = [line.split("|") for line in (args.prompts or PROMPTS).splitlines()]
+    prompts = [p for line in lines for p in line]
+    bundle = Bundle(args.bundle)
+    drawn = {steps: bundle.draw(prompts, [args.seed + i for i in range(len(prompts))], steps) for steps in args.steps}
+    pictures, labels, start = [], [], 0
+    for line in lines:
+        for steps in args.steps:
+            pictures += list(drawn[steps][start : start + len(line)])
+            labels += [f"{steps}: {p}" for p in line]
+        start += len(line)
+    page = sheet(np.stack(pictures), labels, len(lines[0])).quantize(160)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     page.save(args.output, optimize=True)
-    print(f"{args.output}: {len(prompts)} pictures, {args.output.stat().st_size / 1e3:.0f} kB")
+    print(f"{args.output}: {len(pictures)} pictures, {args.output.stat().st_size / 1e3:.0f} kB")
 
 
 if __name__ == "__main__":

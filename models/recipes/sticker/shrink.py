@@ -13,8 +13,13 @@ from onnx import TensorProto, helper, numpy_helper
 SMALLEST = 256
 
 
-def shrink(path: Path, bits: int) -> None:
-    """Rewrites `path`: with 8 `bits` matrices and kernels in int8; what is large and left in fp16, small tensors as they are."""
+def shrink(path: Path, precision: str) -> None:
+    """Rewrites `path`: with `int8` matrices and kernels in int8; what is large and left in fp16, small tensors as they are.
+
+    `fp32` leaves everything as it is; `fp16` keeps the modulation matrices in int8, without which a bundle would be over its size.
+    """
+    if precision == "fp32":
+        return
     model = onnx.load(path)
     graph = model.graph
     ahead, kept = [], []
@@ -22,7 +27,7 @@ def shrink(path: Path, bits: int) -> None:
         array = numpy_helper.to_array(weight)
         if array.dtype != np.float32 or array.size < SMALLEST:
             kept.append(weight)
-        elif bits == 8 and array.ndim in (2, 4):
+        elif array.ndim in (2, 4) and (precision == "int8" or "modulation" in weight.name):
             tensors, nodes = as_int8(weight.name, array, output_axis(graph, weight.name))
             kept += tensors
             ahead += nodes

@@ -6,7 +6,7 @@ from pathlib import Path
 from captions import LENGTH, PAD, UNKNOWN, Captions
 
 
-def write_tokenizer(folder: Path, captions: Captions) -> None:
+def write_tokenizer(folder: Path, captions: Captions, neighbours: dict) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     special = [
         {"id": number, "content": content, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
@@ -22,7 +22,7 @@ def write_tokenizer(folder: Path, captions: Captions) -> None:
         "pre_tokenizer": {"type": "WhitespaceSplit"},
         "post_processor": None, "decoder": None,
         # Several spellings may share one number: plurals, and the words that say nothing, which share the padding's.
-        "model": {"type": "WordLevel", "vocab": captions.spellings(), "unk_token": "[UNK]"},
+        "model": {"type": "WordLevel", "vocab": captions.spellings(neighbours), "unk_token": "[UNK]"},
     }
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer, separators=(",", ":")) + "\n")
     (folder / "tokenizer_config.json").write_text(json.dumps({
