@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use common::spoil::{self, Case};
 use common::{Dice, bundle, copy_of, copy_tree, listing, mutate};
-use kiln::bundle::{Bundle, Card, FileState, read_header, sha256_of_file, verify};
-use kiln::{Cancel, Engine, Generated, Request, Settings};
+use kiln::bundle::{Bundle, Card, Family, FileState, read_header, sha256_of_file, verify};
+use kiln::{Cancel, Engine, Generated, Picture, Request, Settings};
 
 /// Runs `attempt` on the spoilt bundle; returns what is wrong with the outcome.
 fn run_case<T>(case: &Case, attempt: impl Fn(&Path) -> Result<T>) -> Result<String, String> {
@@ -75,6 +75,56 @@ fn what_only_a_run_can_know_is_refused_with_one_clear_error() {
     let cases = spoil::runs();
     run_cases(&cases, open_and_paint);
     assert_eq!(cases.len(), 24, "the number of cases in the table");
+}
+
+/// Makes a picture, and goes back from one where the family can.
+fn open_and_use_family(folder: &Path) -> Result<()> {
+    let mut engine = Engine::open(folder, &Settings::default(), None)?;
+    let (request, cancel) = (Request { seed: Some(50), ..Request::default() }, Cancel::new());
+    engine.generate(&request, &mut (), &cancel)?;
+    if matches!(engine.bundle().family, Family::Vae { .. } | Family::Flow { .. }) {
+        let picture = Picture::open(&bundle("../golden/families/disc_8.png"))?;
+        engine.invert(&request, &picture, &mut (), &cancel)?;
+        engine.likelihood(&request, &picture, &mut (), &cancel)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn every_spoilt_folder_of_a_small_family_is_refused_with_one_clear_error() {
+    let cases = spoil::family_folders();
+    run_cases(&cases, Bundle::open);
+    assert_eq!(cases.len(), 290, "the number of cases in the table");
+}
+
+#[test]
+fn what_only_a_run_of_a_small_family_can_know_is_refused_with_one_clear_error() {
+    let cases = spoil::family_runs();
+    run_cases(&cases, open_and_use_family);
+    assert_eq!(cases.len(), 19, "the number of cases in the table");
+}
+
+#[test]
+fn changed_files_of_the_small_families_never_panic() {
+    let mut dice = Dice(4);
+    let (mut refused, mut ran) = (0, 0);
+    for name in ["vae", "gan", "flow", "cnf", "score", "ddpm", "progressive", "consistency", "consistency_cm"] {
+        let (_temporary, folder) = copy_of(name);
+        let files: Vec<PathBuf> = listing(&folder).into_keys().filter(|path| path.is_file()).collect();
+        for path in files {
+            let whole = fs::read(&path).unwrap();
+            for _ in 0..30 {
+                fs::write(&path, mutate(&whole, &mut dice)).unwrap();
+                refused += usize::from(Bundle::open(&folder).is_err());
+                ran += 1;
+            }
+            fs::write(&path, whole).unwrap();
+        }
+        Bundle::open(&folder).unwrap();
+    }
+    println!("{refused} of {ran} were refused");
+    assert_eq!(ran, 1380);
+    assert!(refused > 600);
 }
 
 #[test]

@@ -185,8 +185,11 @@ impl Card {
         );
         for (index, class) in self.classes.iter().enumerate() {
             ensure!(
-                !class.trim().is_empty() && class.len() <= 100 && !self.classes[..index].contains(class),
-                "`classes` holds {:?}, expected names of 1 to 100 bytes, each once",
+                !class.trim().is_empty()
+                    && class.len() <= 100
+                    && !class.contains(char::is_control)
+                    && !self.classes[..index].contains(class),
+                "`classes` holds {:?}, expected names of 1 to 100 bytes without control characters, each once",
                 shortened(class)
             );
         }
@@ -295,6 +298,7 @@ mod tests {
             ("name = \"a\"\n[size]\ndefault = [64, 999999]", "`size.default`"),
             ("name = \"a\"\nclasses = [\"cat\", \"cat\"]", "each once"),
             ("name = \"a\"\nclasses = [\" \"]", "`classes`"),
+            ("name = \"a\"\nclasses = [\"\\u001b[2J\"]", "`classes`"),
             ("name = \"a\"\n[preview]\nlatent_to_rgb = [[1.0]]", "latent_to_rgb"),
             ("name = \"a\"\n[sha256]\n\"../x\" = \"00\"", "within the bundle"),
             (&format!("name = \"a\"\n[sha256]\n\"/etc/passwd\" = \"{hash}\""), "within the bundle"),

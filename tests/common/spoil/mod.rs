@@ -7,10 +7,12 @@ use serde_json::{Value, json};
 
 use super::onnx;
 
+mod families;
 mod networks;
 mod runs;
 mod texts;
 
+pub use families::{family_folders, family_runs};
 pub use runs::runs;
 
 /// What is done to a copy of a bundle.

@@ -1,0 +1,296 @@
+//! Every golden case of the small families: pictures, latents, walks, inversions and likelihoods as the PyTorch reference has them.
+//!
+//! The cases and how they were made: `tests/tools/README.md`.
+
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use kiln::request::{SamplerChoice, StyleMix, Walk};
+use kiln::{Cancel, Engine, Picture, Request, Settings, sampler};
+use ndarray::ArrayD;
+use safetensors::SafeTensors;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+/// How far arrays may lie apart, as a share of the largest value: after one pass, and after a loop.
+const ONE_PASS: f32 = 1e-4;
+const LOOP: f32 = 1e-3;
+/// Pictures, in steps of a byte.
+const PICTURE: u8 = 1;
+/// Nats of a likelihood by one pass, of some hundreds.
+const NATS: f64 = 0.01;
+/// Nats of a likelihood along an ODE, by differences instead of derivatives.
+const NATS_ALONG: f64 = 0.2;
+/// Asked of the solver that chooses its own steps.
+const SOLVER: f32 = 1e-5;
+
+#[derive(Deserialize)]
+struct Cases {
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    bundle: String,
+    task: String,
+    prompt: String,
+    seed: u64,
+    count: usize,
+    steps: Option<usize>,
+    sampler: Option<SamplerCase>,
+    solver: Option<String>,
+    guidance: f32,
+    eta: Option<f64>,
+    temperature: Option<f32>,
+    truncation: Option<f32>,
+    style_mix: Option<Mix>,
+    walk: Option<WalkCase>,
+    input: Option<String>,
+    samples: usize,
+    arrays: Vec<String>,
+    numbers: Map<String, Value>,
+}
+
+#[derive(Deserialize)]
+struct SamplerCase {
+    choice: Option<String>,
+    class: Option<String>,
+    #[serde(default)]
+    config: Map<String, Value>,
+}
+
+#[derive(Deserialize)]
+struct Mix {
+    seed: u64,
+    from_layer: usize,
+}
+
+#[derive(Deserialize)]
+struct WalkCase {
+    to: u64,
+    frames: usize,
+}
+
+fn tests_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
+}
+
+fn golden(file: &str) -> PathBuf {
+    tests_folder().join("golden/families").join(file)
+}
+
+fn cases(bundle: &str) -> Vec<Case> {
+    let text = fs::read_to_string(golden("cases.json")).unwrap();
+    let cases = serde_json::from_str::<Cases>(&text).unwrap().cases;
+    cases.into_iter().filter(|case| case.bundle == bundle).collect()
+}
+
+/// A solver, a sampler by name, or the sampler as `from_config` of the named class makes it from the bundle's file.
+fn sampler_choice(case: &Case) -> SamplerChoice {
+    let run = sampler::Run { eta: case.eta, ..sampler::Run::default() };
+    if let Some(solver) = &case.solver {
+        let tolerance = (solver == "dopri5").then_some(SOLVER);
+        return SamplerChoice { method: Some(solver.parse().unwrap()), tolerance, run, ..SamplerChoice::default() };
+    }
+    let Some(other) = &case.sampler else { return SamplerChoice { run, ..SamplerChoice::default() } };
+    if let Some(choice) = &other.choice {
+        return SamplerChoice { run, ..SamplerChoice::named(choice).unwrap() };
+    }
+    let path = tests_folder().join("bundles").join(&case.bundle).join("scheduler/scheduler_config.json");
+    let text = fs::read_to_string(path).unwrap_or_else(|_| "{}".to_owned());
+    let mut config: Map<String, Value> = serde_json::from_str(&text).unwrap();
+    config.extend(other.config.clone());
+    config.insert("_class_name".into(), other.class.clone().into());
+    SamplerChoice { config: Some(sampler::Config::from_json(&Value::Object(config)).unwrap()), run, ..SamplerChoice::default() }
+}
+
+fn request(case: &Case) -> Request {
+    Request {
+        prompt: case.prompt.clone(),
+        seed: Some(case.seed),
+        steps: case.steps,
+        guidance: Some(case.guidance),
+        count: case.count,
+        sampler: sampler_choice(case),
+        truncation: case.truncation,
+        style_mix: case.style_mix.as_ref().map(|mix| StyleMix { seed: mix.seed, from_layer: Some(mix.from_layer) }),
+        temperature: case.temperature,
+        walk: case.walk.as_ref().map(|walk| Walk::new(walk.to, walk.frames).unwrap()),
+        samples: Some(case.samples),
+        ..Request::default()
+    }
+}
+
+/// A golden array, and the values of one entry of its first axis.
+struct Golden {
+    values: Vec<f32>,
+    shape: Vec<usize>,
+}
+
+impl Golden {
+    fn read(arrays: &SafeTensors<'_>, name: &str) -> Self {
+        let tensor = arrays.tensor(name).unwrap();
+        let values = tensor.data().chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect();
+        Self { values, shape: tensor.shape().to_vec() }
+    }
+
+    fn row(&self, index: usize) -> &[f32] {
+        let each = self.values.len() / self.shape[0];
+        &self.values[index * each..(index + 1) * each]
+    }
+
+    /// The bytes of picture `index`, `[H, W, C]`.
+    fn bytes(&self, index: usize) -> Vec<u8> {
+        let (row, plane) = (self.row(index), self.shape[2] * self.shape[3]);
+        let byte = |value: f32| ((value / 2.0 + 0.5).clamp(0.0, 1.0) * 255.0).round() as u8;
+        (0..plane).flat_map(|at| (0..self.shape[1]).map(move |channel| byte(row[channel * plane + at]))).collect()
+    }
+}
+
+/// What is the most that was found apart, and what was too far.
+#[derive(Default)]
+struct Outcome {
+    bytes: u8,
+    arrays: f32,
+    nats: f64,
+    wrong: Vec<String>,
+}
+
+impl Outcome {
+    fn picture(&mut self, what: &str, found: &[u8], expected: &[u8]) {
+        if found.len() != expected.len() {
+            self.wrong.push(format!("{what}: {} bytes, expected {}", found.len(), expected.len()));
+            return;
+        }
+        let apart = found.iter().zip(expected).map(|(left, right)| left.abs_diff(*right)).max().unwrap_or(0);
+        self.bytes = self.bytes.max(apart);
+        if apart > PICTURE {
+            self.wrong.push(format!("{what}: the picture is {apart}/255 apart"));
+        }
+    }
+
+    fn array(&mut self, what: &str, found: &ArrayD<f32>, expected: &[f32], allowed: f32) {
+        if found.len() != expected.len() {
+            self.wrong.push(format!("{what}: {} values, expected {}", found.len(), expected.len()));
+            return;
+        }
+        let largest = expected.iter().fold(1.0_f32, |largest, value| largest.max(value.abs()));
+        let apart = found.iter().zip(expected).map(|(left, right)| (left - right).abs()).fold(0.0_f32, f32::max) / largest;
+        self.arrays = self.arrays.max(apart);
+        if apart.is_nan() || apart > allowed {
+            self.wrong.push(format!("{what}: {apart:e} apart, of {largest}"));
+        }
+    }
+
+    fn number(&mut self, what: &str, found: f64, expected: &Value, allowed: f64) {
+        let expected = expected.as_f64().unwrap();
+        self.nats = self.nats.max((found - expected).abs());
+        if !((found - expected).abs() <= allowed) {
+            self.wrong.push(format!("{what}: {found}, expected {expected}"));
+        }
+    }
+}
+
+fn sample(engine: &mut Engine, case: &Case, arrays: &SafeTensors<'_>, outcome: &mut Outcome) {
+    let made = match engine.generate(&request(case), &mut (), &Cancel::new()) {
+        Ok(made) => made,
+        Err(error) => return outcome.wrong.push(format!("{}: {error:#}", case.name)),
+    };
+    let samples = Golden::read(arrays, &case.name);
+    // Families of one pass hand back the latent; of the others the latent is the picture.
+    let (latents, allowed) = match case.arrays.iter().find(|name| name.ends_with(".latent")) {
+        Some(name) => (Golden::read(arrays, name), ONE_PASS),
+        None => (Golden::read(arrays, &case.name), LOOP),
+    };
+    assert_eq!(made.len(), samples.shape[0], "{}", case.name);
+    for (index, made) in made.iter().enumerate() {
+        let what = format!("{} picture {index}", case.name);
+        outcome.picture(&what, &made.picture.pixels, &samples.bytes(index));
+        outcome.array(&what, &made.latents, latents.row(index), allowed);
+    }
+}
+
+fn invert(engine: &mut Engine, case: &Case, arrays: &SafeTensors<'_>, outcome: &mut Outcome) {
+    let input = Picture::open(&golden(case.input.as_ref().unwrap())).unwrap();
+    let found = match engine.invert(&request(case), &input, &mut (), &Cancel::new()) {
+        Ok(found) => found,
+        Err(error) => return outcome.wrong.push(format!("{}: {error:#}", case.name)),
+    };
+    let is_loop = case.solver.is_some() || case.sampler.is_some();
+    let allowed = if is_loop { LOOP } else { ONE_PASS };
+    outcome.array(&case.name, &found.again, Golden::read(arrays, &case.name).row(0), allowed);
+    let latent = format!("{}.latent", case.name);
+    outcome.array(&latent, &found.latent, Golden::read(arrays, &latent).row(0), allowed);
+}
+
+fn likelihood(engine: &mut Engine, case: &Case, outcome: &mut Outcome) {
+    let input = Picture::open(&golden(case.input.as_ref().unwrap())).unwrap();
+    let found = match engine.likelihood(&request(case), &input, &mut (), &Cancel::new()) {
+        Ok(found) => found,
+        Err(error) => return outcome.wrong.push(format!("{}: {error:#}", case.name)),
+    };
+    let integrated = engine.bundle().family.is_integrated();
+    let allowed = if integrated { NATS_ALONG } else { NATS };
+    outcome.number(&case.name, found.nats, &case.numbers["nats"], allowed);
+    outcome.number(&format!("{} in bits", case.name), found.bits_per_dimension, &case.numbers["bits_per_dimension"], allowed / 100.0);
+}
+
+/// Runs every case of a bundle.
+fn run(bundle: &str, expected_cases: usize) {
+    let bytes = fs::read(golden("arrays.safetensors")).unwrap();
+    let arrays = SafeTensors::deserialize(&bytes).unwrap();
+    let mut engine = Engine::open(&tests_folder().join("bundles").join(bundle), &Settings::default(), None).unwrap();
+    let cases = cases(bundle);
+    let mut outcome = Outcome::default();
+    for case in &cases {
+        match case.task.as_str() {
+            "sample" => sample(&mut engine, case, &arrays, &mut outcome),
+            "invert" => invert(&mut engine, case, &arrays, &mut outcome),
+            "likelihood" => likelihood(&mut engine, case, &mut outcome),
+            other => outcome.wrong.push(format!("{}: the task `{other}` is not known", case.name)),
+        }
+    }
+    println!(
+        "{bundle}: {} cases, at most {}/255, {:.1e} of arrays, {:.1e} nats",
+        cases.len(),
+        outcome.bytes,
+        outcome.arrays,
+        outcome.nats
+    );
+    assert!(outcome.wrong.is_empty(), "{} wrong in {} cases:\n{}", outcome.wrong.len(), cases.len(), outcome.wrong.join("\n"));
+    assert_eq!(cases.len(), expected_cases, "the number of cases of {bundle} in cases.json");
+}
+
+#[test]
+fn the_autoencoder_agrees_with_the_reference() {
+    run("vae", 10);
+}
+
+#[test]
+fn the_style_based_generator_agrees_with_the_reference() {
+    run("gan", 10);
+}
+
+#[test]
+fn the_normalizing_flow_agrees_with_the_reference() {
+    run("flow", 7);
+}
+
+#[test]
+fn diffusion_of_pixels_agrees_with_the_reference() {
+    run("ddpm", 18);
+}
+
+#[test]
+fn progressive_distillation_agrees_with_the_reference() {
+    run("progressive", 6);
+}
+
+#[test]
+fn consistency_models_agree_with_the_reference() {
+    run("consistency", 3);
+    run("consistency_cm", 3);
+}
