@@ -2,7 +2,7 @@
 //!
 //! The cases and how they were made: `tests/tools/README.md`.
 
-#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a helper that fails fails its test, and says how far it was off")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -187,8 +187,9 @@ impl Outcome {
 
     fn number(&mut self, what: &str, found: f64, expected: &Value, allowed: f64) {
         let expected = expected.as_f64().unwrap();
-        self.nats = self.nats.max((found - expected).abs());
-        if !((found - expected).abs() <= allowed) {
+        let apart = (found - expected).abs();
+        self.nats = self.nats.max(apart);
+        if apart.is_nan() || apart > allowed {
             self.wrong.push(format!("{what}: {found}, expected {expected}"));
         }
     }
@@ -235,7 +236,12 @@ fn likelihood(engine: &mut Engine, case: &Case, outcome: &mut Outcome) {
     let integrated = engine.bundle().family.is_integrated();
     let allowed = if integrated { NATS_ALONG } else { NATS };
     outcome.number(&case.name, found.nats, &case.numbers["nats"], allowed);
-    outcome.number(&format!("{} in bits", case.name), found.bits_per_dimension, &case.numbers["bits_per_dimension"], allowed / 100.0);
+    outcome.number(
+        &format!("{} in bits", case.name),
+        found.bits_per_dimension,
+        &case.numbers["bits_per_dimension"],
+        allowed / 100.0,
+    );
 }
 
 /// Runs every case of a bundle.

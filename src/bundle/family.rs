@@ -165,7 +165,7 @@ impl Family {
             Layout::Text(architecture) => {
                 ensure!(
                     architecture == Architecture::StableDiffusionXl || !components.contains_key(&Role::TextEncoder2),
-                    "`_class_name` is of a model with one text encoder, and there is a text_encoder_2"
+                    "model_index.json: `_class_name` is of a model with one text encoder, and there is a text_encoder_2"
                 );
                 Self::LatentDiffusion(architecture)
             }

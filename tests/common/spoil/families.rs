@@ -52,7 +52,12 @@ fn components() -> Vec<Case> {
             cases.push(case(&format!("{role} says a list"), bundle, written(config, "[]"), &[config, "is a list"]));
         }
         cases.push(case("another family", bundle, set(INDEX, "_class_name", json!("StableDiffusionPipeline")), &["model.onnx"]));
-        cases.push(case("unknown family", bundle, set(INDEX, "_class_name", json!("MagicPipeline")), &[INDEX, "`MagicPipeline`"]));
+        cases.push(case(
+            "unknown family",
+            bundle,
+            set(INDEX, "_class_name", json!("MagicPipeline")),
+            &[INDEX, "`MagicPipeline`"],
+        ));
         cases.push(case("card is not UTF-8", bundle, written(CARD, [0xff, 0xfe]), &[CARD, "is not UTF-8"]));
     }
     for bundle in ["ddpm", "progressive", "consistency_cm"] {
@@ -137,7 +142,12 @@ fn styles() -> Vec<Case> {
     let mut cases: Vec<Case> = tables
         .into_iter()
         .map(|(what, table)| {
-            case(&format!("mean styles are {what}"), "gan", set(MAPPING_CONFIG, "mean_styles", table), &[MAPPING_CONFIG, "`mean_styles`"])
+            case(
+                &format!("mean styles are {what}"),
+                "gan",
+                set(MAPPING_CONFIG, "mean_styles", table),
+                &[MAPPING_CONFIG, "`mean_styles`"],
+            )
         })
         .collect();
     for (key, least) in [("style_count", 7), ("style_size", 13)] {
@@ -229,7 +239,12 @@ pub fn family_runs() -> Vec<Case> {
         case("encoder that is no number", "vae", filled(ENCODER, 8, nan), &["encoder: its output", "NaN"]),
         case("decoder that gives one value", "vae", filled(PICTURE_DECODER, 3, 0.0), &["decoder: ", "every value"]),
         case("decoder that overflows", "vae", filled(PICTURE_DECODER, 8, f32::MAX), &["decoder: "]),
-        case("decoder of half the size", "vae", half(PICTURE_DECODER, PICTURE_DECODER_CONFIG), &["decoder: gave a picture of shape"]),
+        case(
+            "decoder of half the size",
+            "vae",
+            half(PICTURE_DECODER, PICTURE_DECODER_CONFIG),
+            &["decoder: gave a picture of shape"],
+        ),
         case("mapping that is no number", "gan", filled(MAPPING, 8, nan), &["mapping: its output `styles`", "NaN"]),
         case("synthesis that is no number", "gan", filled(SYNTHESIS, 8, nan), &["synthesis: its output `sample`", "NaN"]),
         case("synthesis that gives one value", "gan", filled(SYNTHESIS, 3, 0.0), &["synthesis: ", "every value"]),
@@ -244,7 +259,12 @@ pub fn family_runs() -> Vec<Case> {
             }),
             &[SYNTHESIS, "12", "13"],
         ),
-        case("decoder of a flow that is no number", "flow", filled(PICTURE_DECODER, 8, nan), &["decoder: its output `sample`", "NaN"]),
+        case(
+            "decoder of a flow that is no number",
+            "flow",
+            filled(PICTURE_DECODER, 8, nan),
+            &["decoder: its output `sample`", "NaN"],
+        ),
         case("encoder of a flow that is no number", "flow", filled(ENCODER, 8, nan), &["encoder: its output", "NaN"]),
         case("decoder of a flow of half the size", "flow", half(PICTURE_DECODER, PICTURE_DECODER_CONFIG), &["decoder"]),
         case(
