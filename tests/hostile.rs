@@ -101,7 +101,7 @@ fn every_spoilt_folder_of_a_small_family_is_refused_with_one_clear_error() {
 fn what_only_a_run_of_a_small_family_can_know_is_refused_with_one_clear_error() {
     let cases = spoil::family_runs();
     run_cases(&cases, open_and_use_family);
-    assert_eq!(cases.len(), 19, "the number of cases in the table");
+    assert_eq!(cases.len(), 21, "the number of cases in the table");
 }
 
 #[test]
