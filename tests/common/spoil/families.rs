@@ -296,7 +296,7 @@ pub fn family_runs() -> Vec<Case> {
             &[UNET, "out of data bounds"],
         ),
     ];
-    for bundle in ["ddpm", "progressive", "consistency_cm"] {
+    for bundle in ["cnf", "score", "ddpm", "progressive", "consistency_cm"] {
         cases.push(case("weights that are no numbers", bundle, filled(UNET, 8, nan), &["unet: its output `out_sample`", "NaN"]));
     }
     cases
