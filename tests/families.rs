@@ -269,6 +269,16 @@ fn run(bundle: &str, expected_cases: usize) {
 }
 
 #[test]
+fn every_case_is_of_a_bundle_that_is_run() {
+    let text = fs::read_to_string(golden("cases.json")).unwrap();
+    let all = serde_json::from_str::<Cases>(&text).unwrap().cases;
+    // Of the judge there are features, which no picture is made of.
+    let run = 10 + 10 + 7 + 21 + 6 + 20 + 2 + 18 + 6 + 3 + 3;
+    let judged = all.iter().filter(|case| case.bundle == "judge").count();
+    assert_eq!((all.len(), judged), (run + 2, 2));
+}
+
+#[test]
 fn the_autoencoder_agrees_with_the_reference() {
     run("vae", 10);
 }
