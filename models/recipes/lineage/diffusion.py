@@ -86,7 +86,7 @@ def train(network: Unet, args: argparse.Namespace, loss_of: Callable[[nn.Module,
         noted = {**{key: args.settings[key] for key in NETWORK}, "parameters": parameters, "batch": args.settings["batch"], **facts}
         run.save(args.checkpoint, network=network, optimizers=steppers, average=average, clock=clock, step=step, facts=noted)
 
-    total, saved = 0.0, clock.spent()
+    total, first, saved = 0.0, step, clock.spent()
     while clock.share() < 1:
         factor = run.rate_at(clock.share(), step, 50)
         for stepper in steppers:
@@ -103,7 +103,7 @@ def train(network: Unet, args: argparse.Namespace, loss_of: Callable[[nn.Module,
         total += loss.item()
         step += 1
         if step % REPORT == 0:
-            print(f"step {step}  {clock.spent():.2f} min  loss {total / REPORT:.4f}  rate {rate * factor:.1e}", flush=True)
+            print(f"step {step}  {clock.spent():.2f} min  loss {total / min(REPORT, step - first):.4f}  rate {rate * factor:.1e}", flush=True)
             total = 0.0
         if clock.spent() - saved > SAVE_MINUTES:
             saved = clock.spent()

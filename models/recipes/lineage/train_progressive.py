@@ -18,7 +18,7 @@ COUNTS = (8, 4, 2, 1)
 # Shares of the time at which a smaller count joins; the counts before it keep coming up, more rarely.
 STARTS = (0.0, 0.35, 0.55, 0.75)
 NEWEST = 0.7
-GUIDANCE = 1.5
+GUIDANCE = 2.0
 RATE_SHARE = 0.4
 
 
