@@ -199,7 +199,7 @@ impl<'a> Contest<'a> {
 
         let mut comparison = Comparison { seed: arguments.seed, count, real: None, real_count: 0, rows: Vec::new(), left_out };
         if let Some(judge) = &mut self.judge {
-            comparison.real = Some(judge.floor(self.cancel)?);
+            comparison.real = Some(judge.floor(count, self.cancel)?);
             comparison.real_count = judge.real().held_out.len();
         }
         let mut samples = Vec::new();

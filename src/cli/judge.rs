@@ -73,9 +73,14 @@ impl Judge {
         Quality::measure(self.held_out.view(), features.view(), self.directions.view())
     }
 
-    /// How far the training pictures lie from the held-out ones: what a model that learned them by heart would reach.
-    pub(super) fn floor(&mut self, cancel: &Cancel) -> Result<Quality> {
-        self.quality(&self.real.training.clone(), cancel)
+    /// How far `count` of the training pictures, spread over all, lie from the held-out ones: what a model would reach that learned them by
+    /// heart. As many as there are of each row, since some distances depend on how many.
+    pub(super) fn floor(&mut self, count: usize, cancel: &Cancel) -> Result<Quality> {
+        let training = &self.real.training;
+        let count = count.min(training.len());
+        let chosen: Vec<Picture> =
+            (0..count).filter_map(|number| training.get(number * training.len() / count).cloned()).collect();
+        self.quality(&chosen, cancel)
     }
 
     /// `[N, F]` f32 features of pictures.

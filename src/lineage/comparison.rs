@@ -87,7 +87,8 @@ pub struct Comparison {
     pub seed: u64,
     /// Pictures of each row.
     pub count: usize,
-    /// Real pictures against real ones: the training ones against those held out. No model can be expected below it.
+    /// Real pictures against real ones: as many training ones as each row has pictures, against those held out. No model can be expected
+    /// below it.
     pub real: Option<Quality>,
     /// Held-out pictures that everything is measured against.
     pub real_count: usize,

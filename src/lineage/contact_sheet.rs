@@ -81,7 +81,7 @@ pub fn draw_contact_sheet(
     }
     if !real.is_empty() {
         let figures = comparison.real.as_ref().map(quality_text).unwrap_or_default();
-        line(&mut svg, top, width, ("real stickers", "held out; figures are the training ones'"), [&figures, ""], real)?;
+        line(&mut svg, top, width, ("real stickers", "held out"), ["training stickers against held-out ones:", &figures], real)?;
         top += ROW;
     }
     for (row, samples) in comparison.rows.iter().zip(samples) {
