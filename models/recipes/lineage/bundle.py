@@ -69,14 +69,14 @@ def draw(family: str, folder: Path, latent: np.ndarray, labels: np.ndarray, forc
 def sample_sheet(family: str, folder: Path, latent_size: int, classes: int) -> None:
     """A row for each class. Left half: as the model is; right half: flow at temperature 0.7, gan at truncation 0.7."""
     random = np.random.default_rng(0)
-    columns = 8 if family == "vae" else 12
+    columns = 16 if family == "vae" else 8
     labels = np.repeat(np.arange(classes), columns).astype(np.int64)
     latent = random.standard_normal((len(labels), latent_size)).astype(np.float32)
     halves = [draw(family, folder, latent, labels, 1.0)]
     if family != "vae":
         halves.append(draw(family, folder, latent, labels, TEMPERATURE if family == "flow" else TRUNCATION))
     rows = np.concatenate([as_bytes(half).reshape(classes, columns, *half.shape[2:], 3) for half in halves], 1)
-    save_tiles(folder / "sheet.png", rows.reshape(-1, *rows.shape[2:]), rows.shape[1], scale=2)
+    save_tiles(folder / "sheet.png", rows.reshape(-1, *rows.shape[2:]), rows.shape[1])
 
 
 def likelihood(family: str, folder: Path, stickers: dict, deviation: float) -> dict:

@@ -14,7 +14,7 @@ import training
 from flow import Flow
 from training import run
 
-BATCH, RATE, DECAY = 32, 1e-3, 0.997
+BATCH, RATE, DECAY = 16, 2e-3, 0.997
 SMALL = {"steps": (2, 2, 2), "widths": (32, 32, 32)}
 WHOLE = {"steps": (7, 8, 6), "widths": (96, 96, 96)}
 

@@ -19,6 +19,8 @@ SMALL = {"widths": (16, 16, 16), "latent_size": 16}
 WHOLE = {"widths": (32, 64, 96, 128), "latent_size": 64}
 # The share of the run over which the divergence's weight rises to one.
 WARMUP = 0.2
+# No deviation below this: with so few pictures a sharper one draws so much into the latents that the prior misses them.
+LEAST_DEVIATION = 0.5
 
 
 def log_likelihood(x: Tensor, made: Tensor, deviation: float) -> Tensor:
@@ -64,11 +66,13 @@ def main() -> None:
         with torch.autocast("cpu", torch.bfloat16):
             mean, log_variance = network.encoder(x, labels)
             made = network.decoder(mean + torch.randn_like(mean) * (log_variance / 2).exp(), labels)
-        # With the deviation at its best for the batch, -ln p(x|z) is D ln(deviation) and a constant (arXiv:2006.13202, eq. 3).
+        # With the deviation at its best for the batch, -ln p(x|z) is D ln(deviation) and a constant (arXiv:2006.13202, eq. 3), whose
+        # slope is that of the square over twice the variance.
         squared = (x - made).square().mean()
         apart = divergence(mean, log_variance).mean()
         share = min(1.0, clock.share() / WARMUP + 0.02)
-        loss = squared.log() / 2 + share * apart / x[0].numel()
+        variance = squared.detach().clamp(min=LEAST_DEVIATION**2)
+        loss = squared / (2 * variance) + share * apart / x[0].numel()
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -80,7 +84,7 @@ def main() -> None:
             print(f"{clock.spent():.1f} min, step {step}, deviation {squared.sqrt().item():.4f}, divergence {apart.item():.0f}", flush=True)
             run.save(args.checkpoint, network=network, optimizers=[optimizer], average=average, clock=clock, step=step, facts=facts)
     network.load_state_dict(average.weights)
-    facts["deviation"] = math.sqrt(measure(network, pictures, 1.0)["squared_error"])
+    facts["deviation"] = max(LEAST_DEVIATION, math.sqrt(measure(network, pictures, 1.0)["squared_error"]))
     facts |= {"training": measure(network, pictures, facts["deviation"]), "held_out": measure(network, others, facts["deviation"])}
     print(json.dumps(facts))
     run.save(args.checkpoint, network=network, optimizers=[optimizer], average=average, clock=clock, step=step, facts=facts)
