@@ -72,7 +72,7 @@ def questions(work: Path, each: int) -> dict[str, list[Question]]:
                        ("colour and count, held out", lambda c, n: c and n > 1)):
         kinds[kind] = [Question(in_words(entries[i], c, n), {entries[i]["name"]}, COLOURS.index(c) if c else own, n - 1, picture)
                        for i, c, n, picture in held if fits(c, n)][:each]
-    return kinds
+    return {kind: asked for kind, asked in kinds.items() if asked}
 
 
 class Scores:
