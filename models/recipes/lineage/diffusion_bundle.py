@@ -32,7 +32,9 @@ COSINE = {
     "clip_sample_range": 1.0, "steps_offset": 0, "thresholding": False,
 }
 SCHEDULERS = {
-    "ddpm": {"_class_name": "DDPMScheduler", **COSINE, "variance_type": "fixed_small", "timestep_spacing": "trailing"},
+    # Clipped, a guided picture fills its frame in DDIM's first steps and stays so; the ancestral steps look alike either way.
+    "ddpm": {"_class_name": "DDPMScheduler", **COSINE, "clip_sample": False, "variance_type": "fixed_small",
+             "timestep_spacing": "trailing"},
     "progressive": {"_class_name": "DDIMScheduler", **COSINE, "set_alpha_to_one": True, "timestep_spacing": "trailing"},
     "consistency": {"_class_name": "LCMScheduler", **COSINE, "set_alpha_to_one": True, "timestep_spacing": "leading",
                     "timestep_scaling": 10.0, "original_inference_steps": INTERVALS[-1]},

@@ -47,7 +47,7 @@ def main() -> None:
     start = time.monotonic()
     pictures = sample(bundle, card["family"], labels, args.seed, steps, guidance, args.sampler)
     args.output.parent.mkdir(parents=True, exist_ok=True)
-    page(pictures, args.columns).save(args.output, optimize=True)
+    page(pictures, args.columns).quantize(256, dither=Image.Dither.NONE).save(args.output, optimize=True)
     print(f"{args.output}: {len(labels)} pictures in {steps} steps, guidance {guidance}, {time.monotonic() - start:.1f} s")
 
 
