@@ -68,19 +68,21 @@ def export(network: nn.Module, path: Path, inputs: dict[str, Tensor], outputs: l
 
 
 def shrink(path: Path, bits: int, exact: bool) -> None:
-    """Keeps large kernels and matrices as int8 or fp16; with `exact` only those whose numbers do not change by it."""
+    """Keeps large kernels and matrices as int8 or fp16 (stacks of matrices always as fp16); with `exact` only those whose numbers do not change by it."""
     sticker = module("shrink")
     model = onnx.load(path)
     graph, ahead, kept = model.graph, [], []
     for weight in graph.initializer:
         array = numpy_helper.to_array(weight)
-        if array.dtype != np.float32 or array.size < sticker.SMALLEST or array.ndim not in (2, 4):
+        if array.dtype != np.float32 or array.size < sticker.SMALLEST or array.ndim not in (2, 3, 4):
             kept.append(weight)
             continue
-        axis = sticker.output_axis(graph, weight.name)
-        tensors, nodes = sticker.as_int8(weight.name, array, axis) if bits == 8 else sticker.as_half(weight.name, array)
+        if bits == 8 and array.ndim != 3:
+            tensors, nodes = sticker.as_int8(weight.name, array, sticker.output_axis(graph, weight.name))
+        else:
+            tensors, nodes = sticker.as_half(weight.name, array)
         values = [numpy_helper.to_array(t).astype(np.float32) for t in tensors]
-        change = not exact or np.array_equal(values[0] * values[1] if bits == 8 else values[0], array)
+        change = not exact or np.array_equal(np.prod(np.broadcast_arrays(*values), 0), array)
         kept += tensors if change else [weight]
         ahead += nodes if change else []
     nodes = ahead + list(graph.node)

@@ -35,6 +35,42 @@ class Block(nn.Module):
         return self.skip(x) + self.convolution_out(self.activation(self.norm_out(y)))
 
 
+class Frame(nn.Module):
+    """A Gaussian prior for each class, N(centre, spread spread^T), told in coordinates in which it is N(0, I)."""
+
+    def __init__(self, latent_size: int, classes: int):
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(classes, latent_size))
+        self.register_buffer("spread", torch.eye(latent_size).repeat(classes, 1, 1))
+        self.register_buffer("inverse", torch.eye(latent_size).repeat(classes, 1, 1))
+
+    def into(self, mean: Tensor, log_variance: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """A diagonal posterior in the new coordinates: the mean moves along, the variances are the nearest that are diagonal again."""
+        moved = (self.inverse[labels] @ (mean - self.centre[labels])[:, :, None])[:, :, 0]
+        precision = (self.spread[labels].square().transpose(1, 2) @ (-log_variance).exp()[:, :, None])[:, :, 0]
+        return moved, -precision.log()
+
+    def out_of(self, latent: Tensor, labels: Tensor) -> Tensor:
+        return self.centre[labels] + (self.spread[labels] @ latent[:, :, None])[:, :, 0]
+
+    @torch.no_grad()
+    def fit(self, mean: Tensor, log_variance: Tensor, labels: Tensor) -> None:
+        """Takes as prior of a class the mean and covariance of its posteriors, given in the present coordinates; classes lend each other covariance."""
+        mean, variance = mean.double(), log_variance.double().exp()
+        classes, size = self.centre.shape
+        centres = torch.stack([mean[labels == k].mean(0) for k in range(classes)])
+        apart = mean - centres[labels]
+        shared = apart.T @ apart / len(apart)
+        for k in range(classes):
+            own = apart[labels == k]
+            share = len(own) / (len(own) + 2 * size)
+            covariance = share * own.T @ own / len(own) + (1 - share) * shared + variance[labels == k].mean(0).diag()
+            spread = self.spread[k].double()
+            self.centre[k] += (spread @ centres[k]).float()
+            self.spread[k] = (spread @ torch.linalg.cholesky(covariance)).float()
+            self.inverse[k] = torch.linalg.inv(self.spread[k].double()).float()
+
+
 class Encoder(nn.Module):
     """[B, 3, S, S] in [-1, 1] and labels [B] to mean and log-variance [B, D]; each width after the first halves the sides."""
 
@@ -48,6 +84,7 @@ class Encoder(nn.Module):
         self.last = Block(widths[-1], widths[-1], classes)
         self.norm = norm(widths[-1])
         self.head = nn.Linear(widths[-1] * (side >> len(pairs)) ** 2, 2 * latent_size)
+        self.frame = Frame(latent_size, classes)
 
     def forward(self, sample: Tensor, class_labels: Tensor) -> tuple[Tensor, Tensor]:
         x = self.halve[0](nn.functional.silu(self.stem(sample)))
@@ -55,7 +92,7 @@ class Encoder(nn.Module):
             x = halve(block(x, class_labels))
         x = nn.functional.silu(self.norm(self.last(x, class_labels)))
         mean, log_variance = self.head(x.flatten(1)).float().chunk(2, dim=1)
-        return mean, log_variance.clamp(-12, 4)
+        return self.frame.into(mean, log_variance.clamp(-12, 4), class_labels)
 
 
 class Decoder(nn.Module):
@@ -72,9 +109,11 @@ class Decoder(nn.Module):
         self.blocks = nn.ModuleList(Block(narrow, narrow, classes) for _, narrow in pairs)
         self.norm = norm(widths[0])
         self.head = nn.Conv2d(widths[0], 3, 3, padding=1)
+        self.frame = Frame(latent_size, classes)
         nn.init.normal_(self.begin_class.weight, std=0.1)
 
     def forward(self, latent: Tensor, class_labels: Tensor) -> Tensor:
+        latent = self.frame.out_of(latent, class_labels)
         x = (self.begin(latent) + self.begin_class(class_labels)).reshape(-1, self.widths[-1], self.side, self.side)
         x = self.first(x, class_labels)
         for shrink, block in zip(self.shrink, self.blocks, strict=True):
@@ -88,6 +127,13 @@ class Autoencoder(nn.Module):
         self.encoder = Encoder(widths, latent_size, classes, side)
         self.decoder = Decoder(widths, latent_size, classes, side)
         self.latent_size, self.classes, self.side = latent_size, classes, side
+
+    @torch.no_grad()
+    def fit_prior(self, sample: Tensor, labels: Tensor) -> None:
+        """Gives each class the Gaussian prior that its pictures' posteriors have together."""
+        parts = [self.encoder(x, y) for x, y in zip(sample.split(128), labels.split(128), strict=True)]
+        self.encoder.frame.fit(*(torch.cat(part) for part in zip(*parts, strict=True)), labels)
+        self.decoder.frame.load_state_dict(self.encoder.frame.state_dict())
 
 
 def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
