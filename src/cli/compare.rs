@@ -318,6 +318,10 @@ fn contestants<'t>(tree: &'t Tree, shelf: &Shelf, names: &[String]) -> Result<Ve
             .collect();
         runs.sort_by_key(|run| std::cmp::Reverse(run.steps));
         for run in runs {
+            // Two algorithms may be shown by one run.
+            if chosen.iter().any(|contestant: &Contestant<'_>| contestant.run == run) {
+                continue;
+            }
             match folders.get(&run.bundle) {
                 Some(folder) => chosen.push(Contestant::new(algorithm, run, folder.clone())),
                 None => missing.push(run.bundle.as_str()),

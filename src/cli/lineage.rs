@@ -21,7 +21,7 @@ use crate::runtime::Cancel;
 use crate::{refusal, refuse};
 
 /// The seed of the samples in the drawing.
-const SAMPLE_SEED: u64 = 7;
+const SAMPLE_SEED: u64 = 8;
 /// What a model that takes text is asked for.
 const SAMPLE_PROMPT: &str = "a smiling sun";
 /// Names this similar are offered; 1 is the same name.

@@ -186,7 +186,7 @@ pub fn tell(tree: &Tree, algorithm: &Algorithm, installed: &BTreeSet<String>, st
         algorithm.runs.iter().map(|run| run.bundle.as_str()).filter(|bundle| !installed.contains(*bundle)).collect();
     let commands = algorithm.runs.iter().map(|run| {
         let prompt = if run.bundle == "sticker" { " \"a smiling sun\"" } else { "" };
-        format!("kiln generate{prompt} {} --seed 7", run.options())
+        format!("kiln generate{prompt} {} --seed 8", run.options())
     });
     facts.push(("try", commands.collect()));
     facts.push((
