@@ -171,7 +171,8 @@ impl Comparison {
             "\n{} pictures of each, seeds {} to {}. calls, steps, ms: of one picture made alone (median). MB: the peak of a process\n\
              of its own. kernel, sliced: distance of the judge's features to those of {} held-out stickers, the kernel's in\n\
              thousandths with its standard error; less is nearer. prec., rec.: share of made among real, of real among made.\n\
-             bits: per dimension of held-out stickers ({at_most} bound, {about} estimate).\n",
+             bits: per dimension of held-out stickers ({at_most} bound, {about} estimate). Each picture has the class of a held-out one; a model that\n\
+             reads is given the class as its whole prompt, so it shows less than it knows.\n",
             self.count,
             self.seed,
             self.seed + self.count.saturating_sub(1) as u64,
