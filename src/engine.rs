@@ -305,7 +305,7 @@ impl Engine {
             .collect::<Result<_>>()?;
         let with_input = !matches!(resolved.task, Task::TextToPicture);
         let class = resolved.class_of(made.index).and_then(|class| bundle.classes.get(class)).cloned();
-        let direct = bundle.family.is_direct();
+        let has_temperature = matches!(bundle.family, Family::Vae { .. } | Family::Flow { .. });
         #[expect(clippy::cast_possible_truncation, reason = "a share between 0 and 1")]
         let eta = resolved.run.eta.map(|eta| eta as f32);
         Ok(Provenance {
@@ -330,7 +330,7 @@ impl Engine {
             eta,
             truncation: matches!(bundle.family, Family::Gan { .. }).then_some(resolved.truncation),
             style_mix: resolved.style_mix.map(|mix| mix.to_string()),
-            temperature: (direct && resolved.temperature != 1.0).then_some(resolved.temperature),
+            temperature: has_temperature.then_some(resolved.temperature),
             walk: resolved.toward(made.index).map(|(to, share)| WalkPlace { to, share }),
             clip: None,
             width: resolved.width,

@@ -249,7 +249,14 @@ fn latent_size(component: &Component) -> Result<usize> {
     if let (Some(declared), Some(found)) = (declared, found) {
         ensure!(declared == found, "{role}/model.onnx: takes latents of {found} values, {role}/config.json says {declared}");
     }
-    declared.or(found).with_context(|| format!("{role}/config.json: has no `latent_size`"))
+    let size = declared.or(found).with_context(|| format!("{role}/config.json: has no `latent_size`"))?;
+    within(&format!("{role}/model.onnx: the latent"), size, LARGEST_LATENT)
+}
+
+/// What the graph says is as little to be trusted as what the configuration says.
+fn within(what: &str, size: usize, largest: u64) -> Result<usize> {
+    ensure!((1..=largest).contains(&(size as u64)), "{what} has a size of {size}, expected 1 to {largest}");
+    Ok(size)
 }
 
 /// How many styles the synthesis network takes, and the mean ones.
@@ -266,13 +273,14 @@ fn styles(mapping: &Component, synthesis: &Component, classes: usize) -> Result<
                 port.shape_text()
             );
         }
-        declared.or(found).with_context(|| format!("synthesis/config.json: has no `{key}`"))
+        let size = declared.or(found).with_context(|| format!("synthesis/config.json: has no `{key}`"))?;
+        within(&format!("synthesis/model.onnx: `{}`", port.name), size, largest)
     };
     let count = agree("style_count", dimension(1), LARGEST_STYLE_COUNT)?;
     let size = agree("style_size", dimension(2), LARGEST_LATENT)?;
     let rows = mapping.rows("mean_styles")?.context("mapping/config.json: has no `mean_styles`, which truncation needs")?;
     ensure!(
-        (rows.len() == 1 || rows.len() == classes) && rows.iter().all(|row| row.len() == size),
+        (rows.len() == 1 || rows.len() == classes.max(1)) && rows.iter().all(|row| row.len() == size),
         "mapping/config.json: `mean_styles` has {} rows of {} numbers, expected 1{} of {size}",
         rows.len(),
         rows.first().map_or(0, Vec::len),

@@ -15,6 +15,7 @@ use crate::runtime::{Cancel, Network, NetworkOptions, Provider, Runtime, Tensor,
 /// What both are called on the shelf.
 const JUDGE: &str = "judge";
 const REAL: &str = "real";
+const LARGEST_CONFIG_BYTES: u64 = 1024 * 1024;
 /// Directions of the sliced distance, and the seed that they are drawn from.
 const DIRECTIONS: usize = 256;
 const DIRECTIONS_SEED: u64 = 0;
@@ -44,6 +45,8 @@ impl Judge {
         };
         let real = RealPictures::open(&pictures)?;
         let path = folder.join("config.json");
+        let about = std::fs::metadata(&path).with_context(|| path.display().to_string())?;
+        ensure!(about.is_file() && about.len() <= LARGEST_CONFIG_BYTES, "{}: is no small file", path.display());
         let config = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         let Config { sample_size } = serde_json::from_str(&config).with_context(|| path.display().to_string())?;
         let options = NetworkOptions { threads: logical_cores(), memory_arena: true, provider: Provider::default() };

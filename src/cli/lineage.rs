@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::bundle::{Bundle, Shelf};
 use crate::engine::Engine;
 use crate::error::is_cancelled;
-use crate::lineage::{Algorithm, Run, TerminalStyle, Tree, draw, draw_svg, tell};
+use crate::lineage::{Algorithm, LARGEST_FILE_BYTES, Run, TerminalStyle, Tree, draw, draw_svg, tell};
 use crate::output::{self, Picture};
 use crate::plan::Settings;
 use crate::request::{Request, SamplerChoice};
@@ -90,7 +90,12 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
 /// The tree in `file`, or the one that Kiln carries.
 pub(super) fn open_tree(file: Option<&Path>) -> Result<Tree> {
     let Some(file) = file else { return Tree::carried() };
-    let text = fs::read_to_string(file).map_err(|error| refusal!("tree {}: {error}", file.display()))?;
+    let unreadable = |error: std::io::Error| refusal!("tree {}: {error}", file.display());
+    let about = fs::metadata(file).map_err(unreadable)?;
+    if !about.is_file() || about.len() > LARGEST_FILE_BYTES as u64 {
+        refuse!("tree {}: is no file of at most {LARGEST_FILE_BYTES} bytes", file.display());
+    }
+    let text = fs::read_to_string(file).map_err(unreadable)?;
     Tree::parse(&text, &file.display().to_string())
 }
 

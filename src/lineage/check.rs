@@ -103,9 +103,9 @@ fn check_algorithm(algorithm: &Algorithm, place: &str, file: &File) -> std::resu
         if run.steps.is_some_and(|steps| !(1..=10_000).contains(&steps)) {
             return Err(format!("{place}: `runs` has steps {:?}, expected 1 to 10000", run.steps.unwrap_or_default()));
         }
-        for (key, value) in [("eta", run.eta), ("truncation", run.truncation.map(f64::from))] {
-            if value.is_some_and(|value| !(0.0..=10.0).contains(&value)) {
-                return Err(format!("{place}: `runs` has {key} {}, expected 0 to 10", value.unwrap_or_default()));
+        for (key, value, largest) in [("eta", run.eta, 1.0), ("truncation", run.truncation.map(f64::from), 2.0)] {
+            if value.is_some_and(|value| !(0.0..=largest).contains(&value)) {
+                return Err(format!("{place}: `runs` has {key} {}, expected 0 to {largest}", value.unwrap_or_default()));
             }
         }
     }

@@ -19,4 +19,4 @@ pub use contact_sheet::draw_contact_sheet;
 pub use real::{RealPictures, judged};
 pub use svg::draw_svg;
 pub use terminal::{TerminalStyle, draw, tell};
-pub use tree::{Algorithm, Branch, Paper, Run, Tree};
+pub use tree::{Algorithm, Branch, LARGEST_FILE_BYTES, Paper, Run, Tree};

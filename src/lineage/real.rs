@@ -52,7 +52,10 @@ impl RealPictures {
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join("config.json");
         let name = path.display().to_string();
-        let length = fs::metadata(&path).with_context(|| name.clone())?.len();
+        let about = fs::metadata(&path).with_context(|| name.clone())?;
+        // A device would be read without end.
+        ensure!(about.is_file(), "{name}: is not a file");
+        let length = about.len();
         ensure!(length <= LARGEST_CONFIG_BYTES, "{name}: has {length} bytes, expected at most {LARGEST_CONFIG_BYTES}");
         let config: Config =
             serde_json::from_slice(&fs::read(&path).with_context(|| name.clone())?).with_context(|| name.clone())?;

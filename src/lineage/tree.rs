@@ -13,7 +13,8 @@ use crate::refuse;
 
 /// The tree that Kiln carries.
 const CARRIED: &str = include_str!("../../models/lineage.toml");
-const LARGEST_FILE_BYTES: usize = 1024 * 1024;
+/// Largest file of a tree.
+pub const LARGEST_FILE_BYTES: usize = 1024 * 1024;
 
 /// The family tree.
 #[derive(Debug, Clone, PartialEq)]

@@ -67,7 +67,7 @@ pub struct Provenance {
     /// Another seed's style from a layer on, as `SEED:LAYER`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub style_mix: Option<String>,
-    /// Deviation of the latent that was drawn; 1 when not said.
+    /// Deviation of the latent that was drawn, where the family draws one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f32>,
     /// Where it stands between the seed's noise and another seed's.

@@ -33,6 +33,7 @@ pub(super) fn invert(job: &mut Job<'_>, picture: &ArrayD<f32>) -> Result<Inverte
     let labels = job.labels(0..1);
     let (latent, _) = encode(job, picture, &labels)?;
     let again = decode(job, &latent, &labels)?;
+    job.release(Role::Decoder);
     Ok(Inverted { latent: latent.index_axis_move(Axis(0), 0), again: again.index_axis_move(Axis(0), 0) })
 }
 
@@ -57,6 +58,7 @@ fn encode(job: &mut Job<'_>, picture: &ArrayD<f32>, labels: &ClassLabels) -> Res
     job.release(Role::Encoder);
     let (Some(latent), Some(log_determinant)) = (outputs.next(), outputs.next()) else { bail!("encoder: gave nothing") };
     check_shape(Role::Encoder, "latent", &latent, &[latent_size(job)?])?;
+    check_shape(Role::Encoder, "log-determinant", &log_determinant, &[])?;
     let log_determinant = log_determinant.first().context("encoder: gave no log-determinant")?;
     Ok((latent, f64::from(*log_determinant)))
 }

@@ -33,6 +33,7 @@ pub(super) fn invert(job: &mut Job<'_>, picture: &ArrayD<f32>) -> Result<Inverte
     let labels = job.labels(0..1);
     let (mean, _) = encode(job, picture, &labels)?;
     let again = decode(job, &mean, &labels)?;
+    job.release(Role::Decoder);
     Ok(Inverted { latent: mean.index_axis_move(Axis(0), 0), again: again.index_axis_move(Axis(0), 0) })
 }
 
@@ -57,6 +58,7 @@ pub(super) fn log_likelihood(job: &mut Job<'_>, picture: &ArrayD<f32>) -> Result
             |(decoded, value): (&f32, &f32)| -normalizer - (f64::from(*value) - f64::from(*decoded)).powi(2) / (2.0 * variance);
         reconstruction += decoded.iter().zip(picture).map(log_density).sum::<f64>();
     }
+    job.release(Role::Decoder);
     let divergence: f64 = mean
         .iter()
         .zip(&log_variance)

@@ -17,6 +17,8 @@ use crate::{refusal, refuse, sampler};
 const DEFAULT_TOLERANCE: f32 = 1e-3;
 /// Most draws that a likelihood is the mean over.
 const LARGEST_SAMPLES: usize = 1000;
+/// Most steps of a solver, forced or not: each is a time that is kept.
+const MOST_SOLVER_STEPS: usize = 10_000;
 /// Largest temperature.
 const LARGEST_TEMPERATURE: f32 = 2.0;
 
@@ -97,11 +99,14 @@ impl Request {
         if asked_for.is_empty() {
             return Ok(Some(ClassChoice::InTurn(bundle.classes.len())));
         }
-        let plain = |text: &str| {
-            let lower = text.trim().to_lowercase();
-            lower.strip_suffix('s').map_or(lower.clone(), str::to_owned)
-        };
-        match bundle.classes.iter().position(|class| plain(class) == plain(asked_for)) {
+        let lower = |text: &str| text.trim().to_lowercase();
+        let singular = |text: &str| lower(text).strip_suffix('s').map_or_else(|| lower(text), str::to_owned);
+        let position = |same: &dyn Fn(&str) -> bool| bundle.classes.iter().position(|class| same(class));
+        // The nearest spelling first, so that of `cat` and `cats` each can be named.
+        let found = position(&|class| class == asked_for)
+            .or_else(|| position(&|class| lower(class) == lower(asked_for)))
+            .or_else(|| position(&|class| singular(class) == singular(asked_for)));
+        match found {
             Some(class) => Ok(Some(ClassChoice::One(class))),
             None => refuse!(
                 "prompt: is `{asked_for}`, and model {} knows {} only; without a prompt each comes in its turn",
@@ -133,8 +138,8 @@ impl Request {
             refuse!("style mix: model {} has no styles; a style-based generator has (gan)", bundle.name());
         };
         let layer = mix.from_layer.unwrap_or(style_count / 2);
-        if layer > *style_count {
-            refuse!("style mix: begins at layer {layer}, expected 0 to {style_count}");
+        if layer >= *style_count {
+            refuse!("style mix: begins at layer {layer}, expected 0 to {}: the model has {style_count} layers", style_count - 1);
         }
         Ok(Some(StyleMix { from_layer: Some(layer), ..mix }))
     }
@@ -169,7 +174,12 @@ impl Request {
     pub(super) fn resolve_field(&self, bundle: &Bundle) -> Result<(Option<sampler::Config>, Option<Solver>)> {
         let chosen = &self.sampler;
         // Both rooms have an Euler and a Heun; for a field they are the solver's.
-        let method = chosen.method.or_else(|| chosen.choice.and_then(method_of));
+        let method = match (chosen.method, chosen.choice.and_then(method_of)) {
+            (None, Some(method)) if chosen.choice != Some(method_choice(method)) => {
+                refuse!("sampler: the solver `{method}` spreads no noise levels; leave the ending out");
+            }
+            (named, of_choice) => named.or(of_choice),
+        };
         let is_own = chosen.choice.is_none() && chosen.method.is_none();
         let config = match (&chosen.config, &bundle.scheduler) {
             (Some(config), _) => Some(config.clone()),
@@ -200,9 +210,11 @@ impl Request {
     }
 
     fn solver(&self, method: Method) -> Result<Solver> {
-        let run = &self.sampler.run;
-        if run.timesteps.is_some() || run.sigmas.is_some() || run.eta.is_some() || run.spacing.is_some() {
-            refuse!("sampler: the solver `{method}` takes neither timesteps, sigmas, eta nor a spacing");
+        if self.sampler.run != sampler::Run::default() {
+            refuse!("sampler: the solver `{method}` takes neither timesteps, sigmas, eta, shift nor a spacing; leave them out");
+        }
+        if let Some(steps) = self.steps.filter(|steps| *steps > MOST_SOLVER_STEPS) {
+            refuse!("steps: is {steps}, expected at most {MOST_SOLVER_STEPS} for a solver");
         }
         if method.is_adaptive() && self.steps.is_some() {
             refuse!("steps: the solver `{method}` chooses them by itself; name a --tolerance instead");
@@ -240,6 +252,12 @@ fn method_of(choice: sampler::Choice) -> Option<Method> {
         sampler::Kind::Heun => Some(Method::Heun),
         _ => None,
     }
+}
+
+/// The choice that names `method` and nothing else.
+fn method_choice(method: Method) -> sampler::Choice {
+    let kind = if method == Method::Heun { sampler::Kind::Heun } else { sampler::Kind::Euler };
+    kind.into()
 }
 
 /// The samplers that follow the field of `bundle`.

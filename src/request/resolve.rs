@@ -197,6 +197,9 @@ impl Request {
                 bundle.name()
             );
         }
+        if guidance < 1.0 && !bundle.takes_text() {
+            refuse!("guidance: is {guidance}, expected 1 (none) or more");
+        }
         if guidance > 1.0 && habits.without_guidance && !self.force {
             refuse!(
                 "guidance: is {guidance}, and this model was distilled to work without (known from {}); leave it out, or --force",
@@ -265,6 +268,9 @@ impl Request {
             }
             steps
         });
+        if steps == 1 && kind == Some(sampler::Kind::ScoreSdeVe) {
+            refuse!("steps: is 1, expected 2 or more for sampler `ve`: a single step would begin at the least noise level");
+        }
         if steps == 0 {
             refuse!("steps: is 0, expected {}", habits.steps_text());
         }
