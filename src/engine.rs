@@ -10,20 +10,16 @@ use anyhow::{Context, Result};
 use ndarray::{ArrayD, Axis};
 
 use crate::bundle::{Bundle, Family};
-use crate::ode::Method;
 use crate::output::{BundleId, ComponentRun, PROVENANCE_SCHEMA, Picture, Provenance, WalkPlace};
 use crate::pipeline::{self, Again, Inverted, Job, Likelihood, Observer, Painted, log_mean};
 use crate::plan::{Plan, Settings};
-use crate::request::{Request, Resolved, SamplerChoice, Task, Walk};
+use crate::refuse;
+use crate::request::{ClassChoice, Request, Resolved, Task};
 use crate::runtime::{Cancel, Runtime, logical_cores};
-use crate::sampler::Kind;
 use crate::stage::{ComponentTimes, Networks, PreviewMap, TextEncoders};
-use crate::{refusal, refuse};
 
 /// Threads beyond the cores wait for each other in loops; this many still make a picture.
 const MOST_THREADS_A_CORE: usize = 4;
-/// Tolerance of the solver that a likelihood is integrated with where the person names none.
-const LIKELIHOOD_TOLERANCE: f32 = 1e-4;
 
 /// A picture and what made it.
 #[derive(Debug, Clone)]
@@ -134,13 +130,29 @@ impl Engine {
             .collect()
     }
 
-    /// Finds the latent of `picture` and makes the picture from it again.
-    ///
-    /// `request` says the class (without one, a model that knows classes takes the likeliest, or none), the seed, the steps and the
-    /// sampler; its count and its own input are not looked at. The picture is brought to the model's size.
+    /// Decides how the latent of a picture would be found, as [`Engine::plan`] does for making one.
     ///
     /// # Errors
-    /// The family has no way back (a refusal), or as [`Engine::generate`].
+    /// As [`Request::resolve`], or refusals: the family has no way back; a sampler was named whose steps cannot be made backwards.
+    pub fn plan_inversion(&self, request: &Request) -> Result<(Resolved, Plan)> {
+        pipeline::check_invertible(&self.bundle)?;
+        let seed = request.seed;
+        let request = pipeline::inversion_request(&self.bundle, request);
+        let (mut resolved, plan) = self.plan(&request)?;
+        pipeline::check_steps_back(&self.bundle, &request, &resolved)?;
+        if let (Some(null), None, true) = (self.bundle.null_class, seed, request.prompt.trim().is_empty()) {
+            resolved.class = Some(ClassChoice::One(null));
+        }
+        Ok((resolved, plan))
+    }
+
+    /// Finds the latent of `picture` and makes the picture from it again.
+    ///
+    /// `request` says the class (see [`Engine::inversion_class`]), the seed, the steps, the guidance (1, which is none, where it says
+    /// nothing) and the sampler; its count and its own input are not looked at. The picture is brought to the model's size.
+    ///
+    /// # Errors
+    /// As [`Engine::plan_inversion`] and [`Engine::generate`].
     pub fn invert(
         &mut self,
         request: &Request,
@@ -148,24 +160,33 @@ impl Engine {
         observer: &mut dyn Observer,
         cancel: &Cancel,
     ) -> Result<Inverted> {
-        let mut request = Request { count: 1, walk: None, seed: Some(request.seed.unwrap_or(0)), ..request.clone() };
-        if self.bundle.family == Family::Diffusion && request.sampler.choice.is_none() {
-            // Of the samplers of a diffusion model it is the one whose steps can be made backwards.
-            request.sampler = SamplerChoice { choice: Some(Kind::Ddim.into()), ..request.sampler };
-            // Guided steps backwards do not undo guided steps forwards.
-            request.guidance = request.guidance.or(Some(1.0));
-        }
-        if request.prompt.trim().is_empty()
-            && pipeline::likelihood_kind(&self.bundle).is_some()
-            && let Some((class, _)) = self.likeliest(&request, picture, observer, cancel)?
-        {
-            request.prompt = class;
-        }
-        let (resolved, plan) = self.plan(&request)?;
+        let prompt = self.inversion_class(request, picture, observer, cancel)?.unwrap_or_default();
+        let (resolved, plan) = self.plan_inversion(&Request { prompt, ..request.clone() })?;
         let pixels = self.pixels(picture)?;
         let (inverted, _) =
             self.with_job(&resolved, &plan, cancel, |mut job, _, _| pipeline::invert(&mut job, &pixels, observer))?;
         Ok(inverted)
+    }
+
+    /// The class that [`Engine::invert`] tells the model; `None` for a model that knows none, or where it is told that there is none.
+    ///
+    /// It is the one that `request` names; else the likeliest, of a model with a likelihood; else none where the model has a label for
+    /// that and `request` names no seed; else the seed's, as for a new picture.
+    ///
+    /// # Errors
+    /// As [`Engine::invert`].
+    pub fn inversion_class(
+        &mut self,
+        request: &Request,
+        picture: &Picture,
+        observer: &mut dyn Observer,
+        cancel: &Cancel,
+    ) -> Result<Option<String>> {
+        let (resolved, _) = self.plan_inversion(request)?;
+        if request.prompt.trim().is_empty() && pipeline::likelihood_kind(&self.bundle).is_some() {
+            return Ok(self.likeliest(request, picture, observer, cancel)?.map(|(class, _)| class));
+        }
+        Ok(resolved.class_of(0).and_then(|class| self.bundle.classes.get(class)).cloned())
     }
 
     /// What became of `picture` on the way to its latent and back.
@@ -173,15 +194,32 @@ impl Engine {
     /// # Errors
     /// The picture that came back has another size or holds what is no number.
     pub fn compare(&self, picture: &Picture, inverted: &Inverted) -> Result<Again> {
-        Again::new(&self.pixels(picture)?, inverted)
+        let prior_deviation = match self.bundle.family {
+            Family::Score { sigma_max, .. } => f64::from(sigma_max),
+            _ => 1.0,
+        };
+        Again::new(&self.pixels(picture)?, inverted, prior_deviation)
     }
 
-    /// How likely the model finds `picture`, which is brought to its size; each 8-bit value stands for the middle of its cell.
+    /// Decides how a likelihood would be found, as [`Engine::plan`] does for making a picture.
+    ///
+    /// # Errors
+    /// As [`Request::resolve`], or refusals: the family has no likelihood; a sampler was named that is no solver.
+    pub fn plan_likelihood(&self, request: &Request) -> Result<(Resolved, Plan)> {
+        pipeline::check_likelihood(&self.bundle)?;
+        let request = pipeline::likelihood_request(&self.bundle, request);
+        let (resolved, plan) = self.plan(&request)?;
+        pipeline::check_solver(&self.bundle, &request, &resolved)?;
+        Ok((resolved, plan))
+    }
+
+    /// How likely the model finds `picture`, which is brought to its size: its density at the middles of the cells that the 8-bit values
+    /// stand for, times the cells' size.
     ///
     /// Without a class in `request`, the mean over the classes. The seed is that of an autoencoder's latent or of a random trace.
     ///
     /// # Errors
-    /// The family has no likelihood (a refusal), or as [`Engine::generate`].
+    /// As [`Engine::plan_likelihood`] and [`Engine::generate`].
     pub fn likelihood(
         &mut self,
         request: &Request,
@@ -189,20 +227,13 @@ impl Engine {
         observer: &mut dyn Observer,
         cancel: &Cancel,
     ) -> Result<Likelihood> {
-        let mut request = Request { count: 1, walk: None, seed: Some(request.seed.unwrap_or(0)), ..request.clone() };
-        let chosen = &mut request.sampler;
-        if self.bundle.family.is_integrated() && request.steps.is_none() && chosen.choice.is_none() && chosen.method.is_none() {
-            // A sum over the whole way wants a finer one than a picture does.
-            chosen.method = Some(Method::DormandPrince);
-            chosen.tolerance = chosen.tolerance.or(Some(LIKELIHOOD_TOLERANCE));
-        }
         let kind = pipeline::likelihood_kind(&self.bundle);
         let nats = match (kind, request.prompt.trim().is_empty()) {
             (Some(_), true) if !self.bundle.classes.is_empty() => {
-                let of_classes = self.of_classes(&request, picture, observer, cancel)?;
+                let of_classes = self.of_classes(request, picture, observer, cancel)?;
                 log_mean(&of_classes.iter().map(|(_, nats)| *nats).collect::<Vec<_>>())
             }
-            _ => self.log_likelihood(&request, picture, observer, cancel)?,
+            _ => self.log_likelihood(request, picture, observer, cancel)?,
         };
         let kind = kind.context("the family has no likelihood")?;
         Ok(Likelihood::new(nats, self.pixels(picture)?.len(), kind))
@@ -248,7 +279,7 @@ impl Engine {
         observer: &mut dyn Observer,
         cancel: &Cancel,
     ) -> Result<f64> {
-        let (resolved, plan) = self.plan(request)?;
+        let (resolved, plan) = self.plan_likelihood(request)?;
         // From the ends of [-1, 1], where 0 and 255 lie, to the middles of 256 cells.
         let pixels = self.pixels(picture)? * (255.0 / 256.0);
         let (nats, _) =
@@ -356,33 +387,6 @@ impl Engine {
     /// # Errors
     /// The record is of a sampler or a random generator that this version does not know.
     pub fn request_of(provenance: &Provenance) -> Result<Request> {
-        Ok(Request {
-            prompt: provenance.prompt.clone().unwrap_or_default(),
-            negative: provenance.negative.clone(),
-            seed: Some(provenance.seed),
-            random_device: provenance.rng.parse().with_context(|| format!("random numbers of `{}`", provenance.rng))?,
-            // A solver that chooses its own steps is not told how many.
-            steps: Some(provenance.steps).filter(|_| provenance.sampler != Method::DormandPrince.to_string()),
-            guidance: Some(provenance.guidance),
-            size: Some((provenance.width, provenance.height)),
-            count: 1,
-            sampler: SamplerChoice::from_map(&provenance.sampler_overrides)?,
-            input: None,
-            mask: None,
-            strength: provenance.strength,
-            truncation: provenance.truncation,
-            style_mix: match &provenance.style_mix {
-                Some(mix) => Some(mix.parse().map_err(|error| refusal!("provenance: `style_mix` {error}"))?),
-                None => None,
-            },
-            temperature: provenance.temperature,
-            walk: match (provenance.walk, provenance.clip) {
-                (Some(walk), Some(clip)) => Some(Walk::new(walk.to, clip.frames).context("provenance: `clip`")?),
-                (Some(walk), None) => Some(Walk { to: walk.to, shares: vec![walk.share] }),
-                (None, _) => None,
-            },
-            samples: None,
-            force: provenance.forced,
-        })
+        Request::of_provenance(provenance)
     }
 }

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use kiln::bundle::Role;
 use kiln::error::{is_cancelled, is_refusal};
+use kiln::pipeline::Inverted;
 use kiln::request::SamplerChoice;
 use kiln::{Cancel, Engine, Event, Memory, Observer, Picture, Request, Settings, sampler};
+use ndarray::{Array, ArrayD};
 
 fn bundle(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bundles").join(name)
@@ -205,6 +207,40 @@ fn a_picture_to_begin_with_gets_steps_enough_for_its_strength() {
     for strength in [0.0, -1.0, 1.5, f32::NAN] {
         assert!(is_refusal(&turbo.plan(&asked(strength, None)).unwrap_err()), "{strength}");
     }
+}
+
+#[test]
+fn what_comes_back_is_compared_in_the_values_that_networks_see() {
+    let engine = engine("flow");
+    let picture = Picture::new(8, 8, 3, (64..=255).collect()).unwrap();
+    let value = |channel: usize, at: usize| f32::from(picture.pixels[at * 3 + channel]) / 127.5 - 1.0;
+    let mut again = Array::from_shape_fn((3, 8, 8), |(channel, row, column)| value(channel, row * 8 + column)).into_dyn();
+    let found = |again: &ArrayD<f32>| {
+        let inverted = Inverted { latent: ArrayD::zeros(vec![4]), again: again.clone() };
+        engine.compare(&picture, &inverted).unwrap()
+    };
+    let same = found(&again);
+    assert_eq!(same.picture, picture);
+    assert!(same.difference.largest < 1e-4, "{:?}", same.difference);
+    again[[0, 0, 0]] -= 3.0 / 127.5;
+    let other = found(&again);
+    assert_eq!(other.picture.pixels[0] + 3, picture.pixels[0]);
+    assert!((other.difference.largest - 3.0).abs() < 1e-4, "{:?}", other.difference);
+}
+
+#[test]
+fn an_inversion_has_no_guidance_no_chance_and_no_class_that_nobody_named() {
+    let (ddpm, asked) = (engine("ddpm"), Request::new(""));
+    let (resolved, _) = ddpm.plan_inversion(&asked).unwrap();
+    assert_eq!((resolved.guidance, resolved.class_of(0)), (1.0, ddpm.bundle().null_class));
+    let (resolved, _) = ddpm.plan_inversion(&Request { seed: Some(5), ..asked.clone() }).unwrap();
+    assert_eq!(resolved.class_of(0), Some(2));
+    let (resolved, _) = engine("cnf").plan_inversion(&Request { guidance: Some(3.0), ..Request::new("red") }).unwrap();
+    assert_eq!(resolved.guidance, 3.0);
+    let run = sampler::Run { eta: Some(0.5), ..sampler::Run::default() };
+    let by_chance = Request { sampler: SamplerChoice { run, ..SamplerChoice::default() }, ..asked };
+    let error = ddpm.plan_inversion(&by_chance).unwrap_err();
+    assert!(is_refusal(&error) && error.to_string().starts_with("eta: is 0.5"), "{error:#}");
 }
 
 #[test]

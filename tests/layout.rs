@@ -21,7 +21,7 @@ const ROOMS: [(&str, &[&str]); 14] = [
     ("plan", &["runtime", "bundle", "request"]),
     ("stage", &["runtime", "text", "bundle", "plan"]),
     ("pipeline", &["error", "ode", "random", "sampler", "runtime", "output", "bundle", "request", "plan", "stage"]),
-    ("engine", &["error", "ode", "sampler", "runtime", "output", "bundle", "request", "plan", "stage", "pipeline"]),
+    ("engine", &["error", "runtime", "output", "bundle", "request", "plan", "stage", "pipeline"]),
 ];
 /// The roof: the command line uses the whole house but for the rooms between a request and a picture.
 const NOT_FOR_THE_COMMAND_LINE: [&str; 2] = ["stage", "text"];

@@ -10,13 +10,23 @@ use super::bench::median;
 use crate::engine::Engine;
 use crate::error::is_cancelled;
 use crate::lineage::{Algorithm, RealPictures, Row, Run};
+use crate::ode::Method;
 use crate::output::Picture;
-use crate::pipeline::{self, LikelihoodKind};
+use crate::pipeline::{self, Event, LikelihoodKind, Observer};
 use crate::request::Request;
 use crate::runtime::Cancel;
 
 /// A run of more steps is timed by this many at first.
 const PROBE_STEPS: usize = 10;
+
+/// Counts the steps of a solver that chooses them by itself.
+struct StepsTaken(usize);
+
+impl Observer for StepsTaken {
+    fn event(&mut self, event: Event) {
+        self.0 += usize::from(matches!(event, Event::Step { .. }));
+    }
+}
 
 /// A bundle and how it is run to show an algorithm.
 pub(super) struct Contestant<'t> {
@@ -60,7 +70,7 @@ impl<'t> Contestant<'t> {
     pub(super) fn probe(&mut self, engine: &mut Engine, cancel: &Cancel) -> Result<()> {
         let mut request = self.request(engine, 0, None)?;
         let steps = engine.plan(&request)?.0.steps;
-        let adaptive = request.sampler.method.is_some_and(crate::ode::Method::is_adaptive);
+        let adaptive = request.sampler.method.is_some_and(Method::is_adaptive);
         let shorter = Request { steps: Some(PROBE_STEPS), ..request.clone() };
         let mut share = 1.0;
         if !adaptive && steps > PROBE_STEPS && engine.plan(&shorter).is_ok() {
@@ -87,13 +97,19 @@ impl<'t> Contestant<'t> {
     ) -> Result<(Row, Vec<Picture>)> {
         let (mut times, mut pictures, mut calls, mut steps) = (Vec::new(), Vec::new(), 0, 0);
         for number in 0..count {
-            let request = self.request(engine, seed + number as u64, classes.get(number))?;
+            let request = self.request(engine, seed.wrapping_add(number as u64), classes.get(number))?;
             let begun = Instant::now();
-            let made = engine.generate(&request, &mut (), cancel)?;
+            let mut counted = StepsTaken(0);
+            let made = engine.generate(&request, &mut counted, cancel)?;
             times.push(begun.elapsed().as_secs_f64() * 1000.0);
             let made = made.into_iter().next().context("no picture was made")?;
             calls += made.provenance.components.iter().map(|component| component.calls).sum::<usize>();
-            steps = made.provenance.timesteps.len();
+            let adaptive = made.provenance.sampler.parse::<Method>().is_ok_and(Method::is_adaptive);
+            steps = match made.provenance.timesteps.is_empty() {
+                true => 0,
+                false if adaptive => counted.0,
+                false => made.provenance.steps,
+            };
             pictures.push(made.picture);
             done(number + 1);
         }
@@ -116,7 +132,7 @@ impl<'t> Contestant<'t> {
         Ok((row, pictures))
     }
 
-    /// The peak memory of a process of its own that opens the bundle and makes pictures: this process holds other models as well.
+    /// The peak memory of a process of its own that opens the bundle and makes pictures under its own sampler: this process holds other models as well.
     pub(super) fn peak_memory_bytes(&self, engine: &Engine, runtime: Option<&Path>) -> Option<u64> {
         let mut command = Command::new(std::env::current_exe().ok()?);
         command.arg("bench").arg(&self.folder).args(["--runs", "1", "--json"]).stdin(Stdio::null()).stderr(Stdio::null());
@@ -126,6 +142,9 @@ impl<'t> Contestant<'t> {
         });
         if let Some(steps) = few {
             command.args(["--steps", &steps.to_string()]);
+        }
+        if let Ok((_, plan)) = self.request(engine, 0, None).and_then(|request| engine.plan(&request)) {
+            command.args(["--threads", &plan.threads.to_string()]);
         }
         if let Some(runtime) = runtime {
             command.arg("--runtime").arg(runtime);

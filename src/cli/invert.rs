@@ -9,10 +9,8 @@ use super::progress::Progress;
 use super::reading::{ReadingArguments, read_picture};
 use super::target::{check_output, unused};
 use crate::bundle::Bundle;
-use crate::engine::Engine;
 use crate::output::{self, Target, Written};
-use crate::pipeline::{Again, check_invertible, likelihood_kind};
-use crate::request::Request;
+use crate::pipeline::{Again, likelihood_kind};
 use crate::runtime::Cancel;
 
 #[derive(Debug, clap::Args)]
@@ -47,18 +45,18 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
     check_output(&target, arguments.json)?;
     let mut request = arguments.reading.request()?;
     let mut engine = arguments.reading.engine(runtime)?;
-    check_invertible(engine.bundle())?;
-    engine.plan(&request)?;
+    let leaves_open = arguments.reading.leaves_class_open(engine.bundle());
+    if leaves_open && engine.bundle().null_class.is_some() {
+        // A seed that nobody named is no reason to tell a model that can do without a class.
+        request.seed = None;
+    }
+    engine.plan_inversion(&request)?;
     let picture = read_picture(&arguments.picture, engine.bundle())?;
 
     let mut progress = Progress::new(arguments.quiet, None);
-    let leaves_open = arguments.reading.leaves_class_open(engine.bundle());
-    if leaves_open
-        && likelihood_kind(engine.bundle()).is_some()
-        && let Some((class, _)) = engine.likeliest(&request, &picture, &mut progress, cancel)?
-    {
-        request.prompt = class;
-    }
+    let class = engine.inversion_class(&request, &picture, &mut progress, cancel)?;
+    // So that the likeliest is not looked for again.
+    request.prompt = class.clone().unwrap_or_default();
     let inverted = engine.invert(&request, &picture, &mut progress, cancel);
     progress.finish();
     let again = engine.compare(&picture, &inverted?)?;
@@ -72,24 +70,21 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
         }
         Written::File(path) => path,
     };
-    let class = class_of(&engine, &request)?;
     if arguments.json {
         let line = json(engine.bundle(), class.as_deref(), &again, &path);
         super::print(format!("{line}\n").as_bytes())?;
     } else if !arguments.quiet {
-        let class = class.map(|class| (class, why(leaves_open, engine.bundle())));
+        let class = match class {
+            Some(class) => Some((class, why(leaves_open, engine.bundle()))),
+            None if leaves_open => Some(("none".to_owned(), "; --class names one".to_owned())),
+            None => None,
+        };
         super::print(super::plain(&table(class, &again, &path)).as_bytes())?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The class that the model was told.
-fn class_of(engine: &Engine, request: &Request) -> Result<Option<String>> {
-    let (resolved, _) = engine.plan(request)?;
-    Ok(resolved.class_of(0).and_then(|class| engine.bundle().classes.get(class)).cloned())
-}
-
-/// Why it was told that.
+/// Why the model was told its class.
 fn why(leaves_open: bool, bundle: &Bundle) -> String {
     match (leaves_open, likelihood_kind(bundle)) {
         (false, _) => String::new(),

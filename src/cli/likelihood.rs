@@ -7,11 +7,17 @@ use anyhow::Result;
 
 use super::progress::Progress;
 use super::reading::{ReadingArguments, read_picture};
-use crate::pipeline::{Likelihood, check_likelihood};
+use crate::pipeline::Likelihood;
 use crate::request::Request;
 use crate::runtime::Cancel;
 
+/// What the figures are of.
+const FIGURES: &str = "\
+Figures are the model's density at the middles of the cells that the picture's 8-bit values stand for: `nats` in [-1, 1], bits
+per dimension with the cells' size. `exact`, `lower bound` and `estimate` say how near they are to that density.";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = FIGURES)]
 pub(super) struct Arguments {
     /// Pictures: PNG, JPEG or WebP
     #[arg(required = true)]
@@ -32,8 +38,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>) -> Result<ExitCode> {
     let request = Request { samples: arguments.samples, ..arguments.reading.request()? };
     let mut engine = arguments.reading.engine(runtime)?;
-    check_likelihood(engine.bundle())?;
-    engine.plan(&request)?;
+    engine.plan_likelihood(&request)?;
     // All are read before the first is measured: the last of a hundred may be missing.
     let read = |path: &PathBuf| read_picture(path, engine.bundle());
     let pictures = arguments.pictures.iter().map(read).collect::<Result<Vec<_>>>()?;

@@ -62,9 +62,9 @@ pub struct Row {
     pub title: String,
     /// What `kiln generate` takes for it.
     pub options: String,
-    /// Calls of networks for a picture.
+    /// Calls of networks for a picture; a guided one, of a batch of two, is one.
     pub calls: f64,
-    /// Steps for a picture.
+    /// Steps of the sampler or solver for a picture, each of one call or of several; 0 where there are none.
     pub steps: usize,
     /// The median time of one picture, made alone, in milliseconds.
     pub picture_ms: f64,
@@ -168,14 +168,14 @@ impl Comparison {
         }
         let _ = write!(
             text,
-            "\n{} pictures of each, seeds {} to {}. calls, steps, ms: of one picture made alone (median). MB: the peak of a process\n\
-             of its own. kernel, sliced: distance of the judge's features to those of {} held-out stickers, the kernel's in\n\
+            "\n{} pictures of each, seeds {} to {}. calls, steps, ms: of one picture made alone (median). A guided call\n\
+             of a batch of two is one. MB: the peak of a process of its own, the bundle under its own sampler. kernel, sliced: distance of the judge's features to those of {} held-out stickers, the kernel's in\n\
              thousandths with its standard error; less is nearer. prec., rec.: share of made among real, of real among made.\n\
              bits: per dimension of held-out stickers ({at_most} bound, {about} estimate). Each picture has the class of a held-out one; a model that\n\
              reads is given the class as its whole prompt, so it shows less than it knows.\n",
             self.count,
             self.seed,
-            self.seed + self.count.saturating_sub(1) as u64,
+            self.seed.wrapping_add(self.count.saturating_sub(1) as u64),
             self.real_count,
         );
         for (name, why) in &self.left_out {

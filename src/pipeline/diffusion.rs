@@ -6,7 +6,7 @@
 //! arXiv:2202.00512 (eight to one); Y. Song, P. Dhariwal, M. Chen, I. Sutskever, 2023, "Consistency Models", arXiv:2303.01469
 //! (one or two). They differ in the network's weights and in the sampler, and share this file.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use ndarray::{ArrayD, Axis};
 
 use super::denoise::{Model, denoise};
@@ -14,6 +14,7 @@ use super::job::{Inverted, Job, Painted};
 use super::observer::{Event, Observer};
 use crate::bundle::Role;
 use crate::output::Picture;
+use crate::refuse;
 use crate::runtime::Cancel;
 use crate::sampler::{self, Sampler, Step};
 use crate::stage::{ClassDenoiser, ClassLabels, Networks, picture_shape};
@@ -41,7 +42,7 @@ pub(super) fn generate(job: &mut Job<'_>, observer: &mut dyn Observer) -> Result
 pub(super) fn invert(job: &mut Job<'_>, picture: &ArrayD<f32>, observer: &mut dyn Observer) -> Result<Inverted> {
     let config = job.request.sampler()?;
     if config.kind() != sampler::Kind::Ddim {
-        bail!("inversion wants the steps of `ddim`, and this run has `{}`", config.kind());
+        refuse!("sampler: is `{}`, expected `ddim`, whose steps can be made backwards", config.kind());
     }
     let cancel = job.cancel;
     job.open(Role::Unet, observer)?;

@@ -104,6 +104,36 @@ impl System for Field<'_> {
     }
 }
 
+/// Asks for the rows of `sample`, `[N, …]`, some at a time, and puts the answers together.
+///
+/// * `most`: rows of one call; `is_fixed`: every call has that many, of which those too many are the last row again and are cut off
+/// * `ask`: given rows and their numbers in `sample`
+pub(super) fn in_parts(
+    sample: &ArrayD<f32>,
+    most: usize,
+    is_fixed: bool,
+    mut ask: impl FnMut(&ArrayD<f32>, &[usize]) -> Result<ArrayD<f32>>,
+) -> Result<ArrayD<f32>> {
+    let (rows, most) = (sample.len_of(Axis(0)), most.max(1));
+    let mut parts = Vec::new();
+    for first in (0..rows).step_by(most) {
+        let last = rows.min(first + most);
+        let end = if is_fixed { first + most } else { last };
+        let numbers: Vec<usize> = (first..end).map(|row| row.min(last - 1)).collect();
+        let mut part = ask(&sample.select(Axis(0), &numbers), &numbers)?;
+        ensure!(
+            part.len_of(Axis(0)) == numbers.len(),
+            "{} rows were asked for, and {} came",
+            numbers.len(),
+            part.len_of(Axis(0))
+        );
+        part.slice_axis_inplace(Axis(0), Slice::from(..last - first));
+        parts.push(part);
+    }
+    let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
+    Ok(concatenate(Axis(0), &views)?)
+}
+
 /// Follows `equation` from `start` through `times`, of which a solver that chooses its own takes the ends.
 pub(super) fn follow(
     equation: &dyn Equation,
@@ -236,6 +266,28 @@ mod tests {
     }
 
     const CLOSE: Solver = Solver { method: Method::DormandPrince, tolerance: 1e-6 };
+
+    #[test]
+    fn rows_in_parts_are_answered_as_rows_at_once() {
+        let sample = ArrayD::from_shape_vec(IxDyn(&[7, 2]), (0..14_u8).map(f32::from).collect()).unwrap();
+        for (most, is_fixed, sizes) in [
+            (9, false, vec![7]),
+            (3, false, vec![3, 3, 1]),
+            (1, true, vec![1; 7]),
+            (2, true, vec![2; 4]),
+            (9, true, vec![9]),
+            (0, false, vec![1; 7]),
+        ] {
+            let mut asked = Vec::new();
+            let found = in_parts(&sample, most, is_fixed, |rows, numbers| {
+                assert_eq!(rows, sample.select(Axis(0), numbers));
+                asked.push(numbers.len());
+                Ok(rows * 2.0)
+            });
+            assert_eq!((found.unwrap(), asked), (&sample * 2.0, sizes), "{most} {is_fixed}");
+        }
+        assert!(in_parts(&sample, 3, false, |_, _| Ok(sample.clone())).is_err());
+    }
 
     #[test]
     fn one_probe_tells_the_likelihood_of_values_that_are_independent() {

@@ -8,19 +8,23 @@ use std::ops::Range;
 use anyhow::{Result, ensure};
 use ndarray::{ArrayD, Axis, concatenate};
 
-use super::field::{Equation, Network, follow, log_density};
+use super::field::{Equation, Network, follow, in_parts, log_density};
 use super::job::{Inverted, Job, Painted};
 use super::observer::{Event, Observer};
 use crate::bundle::Role;
 use crate::ode::{self, Method, State};
 use crate::output::Picture;
-use crate::plan::GuidancePasses;
+use crate::plan::{GuidancePasses, Memory};
 use crate::request::Solver;
 use crate::runtime::Cancel;
 use crate::stage::{ClassDenoiser, ClassLabels, Networks, picture_shape};
 
-/// What follows the field where a run's steps are a sampler's.
+/// What follows the field where a run's steps are those of the bundle's own sampler.
 const OTHERWISE: Solver = Solver { method: Method::Heun, tolerance: 1e-3 };
+/// Rows of one network call, of which a likelihood has two for each probe and one more; what it holds grows with them.
+const MOST_ROWS: usize = 9;
+/// As many with low memory.
+const FEWEST_ROWS: usize = 3;
 /// Parts that the progress of a solver with steps of its own is told in.
 const PARTS: usize = 100;
 
@@ -96,8 +100,12 @@ pub(super) fn log_likelihood(
 struct JobNetwork<'a> {
     denoiser: ClassDenoiser,
     networks: &'a mut Networks,
-    labels: ClassLabels,
+    /// Of each picture of the batch; none where the model knows none.
+    classes: Vec<usize>,
     batch: usize,
+    /// Rows of one call, and whether each has as many.
+    most_rows: usize,
+    is_fixed: bool,
     observer: &'a mut dyn Observer,
     cancel: &'a Cancel,
     picture: usize,
@@ -119,11 +127,20 @@ impl<'a> JobNetwork<'a> {
         let request = job.request;
         let (passes, guidance) = if plain { (GuidancePasses::One, 1.0) } else { (job.plan.guidance_passes, request.guidance) };
         let denoiser = ClassDenoiser::new(job.bundle, job.networks, passes, guidance, request.steps, job.cancel)?;
+        let batch = pictures.len().max(1);
+        let a_row = if passes == GuidancePasses::BatchOfTwo { 2 } else { 1 };
+        let (most_rows, is_fixed) = match job.bundle.geometry.fixed_batch {
+            Some(fixed) => ((fixed / a_row).max(1), true),
+            None if job.plan.memory == Memory::Low => (FEWEST_ROWS, false),
+            None => (MOST_ROWS, false),
+        };
         Ok(Self {
             denoiser,
-            labels: job.labels(pictures.clone()),
+            classes: pictures.clone().filter_map(|picture| request.class_of(picture)).collect(),
             networks: &mut *job.networks,
-            batch: pictures.len(),
+            batch,
+            most_rows,
+            is_fixed,
             observer,
             cancel: job.cancel,
             picture: pictures.start,
@@ -138,9 +155,10 @@ impl Network for JobNetwork<'_> {
     fn predict(&mut self, sample: &ArrayD<f32>, timestep: f32) -> Result<ArrayD<f32>> {
         self.cancel.check()?;
         self.timesteps.push(timestep);
-        let times = sample.len_of(Axis(0)) / self.batch.max(1);
-        let labels = (1..times).fold(self.labels.clone(), |labels, _| labels.followed_by(&self.labels));
-        self.denoiser.predict(self.networks, sample, timestep, &labels, self.cancel)
+        in_parts(sample, self.most_rows, self.is_fixed, |rows, numbers| {
+            let classes = numbers.iter().filter_map(|number| self.classes.get(number % self.batch)).copied();
+            self.denoiser.predict(self.networks, rows, timestep, &ClassLabels::new(classes.collect()), self.cancel)
+        })
     }
 
     fn stepped(&mut self, step: usize, part: f64, estimate: &dyn Fn() -> Option<ArrayD<f32>>) -> Result<()> {

@@ -1,15 +1,73 @@
-//! What became of a picture on the way to its latent and back.
+//! An inversion: what is asked of it, and what became of a picture on the way to its latent and back.
 
 use anyhow::{Result, ensure};
 use ndarray::{ArrayD, Ix3};
 
 use super::job::Inverted;
+use crate::bundle::{Bundle, Family};
+use crate::ode::Method;
 use crate::output::Picture;
+use crate::refuse;
+use crate::request::{Request, Resolved, SamplerChoice};
+use crate::sampler::Kind;
 
-/// Steps of 8 bits in a network's range, which is [-1, 1].
-const STEPS_IN_ONE: f64 = 128.0;
+/// Steps of 8 bits in a network's unit: 255 from -1 to 1.
+const STEPS_IN_ONE: f64 = 127.5;
 /// The largest value of 8 bits.
 const PEAK: f64 = 255.0;
+
+/// What an inversion makes of `request`: no guidance unless it is named, since guided steps backwards do not undo guided steps
+/// forwards, and of the samplers of a diffusion model the one whose steps can be made backwards.
+pub(crate) fn inversion_request(bundle: &Bundle, request: &Request) -> Request {
+    let mut request = of_picture(request);
+    request.guidance = request.guidance.or(Some(1.0));
+    if bundle.family == Family::Diffusion && request.sampler.choice.is_none() {
+        request.sampler = SamplerChoice { choice: Some(Kind::Ddim.into()), ..request.sampler };
+    }
+    request
+}
+
+/// `request` for one picture that is there already.
+pub(super) fn of_picture(request: &Request) -> Request {
+    let seed = Some(request.seed.unwrap_or(0));
+    Request { count: 1, walk: None, seed, input: None, mask: None, strength: None, ..request.clone() }
+}
+
+/// Makes sure that the steps of a run can be made backwards.
+///
+/// # Errors
+/// A refusal: they are no steps of DDIM, or are made by chance; or as [`check_solver`].
+pub(crate) fn check_steps_back(bundle: &Bundle, request: &Request, resolved: &Resolved) -> Result<()> {
+    check_solver(bundle, request, resolved)?;
+    let Some(config) = resolved.sampler.as_ref().filter(|_| bundle.family == Family::Diffusion) else { return Ok(()) };
+    if config.kind() != Kind::Ddim {
+        refuse!(
+            "sampler: `{}` has no steps that lead back to a latent; the way back of model {} is that of `ddim`: name it, or none",
+            config.kind(),
+            bundle.name()
+        );
+    }
+    if let Some(eta) = resolved.run.eta.filter(|eta| *eta > 0.0) {
+        refuse!("eta: is {eta}, and steps that draw fresh noise cannot be made backwards; leave it out");
+    }
+    Ok(())
+}
+
+/// Makes sure that what a person named for a field is a solver, which alone goes from pictures to noise.
+///
+/// # Errors
+/// A refusal: it is a sampler.
+pub(crate) fn check_solver(bundle: &Bundle, request: &Request, resolved: &Resolved) -> Result<()> {
+    let named = request.sampler.choice.is_some() || request.sampler.config.is_some();
+    if bundle.family.is_integrated() && resolved.solver.is_none() && named {
+        refuse!(
+            "sampler: `{}` makes pictures of noise and leads no way back; name a solver ({}), or none",
+            resolved.sampler_name(),
+            Method::ALL.map(|method| method.to_string()).join(", ")
+        );
+    }
+    Ok(())
+}
 
 /// How far the values of two pictures lie apart, in steps of 8 bits, before they are rounded.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -47,18 +105,19 @@ pub struct Again {
     pub difference: Difference,
     /// Values of the latent.
     pub latent_values: usize,
-    /// Their mean, 0 for the prior.
+    /// Their mean in the prior's deviations, 0 for the prior.
     pub latent_mean: f64,
-    /// Their standard deviation, 1 for the prior.
+    /// Their standard deviation in the prior's, 1 for the prior.
     pub latent_deviation: f64,
 }
 
 impl Again {
-    /// * `pixels`: `[1, C, H, W]` f32, the picture as the networks saw it, each 8-bit value the middle of its cell in [-1, 1]
+    /// * `pixels`: `[1, C, H, W]` f32, the picture as the networks saw it, its 0 at -1 and its 255 at 1
+    /// * `prior_deviation`: of the latents that pictures are made from
     ///
     /// # Errors
     /// What came back has another shape, or holds what is no number.
-    pub(crate) fn new(pixels: &ArrayD<f32>, inverted: &Inverted) -> Result<Self> {
+    pub(crate) fn new(pixels: &ArrayD<f32>, inverted: &Inverted, prior_deviation: f64) -> Result<Self> {
         let again = &inverted.again;
         ensure!(
             pixels.shape().get(1..) == Some(again.shape()) && !again.is_empty(),
@@ -66,11 +125,9 @@ impl Again {
             again.shape(),
             pixels.shape()
         );
-        // From the middles of 256 cells to the ends of [-1, 1], where a picture's 0 and 255 lie.
-        let spread = again.mapv(|value| value * (256.0 / 255.0)).into_dimensionality::<Ix3>()?;
-        let latent = inverted.latent.mapv(f64::from);
+        let latent = inverted.latent.mapv(|value| f64::from(value) / prior_deviation);
         Ok(Self {
-            picture: Picture::from_tensor(spread.view())?,
+            picture: Picture::from_tensor(again.view().into_dimensionality::<Ix3>()?)?,
             difference: Difference::between(pixels, again),
             latent_values: latent.len(),
             latent_mean: latent.mean().unwrap_or(0.0),
@@ -85,29 +142,29 @@ mod tests {
 
     use super::*;
 
-    /// The value of 8 bits that `byte` is, as the middle of its cell.
-    fn cell(byte: u8) -> f32 {
-        (2.0 * f32::from(byte) + 1.0) / 256.0 - 1.0
+    /// The value of 8 bits that `byte` is to a network.
+    fn value(byte: u8) -> f32 {
+        f32::from(byte) / 127.5 - 1.0
     }
 
     fn again(bytes: &[u8], back: &[u8]) -> Result<Again> {
         let tensor = |bytes: &[u8], shape: &[usize]| -> ArrayD<f32> {
-            Array::from_shape_vec(shape, bytes.iter().copied().map(cell).collect()).unwrap()
+            Array::from_shape_vec(shape, bytes.iter().copied().map(value).collect()).unwrap()
         };
-        let latent = Array::from_shape_vec(vec![4], vec![-1.0, 1.0, -1.0, 1.0]).unwrap();
+        let latent = Array::from_shape_vec(vec![4], vec![-4.0, 12.0, -4.0, 12.0]).unwrap();
         let inverted = Inverted { latent, again: tensor(back, &[3, 1, back.len() / 3]) };
-        Again::new(&tensor(bytes, &[1, 3, 1, bytes.len() / 3]), &inverted)
+        Again::new(&tensor(bytes, &[1, 3, 1, bytes.len() / 3]), &inverted, 8.0)
     }
 
     #[test]
     fn a_picture_that_comes_back_is_the_same_byte_for_byte() {
-        let bytes: Vec<u8> = (0..=254).collect();
+        let bytes: Vec<u8> = (1..=255).collect();
         let found = again(&bytes, &bytes).unwrap();
-        let by_channel: Vec<u8> = (0..85).flat_map(|at| [at, at + 85, at + 170]).collect();
+        let by_channel: Vec<u8> = (0..85).flat_map(|at| [at + 1, at + 86, at + 171]).collect();
         assert_eq!(found.picture.pixels, by_channel);
         assert_eq!((found.difference.mean, found.difference.largest), (0.0, 0.0));
         assert!(found.difference.peak_signal_to_noise_db.is_infinite());
-        assert_eq!((found.latent_values, found.latent_mean, found.latent_deviation), (4, 0.0, 1.0));
+        assert_eq!((found.latent_values, found.latent_mean, found.latent_deviation), (4, 0.5, 1.0));
     }
 
     #[test]
@@ -124,6 +181,6 @@ mod tests {
         let said = again(&[1, 2, 3], &[1, 2, 3, 4, 5, 6]).unwrap_err().to_string();
         assert_eq!(said, "the picture that came back is [3, 1, 2], expected [1, 3, 1, 1] without the first");
         let inverted = Inverted { latent: ArrayD::zeros(vec![1]), again: ArrayD::from_elem(vec![3, 1, 1], f32::NAN) };
-        assert!(Again::new(&ArrayD::zeros(vec![1, 3, 1, 1]), &inverted).is_err());
+        assert!(Again::new(&ArrayD::zeros(vec![1, 3, 1, 1]), &inverted, 1.0).is_err());
     }
 }

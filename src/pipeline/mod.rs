@@ -20,8 +20,10 @@ mod score;
 mod vae;
 
 pub use inversion::{Again, Difference};
+pub(crate) use inversion::{check_solver, check_steps_back, inversion_request};
 pub use job::{Inverted, Job, Painted};
 pub use latent_diffusion::LatentDiffusion;
+pub(crate) use likelihood::likelihood_request;
 pub use likelihood::{Likelihood, LikelihoodKind, log_mean};
 pub use observer::{Event, Observer};
 

@@ -3,6 +3,7 @@
 //! In: a [`Request`] with gaps, from the command line, a server or a program. Out: a [`Resolved`] request without gaps, checked
 //! against the bundle: it cannot fail for the caller's fault later. Not here: how it is carried out (`plan`, `pipeline`).
 
+mod again;
 mod family;
 mod resolve;
 mod sampler_choice;

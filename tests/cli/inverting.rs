@@ -67,8 +67,8 @@ fn each_family_with_a_way_back_goes_it() {
         ("vae", "large.png", &["--class", "green"], Some("green"), 5.0),
         ("cnf", "small.png", &exact, Some("any"), 60.0),
         ("score_gaussian", "small.png", &exact, None, 60.0),
-        ("ddpm", "large.png", &["--steps", "50"], Some("red"), 15.0),
-        ("ddpm", "large.png", &["--steps", "50", "--seed", "2"], Some("blue"), 15.0),
+        ("ddpm", "large.png", &["--steps", "50"], None, 15.0),
+        ("ddpm", "large.png", &["--steps", "50", "--class", "blue"], Some("blue"), 15.0),
     ];
     for (bundle, name, more, class, least) in cases {
         println!("{bundle} {more:?}");
@@ -98,7 +98,9 @@ fn what_is_told_of_an_inversion_goes_where_it_should() {
     assert_eq!(Picture::read(&ran.stdout, "stdout").unwrap(), given);
     let text = ask(path, "invert", "cnf", &["a.png", "-o", "c.png"]).expect_code(0).text().to_owned();
     assert!(text.starts_with("class       ") && text.contains(", the likeliest of 3\nlatent      192 values"), "{text}");
-    assert_eq!(names(path), ["a.png", "b.webp", "c.png"]);
+    let text = ask(path, "invert", "ddpm", &["a.png", "--steps", "2", "-o", "d.png"]).expect_code(0).text().to_owned();
+    assert!(text.starts_with("class       none; --class names one\nlatent      768 values"), "{text}");
+    assert_eq!(names(path), ["a.png", "b.webp", "c.png", "d.png"]);
 }
 
 #[test]
@@ -186,6 +188,10 @@ fn what_cannot_be_read_or_asked_is_refused() {
         ("likelihood", "vae", &["a.png", "--samples", "0"], &["samples: is 0"]),
         ("likelihood", "cnf", &["a.png", "--sampler", "heun", "--tolerance", "0.1"], &["tolerance", "heun"]),
         ("invert", "cnf", &["a.png", "--sampler", "magic"], &["--sampler", "magic"]),
+        ("invert", "cnf", &["a.png", "--sampler", "flow-euler"], &["`flow-euler`", "euler, heun, rk4, dopri5"]),
+        ("invert", "score", &["a.png", "--sampler", "ve"], &["`ve`", "euler, heun, rk4, dopri5"]),
+        ("likelihood", "score", &["a.png", "--sampler", "langevin"], &["`langevin`", "euler, heun, rk4, dopri5"]),
+        ("invert", "ddpm", &["a.png", "--sampler", "dpm++"], &["`dpm++", "`ddim`"]),
         ("invert", "cnf", &["a.png", "--steps", "0"], &["steps: is 0"]),
         ("invert", "flow", &["a.png", "-o", "b.gif"], &["b.gif ends in .gif"]),
         ("invert", "flow", &["a.png", "-o", "missing/b.png"], &["output folder missing is missing"]),
@@ -196,7 +202,7 @@ fn what_cannot_be_read_or_asked_is_refused() {
         println!("{verb} {bundle} {more:?}");
         ask(path, verb, bundle, more).refused(2, parts);
     }
-    assert_eq!(cases.len(), 22);
+    assert_eq!(cases.len(), 26);
     for arguments in [&["invert", "a.png"][..], &["likelihood", "a.png"], &["likelihood", "-m", "x"], &["invert", "-m", "x"]] {
         kiln(path, arguments).expect_code(2);
     }

@@ -1,0 +1,42 @@
+//! The request that makes a picture again, out of the picture's provenance.
+
+use anyhow::{Context, Result};
+
+use super::{Request, SamplerChoice, Walk};
+use crate::ode::Method;
+use crate::output::Provenance;
+use crate::refusal;
+
+impl Request {
+    /// See [`Engine::request_of`](crate::Engine::request_of).
+    pub(crate) fn of_provenance(provenance: &Provenance) -> Result<Self> {
+        Ok(Self {
+            prompt: provenance.prompt.clone().unwrap_or_default(),
+            negative: provenance.negative.clone(),
+            seed: Some(provenance.seed),
+            random_device: provenance.rng.parse().with_context(|| format!("random numbers of `{}`", provenance.rng))?,
+            // A solver that chooses its own steps is not told how many.
+            steps: Some(provenance.steps).filter(|_| provenance.sampler != Method::DormandPrince.to_string()),
+            guidance: Some(provenance.guidance),
+            size: Some((provenance.width, provenance.height)),
+            count: 1,
+            sampler: SamplerChoice::from_map(&provenance.sampler_overrides)?,
+            input: None,
+            mask: None,
+            strength: provenance.strength,
+            truncation: provenance.truncation,
+            style_mix: match &provenance.style_mix {
+                Some(mix) => Some(mix.parse().map_err(|error| refusal!("provenance: `style_mix` {error}"))?),
+                None => None,
+            },
+            temperature: provenance.temperature,
+            walk: match (provenance.walk, provenance.clip) {
+                (Some(walk), Some(clip)) => Some(Walk::new(walk.to, clip.frames).context("provenance: `clip`")?),
+                (Some(walk), None) => Some(Walk { to: walk.to, shares: vec![walk.share] }),
+                (None, _) => None,
+            },
+            samples: None,
+            force: provenance.forced,
+        })
+    }
+}
