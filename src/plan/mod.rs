@@ -2,8 +2,12 @@
 //!
 //! In: a bundle, a resolved request, settings. Out: a [`Plan`] that the pipeline carries out and the provenance records.
 
+mod measurements;
+
 use std::fmt;
 use std::str::FromStr;
+
+pub use measurements::{MEASUREMENTS_SCHEMA, Measurement, MeasurementKey, Measurements, Wanted};
 
 use crate::bundle::Bundle;
 use crate::request::Resolved;
