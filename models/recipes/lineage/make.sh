@@ -42,6 +42,13 @@ for family in "$@"; do
     esac
     case $family in
     judge | real | vae | gan | flow) "$python" bundle.py "$family" --work "$work" --output "$output" ;;
-    *) "$python" diffusion_bundle.py "$family" --work "$work" --output "$output" ;;
+    *)
+        "$python" diffusion_bundle.py "$family" --work "$work" --output "$output"
+        # The page shows 200 ancestral steps; the others are drawn as their cards say.
+        case $configuration-$family in smoke-ddpm) steps="--steps 10" ;; *-ddpm) steps="--steps 200" ;; *) steps= ;; esac
+        # shellcheck disable=SC2086 # an option and its value, or nothing
+        "$python" unet_sheet.py --bundle "$output/$family" --output "$output/$family/sheet.png" $steps
+        "$python" diffusion_bundle.py "$family" --work "$work" --output "$output" --card-only
+        ;;
     esac
 done

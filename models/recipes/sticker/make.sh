@@ -24,6 +24,6 @@ fi
 "$python" export.py --work "$work" --output "$output"
 "$python" export.py --work "$work" --output "$output-fp16" --precision fp16
 "$python" judge.py --work "$work" --minutes "$judge"
-"$python" measure.py --work "$work" --bundle "$output" --bundle "$output-fp16" --teacher --each "$each" --output "$work/measured.json"
+"$python" measure.py --work "$work" --bundle "$output" --bundle "$output-fp16" --teacher --variety --each "$each" --output "$work/measured.json"
 "$python" sheet.py --bundle "$output" --output "$output/sheet.png"
 "$python" export.py --work "$work" --output "$output" --card-only

@@ -118,10 +118,24 @@ def difference(work: Path, kinds: dict[str, list[Question]], first: Bundle, seco
     """Mean difference of premultiplied colour and alpha between two bundles' pictures, of 255."""
     prompts = [q.prompt for asked in kinds.values() for q in asked]
     seeds = [SEED + i for i in range(len(prompts))]
-    one, other = (b.draw(prompts, seeds, steps).astype(np.float32) for b in (first, second))
-    for pictures in (one, other):
-        pictures[..., :3] *= pictures[..., 3:] / 255
+    one, other = (premultiplied(b.draw(prompts, seeds, steps)) for b in (first, second))
     return float(np.abs(one - other).mean())
+
+
+def premultiplied(pictures: np.ndarray) -> np.ndarray:
+    """(n, 64, 64, 4) uint8 to f32 in which a transparent pixel's colour says nothing."""
+    pictures = pictures.astype(np.float32)
+    pictures[..., :3] *= pictures[..., 3:] / 255
+    return pictures
+
+
+def variety(asked: list[Question], drawer, seeds: int = 4) -> dict[str, float]:
+    """Mean difference, of 255, between the pictures of one prompt's seeds, and between those of two prompts."""
+    prompts = [q.prompt for q in asked]
+    drawn = np.stack([premultiplied(drawer(prompts, [SEED + 100_000 * (i + 1) + n for n in range(len(prompts))])) for i in range(seeds)])
+    own = [np.abs(drawn[i] - drawn[k]).mean() for i in range(seeds) for k in range(i)]
+    other = [np.abs(drawn[i] - np.roll(drawn[i], 1, axis=0)).mean() for i in range(seeds)]
+    return {"of one prompt": round(float(np.mean(own)), 2), "of two prompts": round(float(np.mean(other)), 2)}
 
 
 def main() -> None:
@@ -134,6 +148,7 @@ def main() -> None:
     parser.add_argument("--guidance", type=float, default=3.0, help="of the teacher")
     parser.add_argument("--each", type=int, default=48, help="prompts of each kind")
     parser.add_argument("--seeds", type=int, default=1, help="seeds of each prompt")
+    parser.add_argument("--variety", action="store_true", help="measure how far the pictures of several seeds differ")
     parser.add_argument("--output", type=Path, help="write the table here as JSON too")
     args = parser.parse_args()
     torch.set_flush_denormal(True)
@@ -148,6 +163,11 @@ def main() -> None:
         teacher = Teacher(args.work, args.guidance)
         drawers[f"teacher, {args.teacher_steps} steps"] = lambda p, s: teacher.draw(p, s, args.teacher_steps)
     rows = table(args.work, kinds, drawers, args.seeds)
+    if args.variety:
+        for row, drawer in drawers.items():
+            if drawer is not None:
+                rows[row]["variety"] = {kind: variety(kinds[kind], drawer) for kind in ("names", "counts, held out") if kind in kinds}
+                print(row, "seeds differ", json.dumps(rows[row]["variety"]), flush=True)
     for folder in args.bundle[1:]:
         rows[f"{folder.name} from {args.bundle[0].name}"] = difference(args.work, kinds, bundles[args.bundle[0]], bundles[folder], args.steps[0])
         print(f"{folder.name}: {rows[f'{folder.name} from {args.bundle[0].name}']:.3f} of 255 from {args.bundle[0].name}", flush=True)
