@@ -2,6 +2,7 @@
 //!
 //! In: files and tensors. Out: tensors. What a tensor means (a prompt, a latent, a picture) is not known here.
 
+mod board;
 mod cancel;
 mod device;
 #[cfg(unix)]
@@ -11,8 +12,11 @@ mod network;
 mod provider;
 mod tensor;
 
+pub use board::{
+    Accelerator, AcceleratorKind, Board, CoreKind, Driver, Fact, MachineMemory, MemoryLimit, PowerMode, Processor, Temperature,
+};
 pub use cancel::Cancel;
-pub use device::{logical_cores, peak_memory_bytes};
+pub use device::{free_disk_bytes, logical_cores, peak_memory_bytes, resident_memory_bytes};
 pub use library::{OLDEST_RUNTIME, Runtime};
 pub use network::{Network, NetworkOptions};
 pub use provider::Provider;
