@@ -16,7 +16,7 @@ use crate::plan::{Plan, Settings};
 use crate::refuse;
 use crate::request::{ClassChoice, Request, Resolved, Task};
 use crate::runtime::{Cancel, Runtime, logical_cores};
-use crate::stage::{ComponentTimes, Networks, PreviewMap, TextEncoders};
+use crate::stage::{ComponentTimes, Decoding, Networks, PreviewMap, TextEncoders};
 
 /// Threads beyond the cores wait for each other in loops; this many still make a picture.
 const MOST_THREADS_A_CORE: usize = 4;
@@ -36,6 +36,7 @@ pub struct Generated {
 struct Made<'a> {
     index: usize,
     timesteps: Vec<f32>,
+    decoding: Decoding,
     times: &'a [ComponentTimes],
     total_ms: f64,
 }
@@ -99,10 +100,10 @@ impl Engine {
     /// Decides how `request` would be carried out, without carrying it out.
     ///
     /// # Errors
-    /// As [`Request::resolve`].
+    /// As [`Request::resolve`] and [`Plan::new`].
     pub fn plan(&self, request: &Request) -> Result<(Resolved, Plan)> {
         let resolved = request.resolve(&self.bundle)?;
-        let plan = Plan::new(&self.bundle, &resolved, &self.settings);
+        let plan = Plan::new(&self.bundle, &resolved, &self.settings)?;
         Ok((resolved, plan))
     }
 
@@ -123,8 +124,8 @@ impl Engine {
         painted
             .into_iter()
             .enumerate()
-            .map(|(index, Painted { picture, latents, timesteps, .. })| {
-                let made = Made { index, timesteps, times: &times, total_ms };
+            .map(|(index, Painted { picture, latents, timesteps, decoding, .. })| {
+                let made = Made { index, timesteps, decoding, times: &times, total_ms };
                 Ok(Generated { picture, provenance: self.provenance(request, &resolved, &plan, made)?, latents })
             })
             .collect()
@@ -374,6 +375,8 @@ impl Engine {
             mask_sha256: None,
             threads: plan.threads,
             memory: plan.memory.to_string(),
+            tile: made.decoding.tile.map(|tile| u32::try_from(tile.pixels())).transpose()?,
+            ran_out_of_memory: made.decoding.ran_out_of_memory,
             runtime: self.runtime.version().to_owned(),
             components,
             total_ms: made.total_ms,

@@ -15,6 +15,11 @@ pub struct Refusal(pub String);
 #[error("cancelled")]
 pub struct Cancelled;
 
+/// The device has no memory left for what a network computes; the message is the runtime's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("out of memory: {0}")]
+pub struct OutOfMemory(pub String);
+
 /// Returns early with a [`Refusal`] made by `format!`.
 macro_rules! refuse {
     ($($argument:tt)*) => {
@@ -41,6 +46,12 @@ pub fn is_refusal(error: &anyhow::Error) -> bool {
 #[must_use]
 pub fn is_cancelled(error: &anyhow::Error) -> bool {
     error.downcast_ref::<Cancelled>().is_some() || error.chain().any(|cause| cause.is::<Cancelled>())
+}
+
+/// Whether `error` is that the device ran out of memory.
+#[must_use]
+pub fn is_out_of_memory(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<OutOfMemory>().is_some() || error.chain().any(|cause| cause.is::<OutOfMemory>())
 }
 
 #[cfg(test)]

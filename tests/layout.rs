@@ -18,8 +18,8 @@ const ROOMS: [(&str, &[&str]); 14] = [
     ("lineage", &["error", "output"]),
     ("bundle", &["error", "sampler", "runtime"]),
     ("request", &["error", "ode", "random", "sampler", "text", "output", "bundle"]),
-    ("plan", &["runtime", "output", "bundle", "request"]),
-    ("stage", &["runtime", "text", "bundle", "plan"]),
+    ("plan", &["error", "runtime", "output", "bundle", "request"]),
+    ("stage", &["error", "runtime", "text", "bundle", "plan"]),
     ("pipeline", &["error", "ode", "random", "sampler", "runtime", "output", "bundle", "request", "plan", "stage"]),
     ("engine", &["error", "runtime", "output", "bundle", "request", "plan", "stage", "pipeline"]),
 ];

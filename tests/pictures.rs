@@ -154,7 +154,7 @@ fn low_memory_gives_the_same_pictures() {
     let bytes = fs::read(tests_folder().join("golden/pictures/latents.safetensors")).unwrap();
     let latents = SafeTensors::deserialize(&bytes).unwrap();
     let names = ["sd", "sd_negative", "sd_count", "sdxl_negative", "sd_img2img_75", "sd_inpaint_nine_60", "lcm", "sd_external"];
-    let settings = Settings { memory: Memory::Low, threads: Some(1) };
+    let settings = Settings { memory: Memory::Low, threads: Some(1), ..Settings::default() };
     let mut ran = 0;
     for case in cases.iter().filter(|case| names.contains(&case.name.as_str())) {
         let mut engine = Engine::open(&tests_folder().join("bundles").join(&case.bundle), &settings, None).unwrap();

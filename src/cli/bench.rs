@@ -11,7 +11,7 @@ use serde_json::json;
 use super::inspect::megabytes;
 use crate::bundle::Shelf;
 use crate::engine::Engine;
-use crate::plan::{Memory, Settings};
+use crate::plan::{Memory, Settings, TileChoice};
 use crate::request::Request;
 use crate::runtime::{Cancel, peak_memory_bytes};
 
@@ -48,6 +48,10 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "low|normal", default_value = "normal", value_parser = super::generate::parse_memory)]
     memory: Memory,
 
+    /// Decode in tiles of this side in pixels
+    #[arg(long, value_name = "N|off|auto", default_value = "auto", value_parser = super::generate::parse_tile)]
+    tile: TileChoice,
+
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -63,7 +67,7 @@ struct Row {
 
 pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel) -> Result<ExitCode> {
     let folder = Shelf::usual().find(Some(&arguments.model))?;
-    let settings = Settings { threads: arguments.threads.map(usize::from), memory: arguments.memory };
+    let settings = Settings { threads: arguments.threads.map(usize::from), memory: arguments.memory, tile: arguments.tile };
     let begun = Instant::now();
     let mut engine = Engine::open(&folder, &settings, runtime)?;
     let open_ms = begun.elapsed().as_secs_f64() * 1000.0;

@@ -16,7 +16,7 @@ use crate::engine::{Engine, Generated};
 use crate::error::is_cancelled;
 use crate::output::{self, ClipFormat, Picture, Provenance, Target, Written};
 use crate::pipeline::Observer;
-use crate::plan::{Memory, Settings};
+use crate::plan::{Memory, Settings, TileChoice};
 use crate::request::{Request, SamplerChoice, StyleMix};
 use crate::runtime::Cancel;
 use crate::{refusal, refuse, sampler};
@@ -130,6 +130,10 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "low|normal", help_heading = "Device", value_parser = parse_memory)]
     memory: Option<Memory>,
 
+    /// Decode latents in tiles of this side in pixels; auto: where the memory asks for it [default: auto]
+    #[arg(long, value_name = "N|off|auto", help_heading = "Device", value_parser = parse_tile)]
+    tile: Option<TileChoice>,
+
     /// Write the picture to this file as it develops, after each step and when it is done
     #[arg(long, value_name = "FILE")]
     preview: Option<PathBuf>,
@@ -169,6 +173,7 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
     let settings = Settings {
         threads: arguments.threads.map(usize::from).or(record.as_ref().and_then(Record::threads)),
         memory: arguments.memory.or(record.as_ref().and_then(Record::memory)).unwrap_or_default(),
+        tile: arguments.tile.or(record.as_ref().and_then(Record::tile)).unwrap_or_default(),
     };
     let mut engine = Engine::open(&folder, &settings, runtime)?;
     let has_something = arguments.prompt.is_some() || record.is_some() || arguments.input.is_some();
@@ -345,6 +350,10 @@ pub(super) fn parse_size(text: &str) -> Result<(u32, u32), String> {
 }
 
 pub(super) fn parse_memory(text: &str) -> Result<Memory, String> {
+    text.parse()
+}
+
+pub(super) fn parse_tile(text: &str) -> Result<TileChoice, String> {
     text.parse()
 }
 

@@ -50,7 +50,8 @@ impl ReadingArguments {
     /// The model, opened.
     pub(super) fn engine(&self, runtime: Option<&Path>) -> Result<Engine> {
         let folder = Shelf::usual().find(Some(&self.model))?;
-        let settings = Settings { threads: self.threads.map(usize::from), memory: self.memory.unwrap_or_default() };
+        let settings =
+            Settings { threads: self.threads.map(usize::from), memory: self.memory.unwrap_or_default(), ..Settings::default() };
         Engine::open(&folder, &settings, runtime)
     }
 

@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::bundle::{Bundle, Shelf, sha256_of_file};
 use crate::engine::Engine;
 use crate::output::{self, ClipRecord, Picture, Provenance};
-use crate::plan::Memory;
+use crate::plan::{Memory, TileChoice};
 use crate::request::Request;
 use crate::runtime::logical_cores;
 use crate::{refusal, refuse};
@@ -58,6 +58,11 @@ impl Record {
     /// The memory it was made with, since that decides how guidance runs.
     pub(super) fn memory(&self) -> Option<Memory> {
         self.provenance.memory.parse().ok()
+    }
+
+    /// The tiles it was decoded in, which show in its last digits.
+    pub(super) fn tile(&self) -> Option<TileChoice> {
+        self.provenance.tile.map(TileChoice::Pixels)
     }
 
     /// Refuses another model than the one that made it.

@@ -104,6 +104,12 @@ pub struct Provenance {
     /// `low` or `normal`.
     #[serde(default)]
     pub memory: String,
+    /// Side in pixels of the tiles in which it was decoded, where they were several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tile: Option<u32>,
+    /// Whether the decoder ran out of memory first and the latents were decoded again in smaller tiles.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ran_out_of_memory: bool,
     /// Version of ONNX Runtime.
     #[serde(default)]
     pub runtime: String,
@@ -233,6 +239,8 @@ mod tests {
             mask_sha256: None,
             threads: 2,
             memory: "normal".into(),
+            tile: None,
+            ran_out_of_memory: false,
             runtime: "1.23.0".into(),
             components: vec![ComponentRun { role: "unet".into(), calls: 4, run_ms: 12.5, ..ComponentRun::default() }],
             total_ms: 20.0,

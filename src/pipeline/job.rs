@@ -13,7 +13,7 @@ use crate::plan::Plan;
 use crate::random::Generator;
 use crate::request::Resolved;
 use crate::runtime::Cancel;
-use crate::stage::{ClassLabels, Networks};
+use crate::stage::{ClassLabels, Decoding, Networks};
 
 /// A finished picture.
 #[derive(Debug, Clone)]
@@ -26,6 +26,8 @@ pub struct Painted {
     pub seed: u64,
     /// The timesteps at which the denoiser was called.
     pub timesteps: Vec<f32>,
+    /// How its latents were decoded, where it has some.
+    pub decoding: Decoding,
 }
 
 /// A picture's latent, and the picture that the latent gives.
@@ -113,6 +115,7 @@ impl Job<'_> {
                     latents: latents.to_owned(),
                     seed: self.request.seed_of(index),
                     timesteps: timesteps.to_vec(),
+                    decoding: Decoding::default(),
                 })
             })
             .collect()

@@ -20,7 +20,9 @@ use crate::plan::GuidancePasses;
 use crate::request::{Resolved, Task, steps_taken};
 use crate::runtime::Cancel;
 use crate::sampler::{Sampler, Step};
-use crate::stage::{Conditioning, Denoiser, Embeddings, MaskChannels, Networks, PreviewMap, TextEncoders, decode};
+use crate::stage::{
+    Conditioning, Decoding, Denoiser, Embeddings, MaskChannels, Networks, PreviewMap, TextEncoders, decode_within_memory,
+};
 
 /// Everything that lives as long as one run.
 pub struct LatentDiffusion<'a> {
@@ -50,12 +52,17 @@ impl LatentDiffusion<'_> {
         self.job.release(Role::Unet);
         self.job.release(Role::PreviewDecoder);
         let mut painted = Vec::with_capacity(denoised.len());
+        // What was too large for the memory once is not tried again for the next picture.
+        let mut decoding = Decoding { tile: self.job.plan.tile, ..Decoding::default() };
         for (index, (latents, timesteps)) in denoised.into_iter().enumerate() {
             observer.event(Event::Decoding { picture: index });
             self.job.open(Role::VaeDecoder, observer)?;
-            let pictures = decode(self.job.bundle, self.job.networks, &latents.clone().insert_axis(Axis(0)), self.job.cancel)?;
+            let Job { bundle, networks, cancel, .. } = &mut self.job;
+            let batch = latents.clone().insert_axis(Axis(0));
+            let pictures = decode_within_memory(bundle, networks, &batch, &mut decoding, cancel)?;
             let picture = Picture::from_tensor(pictures.index_axis(Axis(0), 0).into_dimensionality::<Ix3>()?)?;
-            painted.push(Painted { picture, latents, seed: self.job.request.seed_of(index), timesteps });
+            let seed = self.job.request.seed_of(index);
+            painted.push(Painted { picture, latents, seed, timesteps, decoding });
         }
         self.job.release(Role::VaeDecoder);
         Ok(painted)

@@ -3,13 +3,17 @@
 //! In: a bundle, a resolved request, settings. Out: a [`Plan`] that the pipeline carries out and the provenance records.
 
 mod measurements;
+mod tiling;
 
 use std::fmt;
 use std::str::FromStr;
 
-pub use measurements::{MEASUREMENTS_SCHEMA, Measurement, MeasurementKey, Measurements, Wanted};
+use anyhow::Result;
 
-use crate::bundle::Bundle;
+pub use measurements::{MEASUREMENTS_SCHEMA, Measurement, MeasurementKey, Measurements, Wanted};
+pub use tiling::{Tile, TileChoice};
+
+use crate::bundle::{Bundle, Role};
 use crate::request::Resolved;
 use crate::runtime::{NetworkOptions, Provider, logical_cores};
 
@@ -51,6 +55,8 @@ pub struct Settings {
     pub threads: Option<usize>,
     /// How much memory may be held.
     pub memory: Memory,
+    /// Whether latents are decoded in tiles.
+    pub tile: TileChoice,
 }
 
 /// How the pass without the prompt is made.
@@ -98,14 +104,18 @@ pub struct Plan {
     pub guidance_passes: GuidancePasses,
     /// Pictures that go through the networks together.
     pub batch: usize,
+    /// The tiles in which latents are decoded; `None` for the whole picture at once.
+    pub tile: Option<Tile>,
     /// Every decision with its reason.
     pub decisions: Vec<Decision>,
 }
 
 impl Plan {
     /// Decides how `request` is carried out.
-    #[must_use]
-    pub fn new(bundle: &Bundle, request: &Resolved, settings: &Settings) -> Self {
+    ///
+    /// # Errors
+    /// As [`Tile::of_pixels`], where tiles are asked for.
+    pub fn new(bundle: &Bundle, request: &Resolved, settings: &Settings) -> Result<Self> {
         let mut decisions = Vec::new();
         let mut decide = |what, choice: String, because: &str| {
             decisions.push(Decision { what, choice, because: because.to_owned() });
@@ -143,7 +153,21 @@ impl Plan {
             (1, "one after the other takes less memory and no more time, and each picture is the same alone as among others")
         };
         decide("batch", batch.to_string(), because);
-        Self { threads, memory, provider, guidance_passes, batch, decisions }
+        let tile = match settings.tile {
+            TileChoice::Pixels(pixels) => Some(Tile::of_pixels(bundle, pixels)?),
+            TileChoice::Auto | TileChoice::Off => None,
+        };
+        // A picture within one tile is decoded whole, and a recorded plan says what was done.
+        let tile = tile.filter(|tile| request.width.max(request.height) as usize > tile.pixels());
+        if bundle.components.contains_key(&Role::VaeDecoder) {
+            let because = match (settings.tile, tile) {
+                (TileChoice::Auto, _) => "the memory does not ask for tiles",
+                (TileChoice::Off, _) | (_, Some(_)) => "asked for",
+                (TileChoice::Pixels(_), None) => "the picture is within one tile",
+            };
+            decide("decoding", tile.map_or_else(|| "the whole picture at once".to_owned(), |tile| tile.to_string()), because);
+        }
+        Ok(Self { threads, memory, provider, guidance_passes, batch, tile, decisions })
     }
 
     /// How networks are opened under this plan.

@@ -15,7 +15,7 @@ use ort::value::{Tensor as OrtTensor, TensorElementType, TensorRef, ValueType};
 
 use super::cancel::Work;
 use super::{Cancel, Element, Port, Provider, Runtime, Tensor, one_line};
-use crate::error::Cancelled;
+use crate::error::{Cancelled, OutOfMemory};
 
 /// How a network is opened.
 #[derive(Debug, Clone)]
@@ -124,10 +124,23 @@ impl Network {
         self.run_time += begun.elapsed();
         self.calls += 1;
         let outputs = outcome.map_err(|error| {
-            if cancel.is_cancelled() { Cancelled.into() } else { anyhow!("{name}: {}", one_line(&error.to_string())) }
+            if cancel.is_cancelled() {
+                return Cancelled.into();
+            }
+            let message = format!("{name}: {}", one_line(&error.to_string()));
+            if says_out_of_memory(&message) { OutOfMemory(message).into() } else { anyhow!(message) }
         })?;
         wanted.iter().map(|output| float_output(&outputs, output).with_context(|| format!("{name}: output `{output}`"))).collect()
     }
+}
+
+/// Whether a failed call is one that found no memory. The runtime has no code of its own for it, so its words must tell: those of the
+/// C++ library, of its own arena, and of the drivers of accelerators.
+fn says_out_of_memory(message: &str) -> bool {
+    let message = message.to_lowercase();
+    ["bad_alloc", "failed to allocate memory", "out of memory", "out_of_memory", "cudaerrormemoryallocation"]
+        .iter()
+        .any(|words| message.contains(words))
 }
 
 fn builder(runtime: &Runtime, options: &NetworkOptions) -> ort::Result<SessionBuilder> {
@@ -223,4 +236,22 @@ fn float_output(outputs: &SessionOutputs<'_>, name: &str) -> Result<ArrayD<f32>>
 
 fn names(ports: &[Port]) -> String {
     ports.iter().map(|port| format!("`{}`", port.name)).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_runtimes_words_for_no_memory_are_known() {
+        for message in [
+            "Non-zero status code returned while running Softmax node. Name:'' Status Message: std::bad_alloc",
+            "bfc_arena.cc:360 void* onnxruntime::BFCArena::AllocateRawInternal(size_t, bool, onnxruntime::Stream*) Failed to allocate \
+             memory for requested buffer of size 1073741824",
+            "CUDA failure 2: out of memory ; GPU=0",
+        ] {
+            assert!(says_out_of_memory(message), "{message}");
+        }
+        assert!(!says_out_of_memory("Got invalid dimensions for input: latent_sample"));
+    }
 }

@@ -4,19 +4,73 @@ use anyhow::{Context, Result, bail, ensure};
 use ndarray::{ArrayD, Axis, IxDyn};
 
 use super::networks::Networks;
+use super::tiles::decode_tiles;
 use crate::bundle::{Bundle, LatentScaling, Role, find, names};
+use crate::error::is_out_of_memory;
+use crate::plan::Tile;
 use crate::runtime::{Cancel, Tensor};
+
+/// How latents were decoded in the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Decoding {
+    /// The tiles, where the picture is more than one.
+    pub tile: Option<Tile>,
+    /// Whether the device ran out of memory on the way there.
+    pub ran_out_of_memory: bool,
+}
+
+/// Decodes latents as `decoding` says, and in smaller and smaller tiles when the device runs out of memory; `decoding` then
+/// says how it went in the end. The latents are kept meanwhile; all networks are closed, so that their memory is free.
+///
+/// * `latents`, and what is returned: as for [`decode`]
+///
+/// # Errors
+/// As [`decode`]; out of memory for the smallest tiles too, or for a decoder that takes one size only.
+pub fn decode_within_memory(
+    bundle: &Bundle,
+    networks: &mut Networks,
+    latents: &ArrayD<f32>,
+    decoding: &mut Decoding,
+    cancel: &Cancel,
+) -> Result<ArrayD<f32>> {
+    let longer = latents.shape().iter().skip(2).max().copied().unwrap_or(0);
+    decoding.tile = decoding.tile.filter(|tile| longer > tile.latents);
+    loop {
+        let error = match decode(bundle, networks, latents, decoding.tile, cancel) {
+            Err(error) if is_out_of_memory(&error) => error,
+            outcome => return outcome,
+        };
+        let pixels = decoding.tile.map_or(longer * bundle.geometry.pixels_per_latent, Tile::pixels);
+        let Some(smaller) = Tile::within(bundle, pixels / 2) else {
+            return Err(error.context("the decoder runs out of memory, and there is no smaller tile to try; take a smaller size"));
+        };
+        log::warn!("{error:#}; the latents are kept, and decoded again in {smaller}");
+        networks.close_all();
+        *decoding = Decoding { tile: Some(smaller), ran_out_of_memory: true };
+    }
+}
 
 /// Decodes latents.
 ///
 /// * `latents`: `[B, C, h, w]` f32 as the denoiser has them
+/// * `tile`: decode in such tiles, and blend them
 ///
 /// Returns `[B, 3 or 4, H, W]` f32, nominally in [-1, 1].
 ///
 /// # Errors
 /// The decoder fails, gives another shape, or gives a picture of one colour throughout.
-pub fn decode(bundle: &Bundle, networks: &mut Networks, latents: &ArrayD<f32>, cancel: &Cancel) -> Result<ArrayD<f32>> {
-    let pictures = run(Role::VaeDecoder, &bundle.geometry.scaling, networks, latents, cancel)?;
+pub fn decode(
+    bundle: &Bundle,
+    networks: &mut Networks,
+    latents: &ArrayD<f32>,
+    tile: Option<Tile>,
+    cancel: &Cancel,
+) -> Result<ArrayD<f32>> {
+    let scaling = &bundle.geometry.scaling;
+    let pictures = match tile.filter(|tile| latents.shape().iter().skip(2).any(|side| *side > tile.latents)) {
+        None => run(Role::VaeDecoder, scaling, networks, latents, cancel)?,
+        Some(tile) => decode_tiles(latents, tile, |part| run(Role::VaeDecoder, scaling, networks, &part, cancel))?,
+    };
     let side = bundle.geometry.pixels_per_latent;
     let expected = [
         latents.shape().first().copied().unwrap_or(0),

@@ -9,10 +9,11 @@ mod denoiser;
 mod networks;
 mod picture_encoder;
 mod text_encoder;
+mod tiles;
 
 pub use call::{ClassLabels, call, check_shape, picture_shape};
 pub use class_denoiser::ClassDenoiser;
-pub use decoder::{PreviewMap, decode, preview_decode};
+pub use decoder::{Decoding, PreviewMap, decode, decode_within_memory, preview_decode};
 pub use denoiser::{Conditioning, Denoiser, MaskChannels};
 pub use networks::{ComponentTimes, Networks};
 pub use picture_encoder::{EncodedPicture, encode_picture};

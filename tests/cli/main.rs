@@ -20,6 +20,7 @@ mod refusals;
 mod repeating;
 mod runtime_library;
 mod stopping;
+mod tiles;
 
 use std::fs;
 use std::path::Path;

@@ -1,0 +1,80 @@
+//! `--tile`: pictures decoded in tiles because somebody asks for it, or because the memory runs out.
+
+use std::process::Command;
+
+use super::common::{names, run};
+use super::{common, generate, model};
+
+/// `kiln generate` under a limit of the address space, as `ulimit -v` sets it.
+#[cfg(unix)]
+fn generate_within(folder: &std::path::Path, kibibytes: u32, arguments: &[&str]) -> common::Ran {
+    let mut shell = Command::new("sh");
+    shell.current_dir(folder).env_remove("RUST_LOG").env_remove("KILN_MODELS").stdin(std::process::Stdio::null());
+    let script = format!("ulimit -v {kibibytes} && exec \"$@\"");
+    run(shell.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_kiln"), "generate"]).args(arguments))
+}
+
+fn recorded(folder: &std::path::Path, name: &str) -> kiln::Provenance {
+    kiln::output::read(&folder.join(name)).unwrap().1.unwrap()
+}
+
+#[test]
+fn tiles_that_are_asked_for_are_recorded_and_repeated() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    generate(here, "sd_turbo", &["--size", "128x96", "--output", "whole.png"]).expect_code(0);
+    generate(here, "sd_turbo", &["--size", "128x96", "--tile", "64", "--output", "tiled.png"]).expect_code(0);
+    common::kiln(here, &["generate", "--from", "tiled.png", "--output", "again.png"]).expect_code(0);
+    generate(here, "sd_turbo", &["--size", "128x96", "--tile", "128", "--output", "within.png"]).expect_code(0);
+    let pixels = |name: &str| kiln::Picture::open(&here.join(name)).unwrap().pixels;
+    assert_eq!(recorded(here, "tiled.png").tile, Some(64));
+    assert_eq!(pixels("tiled.png"), pixels("again.png"), "--from decodes in the same tiles");
+    assert_ne!(pixels("tiled.png"), pixels("whole.png"));
+    assert_eq!(recorded(here, "whole.png").tile, None);
+    assert_eq!(recorded(here, "within.png").tile, None, "a picture within one tile is decoded whole");
+    assert_eq!(pixels("within.png"), pixels("whole.png"));
+}
+
+#[test]
+fn tiles_that_make_no_sense_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let cases: [(&str, &str, &[&str]); 7] = [
+        ("sd_turbo", "0", &["tile: is 0, expected a multiple of 16 pixels from 32 on; the nearest is 32"]),
+        ("sd_turbo", "16", &["the nearest is 32"]),
+        ("sd_turbo", "100", &["the nearest is 96"]),
+        ("sd_turbo", "4294967295", &["tile: is 4294967295"]),
+        ("sd_turbo", "64px", &["expected auto, off or a side in pixels"]),
+        ("sd_turbo", "", &["expected auto, off or a side in pixels"]),
+        ("gan", "64", &["tile: model gan has no decoder of latents; leave it out"]),
+    ];
+    for (name, tile, parts) in cases {
+        let ran = common::kiln(folder.path(), &["generate", "--model", &model(name), "--tile", tile, "red"]).expect_code(2);
+        for part in parts {
+            assert!(ran.stderr.contains(part), "{name} {tile}: {:?} lacks {part:?}", ran.stderr);
+        }
+    }
+    assert!(names(folder.path()).is_empty());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_decoder_that_runs_out_of_memory_keeps_the_latents_and_is_tried_again_in_tiles() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let model = model("sdxl_turbo");
+    // The decoder's attention wants 324 MiB twice for the whole picture; the denoiser, whose attention lies a level lower, does with less.
+    let arguments = ["a red apple", "--seed", "7", "--model", &model, "--size", "384x384", "--threads", "1"];
+    for (memory, name) in [("normal", "normal.png"), ("low", "low.png")] {
+        let more = ["--memory", memory, "--output", name];
+        let ran = generate_within(here, 550 << 10, &[&arguments[..], &more[..]].concat()).expect_code(0);
+        assert!(ran.stderr.contains("the latents are kept, and decoded again in tiles of 192x192 pixels"), "{}", ran.stderr);
+        let made = recorded(here, name);
+        assert_eq!((made.tile, made.ran_out_of_memory), (Some(192), true), "{memory}");
+    }
+    let more = ["--tile", "192", "--output", "asked.png"];
+    common::kiln(here, &[&["generate"][..], &arguments[..], &more[..]].concat()).expect_code(0);
+    let pixels = |name: &str| kiln::Picture::open(&here.join(name)).unwrap().pixels;
+    assert_eq!(pixels("normal.png"), pixels("asked.png"), "the latents were the same");
+    assert_eq!(pixels("low.png"), pixels("asked.png"));
+    assert!(!recorded(here, "asked.png").ran_out_of_memory);
+}

@@ -1,0 +1,165 @@
+//! Decoding in tiles: diffusers' numbers, the untiled picture, and no seams.
+//!
+//! The golden numbers and how they were made: `tests/tools/README.md`.
+
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use half::f16;
+use kiln::bundle::Bundle;
+use kiln::plan::Tile;
+use kiln::runtime::{NetworkOptions, Provider, Runtime};
+use kiln::stage::{Networks, decode};
+use kiln::{Cancel, random};
+use ndarray::{ArrayD, Axis, IxDyn, s};
+use safetensors::SafeTensors;
+use serde::Deserialize;
+
+/// A step of a byte, in a picture's range of -1 to 1.
+const BYTE: f32 = 2.0 / 255.0;
+/// How far the mean pixel of a tiled picture may lie from the untiled one. The tiny autoencoders have random weights and normalise over the
+/// whole of what they see, so that tiles of 16 latents differ far more than a trained model's of 64 do; diffusers' differ as much.
+const MEAN_APART: f32 = 24.0 * BYTE;
+/// How much rougher the change that tiling makes may be at the tiles' borders than elsewhere.
+const SEAM: f32 = 1.25;
+
+#[derive(Deserialize)]
+struct Cases {
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    bundle: String,
+    tile_pixels: u32,
+}
+
+fn tests_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
+}
+
+fn opened(name: &str) -> (Bundle, Networks) {
+    let bundle = Bundle::open(&tests_folder().join("bundles").join(name)).unwrap();
+    let options = NetworkOptions { threads: 2, memory_arena: true, provider: Provider::Cpu };
+    let networks = Networks::new(Runtime::open(None).unwrap(), &bundle, options);
+    (bundle, networks)
+}
+
+fn floats(tensors: &SafeTensors<'_>, name: &str) -> ArrayD<f32> {
+    let tensor = tensors.tensor(name).unwrap();
+    let values: Vec<f32> = match tensor.dtype() {
+        safetensors::Dtype::F16 => {
+            tensor.data().chunks_exact(2).map(|bytes| f16::from_le_bytes(bytes.try_into().unwrap()).to_f32()).collect()
+        }
+        _ => tensor.data().chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect(),
+    };
+    ArrayD::from_shape_vec(IxDyn(tensor.shape()), values).unwrap()
+}
+
+fn apart(left: &ArrayD<f32>, right: &ArrayD<f32>) -> Vec<f32> {
+    assert_eq!(left.shape(), right.shape());
+    left.iter().zip(right).map(|(left, right)| (left.clamp(-1.0, 1.0) - right.clamp(-1.0, 1.0)).abs()).collect()
+}
+
+#[test]
+fn tiled_pictures_are_those_of_diffusers() {
+    let folder = tests_folder().join("golden/tiles");
+    let cases: Cases = serde_json::from_str(&fs::read_to_string(folder.join("cases.json")).unwrap()).unwrap();
+    let bytes = fs::read(folder.join("tiles.safetensors")).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let mut ran = 0;
+    for case in &cases.cases {
+        let (bundle, mut networks) = opened(&case.bundle);
+        let latents = floats(&tensors, &format!("{}.latents", case.name));
+        let tile = Tile::of_pixels(&bundle, case.tile_pixels).unwrap();
+        let picture = decode(&bundle, &mut networks, &latents, Some(tile), &Cancel::new()).unwrap();
+        let most = apart(&picture, &floats(&tensors, &format!("{}.picture", case.name))).into_iter().fold(0.0, f32::max);
+        assert!(most <= BYTE, "{}: {} steps of a byte apart", case.name, most / BYTE);
+        // The same latents as a whole are another picture: the numbers are of tiles.
+        let whole = decode(&bundle, &mut networks, &latents, None, &Cancel::new()).unwrap();
+        assert!(apart(&picture, &whole).into_iter().fold(0.0, f32::max) > BYTE, "{}", case.name);
+        ran += 1;
+    }
+    assert_eq!(ran, 4);
+}
+
+/// Smooth latents, as pictures have: a few normals enlarged.
+fn latents(height: usize, width: usize, seed: u64) -> ArrayD<f32> {
+    const CELL: usize = 4;
+    let (rows, columns) = (height / CELL + 2, width / CELL + 2);
+    let normals = random::Generator::new(random::Device::Cpu, seed).normals(4 * rows * columns);
+    let at = |channel: usize, row: usize, column: usize| normals[(channel * rows + row) * columns + column];
+    ArrayD::from_shape_fn(IxDyn(&[1, 4, height, width]), |index| {
+        let (row, column) = (index[2] / CELL, index[3] / CELL);
+        let (down, across) = ((index[2] % CELL) as f32 / CELL as f32, (index[3] % CELL) as f32 / CELL as f32);
+        let top = at(index[1], row, column) * (1.0 - across) + at(index[1], row, column + 1) * across;
+        let bottom = at(index[1], row + 1, column) * (1.0 - across) + at(index[1], row + 1, column + 1) * across;
+        top * (1.0 - down) + bottom * down
+    })
+}
+
+/// The mean step from one line to the next along `axis` of what tiling changed, at `lines` and at all others.
+fn steps(change: &ArrayD<f32>, axis: usize, lines: &[usize]) -> (f32, f32) {
+    let mut sums = [(0.0_f32, 0_usize); 2];
+    for line in 1..change.len_of(Axis(axis)) {
+        let (before, here) = (change.index_axis(Axis(axis), line - 1), change.index_axis(Axis(axis), line));
+        let step: f32 = before.iter().zip(&here).map(|(left, right)| (left - right).abs()).sum::<f32>() / here.len() as f32;
+        let (sum, count) = &mut sums[usize::from(!lines.contains(&line))];
+        *sum += step;
+        *count += 1;
+    }
+    (sums[0].0 / sums[0].1 as f32, sums[1].0 / sums[1].1 as f32)
+}
+
+/// Tiles put side by side without a blend, for comparison.
+fn pasted(bundle: &Bundle, networks: &mut Networks, latents: &ArrayD<f32>, tile: Tile) -> ArrayD<f32> {
+    let (height, width) = (latents.len_of(Axis(2)), latents.len_of(Axis(3)));
+    let mut picture = ArrayD::zeros(IxDyn(&[1, 3, height * 4, width * 4]));
+    for row in (0..height).step_by(tile.stride()) {
+        for column in (0..width).step_by(tile.stride()) {
+            let (bottom, right) = ((row + tile.latents).min(height), (column + tile.latents).min(width));
+            let cut = latents.slice(s![.., .., row..bottom, column..right]).to_owned().into_dyn();
+            let part = decode(bundle, networks, &cut, None, &Cancel::new()).unwrap();
+            picture.slice_mut(s![.., .., row * 4..bottom * 4, column * 4..right * 4]).assign(&part);
+        }
+    }
+    picture
+}
+
+#[test]
+fn tiles_leave_no_seams_and_a_picture_near_the_untiled_one() {
+    let mut ran = 0;
+    for (name, height, width, side) in [("sd", 64, 64, 128), ("sd", 48, 88, 64), ("sdxl", 64, 40, 64), ("sd_turbo", 72, 64, 128)]
+    {
+        let (bundle, mut networks) = opened(name);
+        let latents = latents(height, width, 7);
+        let tile = Tile::of_pixels(&bundle, side).unwrap();
+        let whole = decode(&bundle, &mut networks, &latents, None, &Cancel::new()).unwrap();
+        let tiled = decode(&bundle, &mut networks, &latents, Some(tile), &Cancel::new()).unwrap();
+        let differences = apart(&tiled, &whole);
+        let mean = differences.iter().sum::<f32>() / differences.len() as f32;
+        let change = &tiled - &whole;
+        // Where a tile begins to show, and where the one before it is gone.
+        let lines: Vec<usize> = (tile.stride()..height.max(width))
+            .step_by(tile.stride())
+            .flat_map(|latent| [latent * 4, latent * 4 + tile.overlap_pixels()])
+            .collect();
+        let unblended = pasted(&bundle, &mut networks, &latents, tile) - &whole;
+        for axis in [2, 3] {
+            let (at_borders, elsewhere) = steps(&unblended, axis, &lines);
+            assert!(at_borders > SEAM * elsewhere, "{name} axis {axis}: a seam is not seen, {at_borders} and {elsewhere}");
+            let (at_borders, elsewhere) = steps(&change, axis, &lines);
+            println!(
+                "{name} {height}x{width} tile {side}: mean {} bytes, steps {at_borders} at borders, {elsewhere} elsewhere",
+                mean / BYTE
+            );
+            assert!(at_borders <= SEAM * elsewhere, "{name} axis {axis}: {at_borders} at borders, {elsewhere} elsewhere");
+        }
+        assert!(mean <= MEAN_APART, "{name}: the mean pixel is {} steps of a byte apart", mean / BYTE);
+        ran += 1;
+    }
+    assert_eq!(ran, 4);
+}

@@ -1,0 +1,44 @@
+"""Writes tests/golden/tiles/: what diffusers' tiled decoding makes of random latents. See README.md beside this file."""
+
+import json
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import diffusers  # noqa: E402
+import torch  # noqa: E402
+from safetensors.torch import save_file  # noqa: E402
+
+from tiny_pipelines import build  # noqa: E402
+
+TILES = Path(__file__).resolve().parents[1] / "golden" / "tiles"
+# Bundle, height and width in latents, side of a tile in latents. 38 leaves a strip of 2 latents at the right of tiles of 16.
+CASES = [("sd", 24, 40, 16), ("sd", 20, 38, 16), ("sdxl", 28, 13, 8), ("sd_turbo", 16, 33, 16)]
+
+
+@torch.no_grad()
+def main() -> None:
+    torch.set_num_threads(1)
+    TILES.mkdir(parents=True, exist_ok=True)
+    tensors, cases = {}, []
+    for at, (bundle, height, width, side) in enumerate(CASES):
+        vae = build(bundle).vae
+        vae.enable_tiling()
+        vae.tile_latent_min_size, vae.tile_sample_min_size = side, side * 4
+        # As the denoiser has them: about 1 times the spread that the autoencoder was scaled for.
+        latents = torch.randn(1, 4, height, width, generator=torch.Generator("cpu").manual_seed(at))
+        picture = vae.decode(latents / vae.config.scaling_factor).sample
+        assert picture.shape == (1, 3, height * 4, width * 4), picture.shape
+        name = f"{bundle}_{height}x{width}"
+        tensors[f"{name}.latents"] = latents
+        tensors[f"{name}.picture"] = picture.half()
+        cases.append({"name": name, "bundle": bundle, "tile_pixels": side * 4})
+        print(f"{name}: tiles of {side}, values {picture.min():.2f} to {picture.max():.2f}")
+    save_file(tensors, TILES / "tiles.safetensors")
+    versions = {"torch": torch.__version__, "diffusers": diffusers.__version__}
+    (TILES / "cases.json").write_text(json.dumps({"versions": versions, "cases": cases}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
