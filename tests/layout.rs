@@ -242,6 +242,47 @@ fn tests_are_at_the_end_of_their_file() {
     }
 }
 
+/// The text of a source without the signs that begin its comments, on one line.
+fn prose(text: &str) -> String {
+    let words = |line: &str| line.trim_start().trim_start_matches(['/', '!', '*']).trim().to_owned();
+    text.lines().map(words).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn papers_are_cited_as_the_family_tree_cites_them() {
+    let tree: toml::Table = fs::read_to_string(root().join("models/lineage.toml")).unwrap().parse().unwrap();
+    let mut texts: Vec<(String, String)> = sources().into_iter().map(|source| (source.path, prose(&source.text))).collect();
+    for folder in ["lineage", "sticker"].map(|name| root().join("models/recipes").join(name)) {
+        let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let scripts = files.filter(|path| path.extension().is_some_and(|extension| extension == "py"));
+        texts.extend(scripts.map(|path| (path.display().to_string(), prose(&fs::read_to_string(path).unwrap()))));
+    }
+    let mut cited = 0;
+    for algorithm in tree["algorithm"].as_array().unwrap() {
+        let paper = |key: &str| algorithm["paper"].get(key).and_then(toml::Value::as_str);
+        let Some(number) = paper("arxiv") else { continue };
+        let title = paper("title").unwrap().to_lowercase();
+        let first_author = paper("authors").unwrap().split(',').next().unwrap();
+        for (path, text) in &texts {
+            for (at, _) in text.match_indices(&format!("arXiv:{number}")) {
+                // Elsewhere the number stands alone, or behind a year.
+                let Some((before, said)) = text[..at].strip_suffix("\", ").and_then(|before| before.rsplit_once('"')) else {
+                    continue;
+                };
+                // A title may be cut at its colon.
+                assert!(title.starts_with(&said.to_lowercase()), "{path} calls arXiv:{number} {said:?}, the tree {title:?}");
+                let before = before.trim_end_matches([',', ' ']);
+                let year = algorithm["year"].to_string();
+                assert!(before.ends_with(&year), "{path} dates arXiv:{number} other than {year}");
+                let near: String = before.chars().rev().take(160).collect::<Vec<_>>().into_iter().rev().collect();
+                assert!(near.contains(first_author), "{path} does not name {first_author} before arXiv:{number}");
+                cited += 1;
+            }
+        }
+    }
+    assert!(cited >= 25, "{cited} citations were compared");
+}
+
 #[test]
 fn nothing_in_the_tree_opens_connections() {
     let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap();

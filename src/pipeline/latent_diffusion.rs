@@ -1,6 +1,6 @@
 //! Latent diffusion: a text encoder, a denoiser in the latents of an autoencoder, a decoder.
 //!
-//! R. Rombach, A. Blattmann, D. Lorenz, P. Esser, B. Ommer, 2022, "High-Resolution Image Synthesis with Latent Diffusion Models",
+//! R. Rombach, A. Blattmann, D. Lorenz, P. Esser, B. Ommer, 2021, "High-Resolution Image Synthesis with Latent Diffusion Models",
 //! arXiv:2112.10752. Picture to picture after C. Meng et al., 2021, "SDEdit", arXiv:2108.01073.
 //!
 //! In: a resolved request. Out: pictures. Serves SD 1.x and 2.x, SD-Turbo, latent consistency models, SDXL and what was distilled

@@ -1,7 +1,7 @@
 //! Score-based generative model: the gradient of the log-density at each noise level, followed by chance or without.
 //!
 //! Y. Song, S. Ermon, 2019, "Generative Modeling by Estimating Gradients of the Data Distribution", arXiv:1907.05600; Y. Song,
-//! J. Sohl-Dickstein, D. P. Kingma, A. Kumar, S. Ermon, B. Poole, 2021, "Score-Based Generative Modeling through Stochastic
+//! J. Sohl-Dickstein, D. P. Kingma, A. Kumar, S. Ermon, B. Poole, 2020, "Score-Based Generative Modeling through Stochastic
 //! Differential Equations", arXiv:2011.13456. The network predicts the score of x = picture + σ noise and is told σ. Its samplers
 //! (`ve`, `vp`, `langevin`) are in `sampler`; without one the probability-flow ODE (eq. 13) is integrated, which at exploding
 //! variance is dx / d ln σ = −σ² score, from the largest level to the smallest for a picture, and back for its latent and its

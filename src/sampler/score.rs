@@ -1,6 +1,6 @@
 //! What the samplers of score networks share: their settings, the Langevin corrector, configurations for a network's range.
 //!
-//! Y. Song, J. Sohl-Dickstein, D. P. Kingma, A. Kumar, S. Ermon, B. Poole, 2021, "Score-Based Generative Modeling through
+//! Y. Song, J. Sohl-Dickstein, D. P. Kingma, A. Kumar, S. Ermon, B. Poole, 2020, "Score-Based Generative Modeling through
 //! Stochastic Differential Equations", arXiv:2011.13456. Uses algorithms 4 and 5 (the corrector) and eq. 29 and 33 (the
 //! noise that is left at time t).
 //!

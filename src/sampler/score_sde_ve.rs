@@ -1,6 +1,6 @@
 //! Predictor-corrector sampling of the variance-exploding SDE.
 //!
-//! Y. Song et al., 2021, "Score-Based Generative Modeling through Stochastic Differential Equations", arXiv:2011.13456. Uses
+//! Y. Song et al., 2020, "Score-Based Generative Modeling through Stochastic Differential Equations", arXiv:2011.13456. Uses
 //! algorithm 2 (the predictor, eq. 47) and algorithm 4 (the corrector).
 //!
 //! In: the score at a noise level, once for each corrector step and once for the predictor; noise for every call but the last.

@@ -1,6 +1,6 @@
 //! Sampling of the reverse variance-preserving SDE, by a network trained at exploding variance.
 //!
-//! Y. Song et al., 2021, "Score-Based Generative Modeling through Stochastic Differential Equations", arXiv:2011.13456. Uses
+//! Y. Song et al., 2020, "Score-Based Generative Modeling through Stochastic Differential Equations", arXiv:2011.13456. Uses
 //! eq. 6 and 11 by the Euler-Maruyama method, eq. 33 (what is left of the picture at time t) and algorithm 5 (the corrector).
 //!
 //! In: the score at a noise level; noise for every call but the last. Out: the sample one step of time earlier; at the end its
