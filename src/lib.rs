@@ -16,6 +16,7 @@ pub mod runtime;
 pub mod sampler;
 pub mod stage;
 pub mod text;
+pub mod tune;
 
 pub(crate) use error::{refusal, refuse};
 

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms of the house from the ground up, and what each uses: nothing but rooms below it, so there are no circles.
-const ROOMS: [(&str, &[&str]); 14] = [
+const ROOMS: [(&str, &[&str]); 15] = [
     ("error", &[]),
     ("random", &[]),
     ("ode", &["error"]),
@@ -19,6 +19,7 @@ const ROOMS: [(&str, &[&str]); 14] = [
     ("bundle", &["error", "sampler", "runtime"]),
     ("request", &["error", "ode", "random", "sampler", "text", "output", "bundle"]),
     ("plan", &["error", "runtime", "output", "bundle", "request"]),
+    ("tune", &["runtime", "bundle", "plan"]),
     ("stage", &["error", "runtime", "text", "bundle", "plan"]),
     ("pipeline", &["error", "ode", "random", "sampler", "runtime", "output", "bundle", "request", "plan", "stage"]),
     ("engine", &["error", "runtime", "output", "bundle", "request", "plan", "stage", "pipeline"]),

@@ -200,6 +200,12 @@ impl Component {
         Ok(Some(component))
     }
 
+    /// The precisions that there are files of.
+    #[must_use]
+    pub fn precisions(&self) -> Vec<String> {
+        vec![self.header.precision.clone()]
+    }
+
     /// A whole number of `config.json` within `range`; `None` when it is not said.
     pub(super) fn integer(&self, key: &str, range: std::ops::RangeInclusive<u64>) -> Result<Option<usize>> {
         self.config.as_ref().map_or(Ok(None), |config| config.integer(key, range))

@@ -14,6 +14,7 @@ use crate::engine::Engine;
 use crate::plan::{Memory, Settings, TileChoice};
 use crate::request::Request;
 use crate::runtime::{Cancel, peak_memory_bytes};
+use crate::tune::median;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -154,16 +155,6 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
     let _ = writeln!(text, "peak memory              {:>12}", peak.map_or_else(|| "not known".to_owned(), megabytes));
     super::print(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
-}
-
-pub(super) fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    match sorted.len() {
-        0 => 0.0,
-        length if length % 2 == 1 => sorted[length / 2],
-        length => f64::midpoint(sorted[length / 2 - 1], sorted[length / 2]),
-    }
 }
 
 fn least(values: &[f64]) -> f64 {

@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use super::bench::median;
 use crate::engine::Engine;
 use crate::error::is_cancelled;
 use crate::lineage::{Algorithm, RealPictures, Row, Run};
@@ -15,6 +14,7 @@ use crate::output::Picture;
 use crate::pipeline::{self, Event, LikelihoodKind, Observer};
 use crate::request::Request;
 use crate::runtime::Cancel;
+use crate::tune::median;
 
 /// A run of more steps is timed by this many at first.
 const PROBE_STEPS: usize = 10;

@@ -6,6 +6,7 @@ mod bench;
 mod clip;
 mod compare;
 mod contest;
+mod doctor;
 mod generate;
 mod inspect;
 mod invert;
@@ -18,6 +19,7 @@ mod reading;
 mod record;
 mod show;
 mod target;
+mod tune;
 mod verify;
 
 use std::io::Write;
@@ -76,6 +78,10 @@ enum Verb {
     Show(show::Arguments),
     /// Measure a model on this device: loading, each component, each step, memory
     Bench(bench::Arguments),
+    /// Measure each component of a model on this device, and keep the result for plans
+    Tune(tune::Arguments),
+    /// Say whether Kiln runs on this machine, on what, and what would make it run better
+    Doctor(doctor::Arguments),
     /// Print the completions of a shell
     Completions {
         /// Which shell
@@ -106,7 +112,10 @@ pub fn main() -> ExitCode {
     start_logger(arguments.verbose, arguments.verb.as_ref().is_some_and(Verb::is_quiet));
     let cancel = Cancel::new();
     // The other verbs leave nothing behind, and an interrupt may end them at once.
-    if matches!(arguments.verb, Some(Verb::Generate(_) | Verb::Invert(_) | Verb::Bench(_) | Verb::Lineage(_) | Verb::Compare(_)))
+    let cleans_up = |verb: &Verb| {
+        matches!(verb, Verb::Generate(_) | Verb::Invert(_) | Verb::Bench(_) | Verb::Tune(_) | Verb::Lineage(_) | Verb::Compare(_))
+    };
+    if arguments.verb.as_ref().is_some_and(cleans_up)
         && let Err(error) = listen_for_interrupts(&cancel)
     {
         log::warn!("Ctrl-C will end the program at once: {error}");
@@ -142,6 +151,8 @@ fn run(arguments: &Arguments, cancel: &Cancel) -> Result<ExitCode> {
         Some(Verb::Verify(verb)) => verify::run(verb),
         Some(Verb::Show(verb)) => show::run(verb),
         Some(Verb::Bench(verb)) => bench::run(verb, runtime, cancel),
+        Some(Verb::Tune(verb)) => tune::run(verb, runtime, cancel),
+        Some(Verb::Doctor(verb)) => doctor::run(verb, runtime),
         Some(Verb::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Arguments::command(), "kiln", &mut script);
@@ -160,6 +171,12 @@ fn version(runtime: Option<&std::path::Path>) -> Result<ExitCode> {
     };
     print(format!("kiln {}\nonnxruntime {found}\n", env!("CARGO_PKG_VERSION")).as_bytes())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The folder that applications keep their caches in; `None` where the environment names none.
+fn cache_folder() -> Option<PathBuf> {
+    let named = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    named("XDG_CACHE_HOME").or_else(|| Some(named("HOME")?.join(".cache")))
 }
 
 /// Writes bytes to standard output whole.

@@ -34,6 +34,7 @@ pub struct Runtime {
     pub(super) environment: Environment,
     path: PathBuf,
     version: String,
+    passed_over: Vec<(PathBuf, String)>,
 }
 
 static LOADED: Mutex<Option<Arc<Runtime>>> = Mutex::new(None);
@@ -76,6 +77,12 @@ impl Runtime {
         &self.path
     }
 
+    /// Places that were looked at before, and why each was not taken.
+    #[must_use]
+    pub fn passed_over(&self) -> &[(PathBuf, String)] {
+        &self.passed_over
+    }
+
     fn load(named: Option<&Path>) -> Result<Self> {
         if let Some(path) = named {
             return attempt(path, false).map_err(|why| {
@@ -91,14 +98,14 @@ impl Runtime {
         let mut tried = Vec::new();
         for (path, by_loader) in candidates() {
             match attempt(&path, by_loader) {
-                Ok(runtime) => return Ok(runtime),
-                Err(why) => tried.push(format!("  {}: {why}", path.display())),
+                Ok(runtime) => return Ok(Self { passed_over: tried, ..runtime }),
+                Err(why) => tried.push((path, why)),
             }
         }
         Err(anyhow!(
             "no ONNX Runtime library ({OLDEST_RUNTIME} or newer) was found; looked for\n{}\ngive one with --runtime FILE or ORT_DYLIB_PATH, \
              or lay libonnxruntime.so beside the kiln binary (the Python wheel `onnxruntime` holds it under onnxruntime/capi/)",
-            tried.join("\n")
+            tried.iter().map(|(path, why)| format!("  {}: {why}", path.display())).collect::<Vec<_>>().join("\n")
         ))
     }
 }
@@ -155,7 +162,7 @@ fn attempt(path: &Path, by_loader: bool) -> Result<Runtime, String> {
         log::LevelFilter::Info | log::LevelFilter::Warn => LogLevel::Warning,
         _ => LogLevel::Error,
     });
-    Ok(Runtime { environment, path, version })
+    Ok(Runtime { environment, path, version, passed_over: Vec::new() })
 }
 
 /// ONNX Runtime speaks of every node it moves at "info" and of its own habits at "warning": each a level lower here.

@@ -9,6 +9,7 @@ mod device;
 mod elf;
 mod library;
 mod network;
+mod probe;
 mod provider;
 mod tensor;
 

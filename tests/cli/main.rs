@@ -12,6 +12,7 @@ mod common;
 
 mod clips;
 mod compare;
+mod doctor;
 mod inverting;
 mod lineage;
 mod looking;
@@ -21,6 +22,7 @@ mod repeating;
 mod runtime_library;
 mod stopping;
 mod tiles;
+mod tuning;
 
 use std::fs;
 use std::path::Path;

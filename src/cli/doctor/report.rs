@@ -1,0 +1,154 @@
+//! All that `kiln doctor` finds out, in the form in which it is printed as JSON.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::advice::{self, Advice};
+use super::problems::{self, Problem, Severity};
+use crate::bundle::{Bundle, Shelf};
+use crate::cli::cache_folder;
+use crate::runtime::{Board, Runtime, free_disk_bytes};
+
+/// The layout of the JSON; another number is another layout.
+pub(super) const SCHEMA: u32 = 1;
+
+/// The whole report.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    pub(super) schema: u32,
+    pub(super) kiln: &'static str,
+    pub(super) can_generate: bool,
+    pub(super) problems: Vec<Problem>,
+    pub(super) board: Board,
+    pub(super) runtime: RuntimeReport,
+    pub(super) providers: Vec<ProviderReport>,
+    pub(super) models: Vec<ModelReport>,
+    pub(super) disk: Vec<DiskReport>,
+    pub(super) next: Vec<Advice>,
+}
+
+/// The ONNX Runtime library.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct RuntimeReport {
+    pub(super) version: Option<String>,
+    pub(super) path: Option<PathBuf>,
+    /// Places that were looked at before, and why each was not taken.
+    pub(super) passed_over: Vec<PassedOver>,
+    pub(super) error: Option<String>,
+}
+
+/// A place without a library that will do.
+#[derive(Debug, Serialize)]
+pub(super) struct PassedOver {
+    pub(super) path: PathBuf,
+    pub(super) because: String,
+}
+
+/// A provider that the library or a plugin holds.
+#[derive(Debug, Serialize)]
+pub(super) struct ProviderReport {
+    pub(super) name: String,
+    /// The name under which ONNX Runtime knows it.
+    pub(super) runtime_name: &'static str,
+    /// Whether a small network ran on it and gave the right result.
+    pub(super) runs: bool,
+    /// Opening and running the small network, in milliseconds.
+    pub(super) probe_ms: f64,
+    pub(super) error: Option<String>,
+}
+
+/// A model that is found by name.
+#[derive(Debug, Serialize)]
+pub(super) struct ModelReport {
+    pub(super) name: String,
+    pub(super) folder: PathBuf,
+    pub(super) size_bytes: Option<u64>,
+    pub(super) error: Option<String>,
+}
+
+/// Free space where Kiln writes or is filled.
+#[derive(Debug, Serialize)]
+pub(super) struct DiskReport {
+    pub(super) what: &'static str,
+    pub(super) folder: PathBuf,
+    pub(super) free_bytes: Option<u64>,
+}
+
+impl Report {
+    /// Looks at everything, with the library `named` where a person gave one.
+    pub(super) fn new(named: Option<&Path>) -> Self {
+        let board = Board::read(Path::new("/"));
+        let (runtime, providers) = match Runtime::open(named) {
+            Ok(runtime) => {
+                let passed_over = runtime.passed_over().iter();
+                let report = RuntimeReport {
+                    version: Some(runtime.version().to_owned()),
+                    path: Some(runtime.path().to_path_buf()),
+                    passed_over: passed_over
+                        .map(|(path, because)| PassedOver { path: path.clone(), because: because.clone() })
+                        .collect(),
+                    error: None,
+                };
+                (report, providers(&runtime))
+            }
+            Err(error) => (RuntimeReport { error: Some(format!("{error:#}")), ..RuntimeReport::default() }, Vec::new()),
+        };
+        let models = models();
+        let disk = disk(&models);
+        let mut report = Self {
+            schema: SCHEMA,
+            kiln: env!("CARGO_PKG_VERSION"),
+            can_generate: false,
+            problems: Vec::new(),
+            next: advice::of(&board, &runtime, &providers),
+            board,
+            runtime,
+            providers,
+            models,
+            disk,
+        };
+        report.problems = problems::of(&report);
+        report.can_generate = !report.problems.iter().any(|problem| problem.severity == Severity::Error);
+        report
+    }
+}
+
+/// Runs a small network on each provider that is there.
+fn providers(runtime: &Runtime) -> Vec<ProviderReport> {
+    let probe = |provider: crate::runtime::Provider| {
+        let begun = Instant::now();
+        let outcome = runtime.probe(provider);
+        ProviderReport {
+            name: provider.to_string(),
+            runtime_name: provider.runtime_name(),
+            runs: outcome.is_ok(),
+            probe_ms: begun.elapsed().as_secs_f64() * 1000.0,
+            error: outcome.err().map(|error| format!("{error:#}")),
+        }
+    };
+    runtime.providers().into_iter().map(probe).collect()
+}
+
+fn models() -> Vec<ModelReport> {
+    let report = |shelved: crate::bundle::ShelvedBundle| {
+        let opened = Bundle::open(&shelved.folder);
+        ModelReport {
+            name: shelved.name,
+            folder: shelved.folder,
+            size_bytes: opened.as_ref().ok().map(Bundle::size_bytes),
+            error: opened.err().map(|error| format!("{error:#}")),
+        }
+    };
+    Shelf::usual().bundles().into_iter().map(report).collect()
+}
+
+fn disk(models: &[ModelReport]) -> Vec<DiskReport> {
+    let mut places: Vec<(&'static str, PathBuf)> = Vec::new();
+    let shelf = models.first().and_then(|model| model.folder.parent()).map(Path::to_path_buf);
+    places.extend(shelf.map(|shelf| ("models", shelf)));
+    places.extend(cache_folder().map(|cache| ("cache", cache)));
+    places.push(("here", std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."))));
+    places.into_iter().map(|(what, folder)| DiskReport { what, free_bytes: free_disk_bytes(&folder), folder }).collect()
+}

@@ -1,0 +1,82 @@
+//! Tensors of the shapes that a component is given when pictures are made; what they hold is of no meaning.
+
+use anyhow::{Context, Result, bail};
+use ndarray::{ArrayD, IxDyn};
+
+use super::Configuration;
+use crate::bundle::{Bundle, Component, Role, names};
+use crate::runtime::{Port, Tensor};
+
+/// Tokens of a text where an export leaves their number open: CLIP's.
+const TOKENS: usize = 77;
+/// Values of SDXL's `time_ids`.
+const TIME_IDS: usize = 6;
+/// A timestep in the middle of the usual 1000.
+const TIMESTEP: f32 = 500.0;
+
+/// The inputs of `component` for one call: each port's name with its tensor.
+///
+/// # Errors
+/// The export leaves open a dimension that the bundle does not tell otherwise.
+pub(super) fn inputs(bundle: &Bundle, component: &Component, configuration: &Configuration) -> Result<Vec<(String, Tensor)>> {
+    let input = |port: &Port| {
+        let tensor = tensor(bundle, component.role, port, configuration)
+            .with_context(|| format!("{}: input `{}` {}", component.role, port.name, port.shape_text()))?;
+        Ok((port.name.clone(), tensor))
+    };
+    component.header.inputs.iter().map(input).collect()
+}
+
+fn tensor(bundle: &Bundle, role: Role, port: &Port, configuration: &Configuration) -> Result<Tensor> {
+    let geometry = &bundle.geometry;
+    let (width, height) = (configuration.width as usize, configuration.height as usize);
+    let side = geometry.pixels_per_latent.max(1);
+    let is = |names: &[&str]| names.contains(&port.name.as_str());
+    let batch = configuration.batch;
+    // Each dimension as it would be if the export left it open; what the export fixes stands.
+    let open: Vec<Option<usize>> = match role {
+        _ if is(names::CLASS_LABELS) => vec![Some(batch)],
+        Role::TextEncoder | Role::TextEncoder2 => vec![Some(batch), Some(TOKENS)],
+        Role::Unet if is(names::SAMPLE) => {
+            vec![Some(batch), Some(geometry.denoiser_channels), Some(height / side), Some(width / side)]
+        }
+        Role::Unet if is(names::TIMESTEP) => return Ok(Tensor::number_for(port, TIMESTEP, batch)),
+        Role::Unet if is(names::STEP_COUNT) => return Ok(Tensor::number_for(port, 1.0, batch)),
+        Role::Unet if is(names::ENCODER_HIDDEN_STATES) => vec![Some(batch), Some(TOKENS), embedding_width(bundle)],
+        Role::Unet if is(names::TIMESTEP_COND) => vec![Some(batch), geometry.guidance_embedding],
+        Role::Unet if is(names::TEXT_EMBEDS) => vec![Some(batch), width_of(bundle, Role::TextEncoder2, names::POOLED)],
+        Role::Unet if is(names::TIME_IDS) => vec![Some(batch), Some(TIME_IDS)],
+        Role::VaeEncoder | Role::Encoder => vec![Some(batch), Some(geometry.picture_channels), Some(height), Some(width)],
+        Role::VaeDecoder | Role::PreviewDecoder => {
+            vec![Some(batch), Some(geometry.latent_channels), Some(height / side), Some(width / side)]
+        }
+        Role::Decoder | Role::Mapping | Role::Synthesis => vec![Some(batch), None, None],
+        Role::Unet => bail!("is none that Kiln knows"),
+    };
+    let shape: Option<Vec<usize>> =
+        port.shape.iter().enumerate().map(|(axis, declared)| declared.or_else(|| open.get(axis).copied().flatten())).collect();
+    let shape = shape.context("leaves open a dimension that nothing else in the bundle tells")?;
+    Ok(match port.element.is_float() {
+        // All zeros would let some kernels skip their work, and tiny numbers slow them down.
+        true => Tensor::Float(ArrayD::from_shape_vec(IxDyn(&shape), wave(shape.iter().product()))?),
+        false => Tensor::Integer(ArrayD::ones(IxDyn(&shape))),
+    })
+}
+
+/// Numbers between -1 and 1 that follow no simple pattern.
+fn wave(length: usize) -> Vec<f32> {
+    #[expect(clippy::cast_precision_loss, reason = "any number does")]
+    (0..length).map(|index| (index as f32 * 12.9898).sin()).collect()
+}
+
+/// The width of the embeddings that the text encoders give together.
+fn embedding_width(bundle: &Bundle) -> Option<usize> {
+    let encoders = [Role::TextEncoder, Role::TextEncoder2].into_iter().filter(|role| bundle.components.contains_key(role));
+    encoders.map(|role| width_of(bundle, role, names::LAST_HIDDEN_STATE)).sum()
+}
+
+/// The last dimension of an output of `role`.
+fn width_of(bundle: &Bundle, role: Role, names: &[&str]) -> Option<usize> {
+    let port = crate::bundle::find(&bundle.components.get(&role)?.header.outputs, names)?;
+    port.shape.last().copied().flatten()
+}

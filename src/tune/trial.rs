@@ -1,0 +1,129 @@
+//! One network opened and called some times, with the time and the memory that it took.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::{Configuration, inputs, median};
+use crate::bundle::{Bundle, Role};
+use crate::plan::Measurement;
+use crate::runtime::{Cancel, Network, NetworkOptions, Provider, Runtime, Tensor, peak_memory_bytes, resident_memory_bytes};
+
+/// No more calls are made once they took this long together: the median of few long ones is as good as that of many short ones.
+const LONG_ENOUGH: Duration = Duration::from_secs(30);
+
+/// What a process that measured one configuration hands on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trial {
+    /// What was measured.
+    pub measurement: Measurement,
+    /// What the process held before, with ONNX Runtime loaded, in bytes.
+    pub base_bytes: Option<u64>,
+}
+
+/// Opens the component of `configuration` and calls it: once, once more to warm up, then up to `runs` times for the median.
+///
+/// The memory is the process's, so a process measures one configuration only.
+///
+/// # Errors
+/// The bundle has no such component or file of that precision; the provider is not there or does not run it; a shape is not known;
+/// the run was cancelled.
+pub fn measure(runtime: &Runtime, bundle: &Bundle, configuration: &Configuration, runs: usize, cancel: &Cancel) -> Result<Trial> {
+    let named = |role: &&Role| role.folder() == configuration.role;
+    let role = *Role::ALL.iter().find(named).with_context(|| format!("`{}` is no component", configuration.role))?;
+    let component = bundle.component(role)?;
+    let path = &component.path;
+    let provider = provider(&configuration.provider)?;
+    let inputs = inputs::inputs(bundle, component, configuration)?;
+    let inputs: Vec<(&str, &Tensor)> = inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    let options = NetworkOptions { threads: configuration.threads, memory_arena: true, provider };
+
+    let base_bytes = resident_memory_bytes();
+    let mut network = Network::open(runtime, path, &options, cancel)?;
+    let load_ms = milliseconds(network.load_time());
+    let outputs: Vec<String> = network.outputs().iter().map(|port| port.name.clone()).collect();
+    let wanted: Vec<&str> = outputs.iter().map(String::as_str).collect();
+    let mut call = || -> Result<f64> {
+        network.run(&inputs, &wanted, cancel)?;
+        Ok(milliseconds(network.take_run_time().0))
+    };
+    let begun = Instant::now();
+    let first_run_ms = call()?;
+    call()?;
+    let mut times = vec![call()?];
+    while times.len() < runs && begun.elapsed() < LONG_ENOUGH {
+        times.push(call()?);
+    }
+    let beyond = |bytes: Option<u64>| Some(bytes?.saturating_sub(base_bytes?));
+    let measurement = Measurement {
+        role: configuration.role.clone(),
+        provider: configuration.provider.clone(),
+        precision: configuration.precision.clone(),
+        threads: configuration.threads,
+        width: configuration.width,
+        height: configuration.height,
+        batch: configuration.batch,
+        load_ms,
+        first_run_ms,
+        run_ms: median(&times),
+        runs: times.len(),
+        peak_memory_bytes: beyond(peak_memory_bytes()),
+        resident_bytes: beyond(resident_memory_bytes()),
+    };
+    Ok(Trial { measurement, base_bytes })
+}
+
+fn provider(name: &str) -> Result<Provider> {
+    (name == Provider::Cpu.to_string()).then_some(Provider::Cpu).with_context(|| format!("`{name}` is no provider"))
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::configurations;
+    use super::*;
+
+    #[test]
+    fn every_component_of_every_kind_of_bundle_is_measured() {
+        let runtime = Runtime::open(None).unwrap();
+        let (mut roles, mut count) = (std::collections::BTreeSet::new(), 0);
+        for name in ["sd", "sd_fp16", "sd_inpaint", "lcm", "sdxl", "vae", "gan", "flow", "score", "progressive"] {
+            let bundle = Bundle::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bundles").join(name)).unwrap();
+            for configuration in configurations(&bundle, &["cpu".to_owned()], 1) {
+                let trial = measure(&runtime, &bundle, &configuration, 2, &Cancel::new());
+                let Measurement { load_ms, run_ms, runs, .. } =
+                    trial.with_context(|| format!("{name}: {configuration:?}")).unwrap().measurement;
+                assert!(load_ms > 0.0 && run_ms > 0.0 && runs == 2, "{name}: {configuration:?}");
+                roles.insert(configuration.role);
+                count += 1;
+            }
+        }
+        assert_eq!(roles.len(), 9, "{roles:?}");
+        assert!(count >= 60, "{count} configurations were measured");
+    }
+
+    #[test]
+    fn what_there_is_not_is_refused() {
+        let runtime = Runtime::open(None).unwrap();
+        let bundle = Bundle::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bundles/gan")).unwrap();
+        let good = configurations(&bundle, &["cpu".to_owned()], 1).remove(0);
+        for (wrong, part) in [
+            (Configuration { role: "../unet".into(), ..good.clone() }, "`../unet` is no component"),
+            (Configuration { role: "unet".into(), ..good.clone() }, "there is no `unet/model.onnx`"),
+            (Configuration { provider: "abacus".into(), ..good.clone() }, "`abacus` is no provider"),
+        ] {
+            let error = format!("{:#}", measure(&runtime, &bundle, &wrong, 1, &Cancel::new()).unwrap_err());
+            assert!(error.contains(part), "{error}");
+        }
+        let cancel = Cancel::new();
+        cancel.cancel();
+        assert!(crate::error::is_cancelled(&measure(&runtime, &bundle, &good, 1, &cancel).unwrap_err()));
+    }
+}
