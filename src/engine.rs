@@ -2,6 +2,8 @@
 //!
 //! In: a folder, settings, requests. Out: pictures with their provenance.
 
+mod inversion_record;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -137,11 +139,11 @@ impl Engine {
     /// As [`Request::resolve`], or refusals: the family has no way back; a sampler was named whose steps cannot be made backwards.
     pub fn plan_inversion(&self, request: &Request) -> Result<(Resolved, Plan)> {
         pipeline::check_invertible(&self.bundle)?;
-        let seed = request.seed;
         let request = pipeline::inversion_request(&self.bundle, request);
         let (mut resolved, plan) = self.plan(&request)?;
         pipeline::check_steps_back(&self.bundle, &request, &resolved)?;
-        if let (Some(null), None, true) = (self.bundle.null_class, seed, request.prompt.trim().is_empty()) {
+        // A seed says where random numbers begin, and nothing of what a picture that is there already shows.
+        if let (Some(null), true) = (self.bundle.null_class, request.prompt.trim().is_empty()) {
             resolved.class = Some(ClassChoice::One(null));
         }
         Ok((resolved, plan))
@@ -171,8 +173,8 @@ impl Engine {
 
     /// The class that [`Engine::invert`] tells the model; `None` for a model that knows none, or where it is told that there is none.
     ///
-    /// It is the one that `request` names; else the likeliest, of a model with a likelihood; else none where the model has a label for
-    /// that and `request` names no seed; else the seed's, as for a new picture.
+    /// It is the one that `request` names; else the likeliest, of a model with a likelihood; else none, where the model has a label for
+    /// that; else the seed's, as for a new picture.
     ///
     /// # Errors
     /// As [`Engine::invert`].
@@ -365,6 +367,7 @@ impl Engine {
             temperature: has_temperature.then_some(resolved.temperature),
             walk: resolved.toward(made.index).map(|(to, share)| WalkPlace { to, share }),
             clip: None,
+            inversion: false,
             width: resolved.width,
             height: resolved.height,
             strength: with_input.then_some(resolved.strength),

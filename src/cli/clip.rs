@@ -18,7 +18,7 @@ const DEFAULT_FRAMES_PER_SECOND: u32 = 12;
 #[derive(Debug, clap::Args)]
 pub(super) struct ClipArguments {
     /// Walk from one seed's noise to another's, as 7:42, and write the pictures on the way as a clip: .png (animated) or .gif;
-    /// without a class named, all have the first seed's
+    /// of a model that knows classes, without one named, all have the first seed's class, which is then said
     #[arg(long, value_name = "SEED:SEED", help_heading = "Clip")]
     interpolate: Option<Ends>,
 

@@ -118,7 +118,7 @@ pub(super) struct Arguments {
     #[command(flatten)]
     clip: clip::ClipArguments,
 
-    /// Repeat the picture or the clip that this PNG holds; other options change it
+    /// Repeat the picture or the clip that this PNG or GIF holds; other options change it
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
 
@@ -183,6 +183,8 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
     if let Some(record) = record.as_ref().filter(|_| !arguments.force) {
         record.check_bundle(engine.bundle())?;
     }
+    let knows_classes = !engine.bundle().takes_text() && !engine.bundle().classes.is_empty();
+    let class_of_seed = matches!(output, Output::Clip(..)) && knows_classes && request.prompt.trim().is_empty();
     let mut progress = Progress::new(arguments.quiet, preview);
     if let Output::Clip(clip, target) = &output {
         clip.check(&engine, &request, target.as_ref().map(Target::format).unwrap_or_default())?;
@@ -210,6 +212,11 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
         progress.preview(0, &picture)?;
     }
     for (written, picture, provenance) in &written {
+        let class = provenance.prompt.as_ref().filter(|_| class_of_seed);
+        if let (Some(class), false, Written::File(_)) = (class, arguments.quiet || arguments.json, written) {
+            let seed = provenance.seed;
+            super::print(super::plain(&format!("class {class}, which seed {seed} gives; a prompt names another\n")).as_bytes())?;
+        }
         tell_of(arguments, written, picture, provenance)?;
     }
     Ok(ExitCode::SUCCESS)

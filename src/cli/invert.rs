@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::Result;
 
 use super::progress::Progress;
 use super::reading::{ReadingArguments, read_picture};
 use super::target::{check_output, unused};
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, sha256_of_file};
 use crate::output::{self, Target, Written};
 use crate::pipeline::{Again, likelihood_kind};
 use crate::runtime::Cancel;
@@ -46,11 +47,8 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
     let mut request = arguments.reading.request()?;
     let mut engine = arguments.reading.engine(runtime)?;
     let leaves_open = arguments.reading.leaves_class_open(engine.bundle());
-    if leaves_open && engine.bundle().null_class.is_some() {
-        // A seed that nobody named is no reason to tell a model that can do without a class.
-        request.seed = None;
-    }
     engine.plan_inversion(&request)?;
+    let begun = Instant::now();
     let picture = read_picture(&arguments.picture, engine.bundle())?;
 
     let mut progress = Progress::new(arguments.quiet, None);
@@ -61,7 +59,12 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
     progress.finish();
     let again = engine.compare(&picture, &inverted?)?;
     cancel.check()?;
-    let written = output::write(&again.picture, None, &target)?;
+    let mut record = engine.inversion_provenance(&request, begun.elapsed().as_secs_f64() * 1000.0)?;
+    record.input = Some(arguments.picture.display().to_string());
+    record.input_sha256 = Some(sha256_of_file(&arguments.picture)?);
+    // A picture goes to strangers: of this device's folders it tells only what was typed.
+    record.bundle.path = Some(arguments.reading.model());
+    let written = output::write(&again.picture, Some(&record), &target)?;
 
     let path = match written {
         Written::Bytes(bytes) => {

@@ -5,6 +5,12 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::bundle::{Bundle, Shelf};
+use crate::lineage::wrapped;
+
+/// Where what is said of a model begins: behind its name.
+const INDENT: usize = 17;
+/// A terminal narrower than this cuts the lines itself.
+const NARROWEST: usize = 40;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -14,6 +20,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let room = super::lineage::style().width.max(NARROWEST) - INDENT;
     let mut list = Vec::new();
     let mut text = String::new();
     for shelved in Shelf::usual().bundles() {
@@ -27,7 +34,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
             }
             Err(error) => format!("broken: {error:#}"),
         };
-        text.push_str(&format!("{:<16} {about}\n{:<16} {}\n", shelved.name, "", shelved.folder.display()));
+        let mut name = shelved.name.as_str();
+        for line in wrapped(&about, room) {
+            text.push_str(&format!("{name:<16} {line}\n"));
+            name = "";
+        }
+        // A path is one word, to be copied whole.
+        text.push_str(&format!("{:<16} {}\n", "", shelved.folder.display()));
         list.push(serde_json::json!({
             "name": shelved.name,
             "folder": shelved.folder.display().to_string(),

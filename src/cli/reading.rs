@@ -47,6 +47,11 @@ pub(super) struct ReadingArguments {
 }
 
 impl ReadingArguments {
+    /// The model as it was typed.
+    pub(super) fn model(&self) -> String {
+        self.model.display().to_string()
+    }
+
     /// The model, opened.
     pub(super) fn engine(&self, runtime: Option<&Path>) -> Result<Engine> {
         let folder = Shelf::usual().find(Some(&self.model))?;

@@ -18,11 +18,11 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// Reads it out of the PNG file `path`.
+    /// Reads it out of the PNG or GIF file `path`.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let (_, provenance) = output::read(path)?;
         let provenance = provenance.ok_or_else(|| {
-            refusal!("--from {}: the file does not say what made it; expected a PNG that kiln wrote", path.display())
+            refusal!("--from {}: the file does not say what made it; expected a PNG or a GIF that kiln wrote", path.display())
         })?;
         Ok(Self { provenance })
     }

@@ -5,12 +5,12 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::output::{self, ClipRecord, WalkPlace};
+use crate::output::{self, ClipRecord, Provenance, WalkPlace};
 use crate::refuse;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// A PNG file
+    /// A PNG or GIF file
     file: PathBuf,
 
     /// Print Kiln's own record as JSON
@@ -53,13 +53,27 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
                 component.load_ms, component.run_ms, component.calls
             ));
         }
-        text.push_str(&format!("again     kiln generate --from {name}\n"));
+        text.push_str(&again_text(record, &name.to_string()));
     }
     if text.is_empty() {
         refuse!("{name}: does not say what made it");
     }
     super::print(super::plain(&text).as_bytes())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The lines that say how it is made again.
+fn again_text(record: &Provenance, name: &str) -> String {
+    if !record.inversion {
+        return format!("again     kiln generate --from {name}\n");
+    }
+    let input = record.input.as_deref().unwrap_or("PICTURE");
+    let model = record.bundle.path.as_ref().unwrap_or(&record.bundle.name);
+    let sum = record.input_sha256.as_deref().unwrap_or("");
+    let class = record.prompt.as_ref().map(|class| format!(" --class {class}")).unwrap_or_default();
+    // A family of one pass has no steps, and a solver may choose its own.
+    let steps = if record.steps > 1 && record.sampler != "dopri5" { format!(" --steps {}", record.steps) } else { String::new() };
+    format!("input     {input} {sum}\nagain     kiln invert {input} --model {model}{class}{steps}\n")
 }
 
 /// The line that says where between two seeds a picture stands, or how a clip goes from one to the other.

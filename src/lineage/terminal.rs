@@ -206,7 +206,7 @@ pub fn tell(tree: &Tree, algorithm: &Algorithm, installed: &BTreeSet<String>, st
 }
 
 /// Parts `text` into lines of at most `width` letters; a longer word has a line of its own.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
+pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         match lines.last_mut() {

@@ -13,7 +13,7 @@ use super::file::{Target, Written, put, texts};
 use super::format::ClipFormat;
 use super::picture::Picture;
 use super::provenance::Provenance;
-use super::{palette, text_chunk};
+use super::{comment_block, palette, text_chunk};
 use crate::refuse;
 
 /// Pictures that may follow each other in a second.
@@ -110,7 +110,7 @@ pub fn write_clip(clip: &Clip, provenance: Option<&Provenance>, target: &Target<
     put(encode_clip(clip, provenance, target.format())?, target)
 }
 
-/// Makes the bytes of a clip's file; APNG alone carries `provenance`.
+/// Makes the bytes of a clip's file, with `provenance` in it.
 ///
 /// # Errors
 /// A [`Refusal`](crate::error::Refusal): the pictures are larger or faster than `format` can express.
@@ -119,7 +119,7 @@ pub fn encode_clip(clip: &Clip, provenance: Option<&Provenance>, format: ClipFor
     Clip::check(clip.frames.len(), (first.width, first.height), clip.frames_per_second, format)?;
     match format {
         ClipFormat::Apng => encode_apng(clip, first, &texts(provenance)?),
-        ClipFormat::Gif => encode_gif(clip, first),
+        ClipFormat::Gif => encode_gif(clip, first, provenance),
     }
 }
 
@@ -140,13 +140,16 @@ fn encode_apng(clip: &Clip, first: &Picture, texts: &[(&str, String)]) -> Result
     Ok(bytes)
 }
 
-fn encode_gif(clip: &Clip, first: &Picture) -> Result<Vec<u8>> {
+fn encode_gif(clip: &Clip, first: &Picture, provenance: Option<&Provenance>) -> Result<Vec<u8>> {
     let (Ok(width), Ok(height)) = (u16::try_from(first.width), u16::try_from(first.height)) else {
         refuse!("clip: is {}x{}, gif takes sides up to {}; use png", first.width, first.height, u16::MAX);
     };
     let mut bytes = Vec::new();
     let mut encoder = gif::Encoder::new(&mut bytes, width, height, &[]).context("gif header")?;
     encoder.set_repeat(Repeat::Infinite).context("gif header")?;
+    if let Some(provenance) = provenance {
+        comment_block::add(&mut encoder, &provenance.to_json()?)?;
+    }
     // What is not drawn would show the frame before.
     let dispose = if first.channels == 4 { DisposalMethod::Background } else { DisposalMethod::Keep };
     for (number, frame) in clip.frames.iter().enumerate() {
@@ -241,14 +244,18 @@ mod tests {
     }
 
     #[test]
-    fn an_animated_png_says_what_made_it() {
+    fn a_clip_says_what_made_it() {
         let json = r#"{"schema": 1, "kiln": "1", "bundle": {"name": "x"}, "family": "gan", "seed": 1, "rng": "cpu", "sampler": "none",
             "steps": 1, "guidance": 1, "width": 5, "height": 4, "prompt": "猫"}"#;
         let made: Provenance = serde_json::from_str(json).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.png");
-        write_clip(&clip(3, 4, 12), Some(&made), &Target::of_clip(&path, None).unwrap()).unwrap();
-        assert_eq!(crate::output::read(&path).unwrap(), (Some(made.parameters()), Some(made)));
+        for name in ["a.png", "a.gif"] {
+            let path = folder.path().join(name);
+            write_clip(&clip(3, 4, 12), Some(&made), &Target::of_clip(&path, None).unwrap()).unwrap();
+            assert_eq!(crate::output::read(&path).unwrap(), (Some(made.parameters()), Some(made.clone())), "{name}");
+        }
+        let bytes = encode_clip(&clip(3, 4, 12), Some(&made), ClipFormat::Gif).unwrap();
+        assert_eq!(play_gif(&bytes), play_gif(&encode_clip(&clip(3, 4, 12), None, ClipFormat::Gif).unwrap()));
     }
 
     #[test]

@@ -96,7 +96,7 @@ pub enum ClipFormat {
     /// Animated PNG: lossless, with opacity and provenance; a program that does not know it shows the first frame.
     #[default]
     Apng,
-    /// 256 colours a frame, each pixel opaque or not at all; every program plays it.
+    /// 256 colours a frame, each pixel opaque or not at all, with provenance; every program plays it.
     Gif,
 }
 

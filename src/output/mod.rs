@@ -6,6 +6,7 @@
 //! Not here: models, prompts, and printing.
 
 mod clip;
+mod comment_block;
 mod decoder;
 mod file;
 mod format;

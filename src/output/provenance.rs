@@ -1,9 +1,9 @@
 //! What made a picture, written into it and read back.
 //!
 //! Two texts go into a PNG file. `kiln` is the JSON of [`Provenance`], from which the picture can be made again; `parameters` is
-//! the customary text that Automatic1111's web UI began and that galleries and other generators read.
+//! the customary text that Automatic1111's web UI began and that galleries and other generators read. A GIF holds the JSON alone.
 //!
-//! Not here: how texts lie in a file (`text_chunk.rs`), and gathering the facts.
+//! Not here: how texts lie in a file (`text_chunk.rs`, `comment_block.rs`), and gathering the facts.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::decoder::read_limited;
 use super::provenance_parts::{BundleId, ClipRecord, ComponentRun, WalkPlace};
-use super::text_chunk;
+use super::{comment_block, text_chunk};
 use crate::{refusal, refuse};
 
 /// The version of the JSON; a reader refuses another one.
@@ -76,6 +76,9 @@ pub struct Provenance {
     /// The clip of a whole walk; the other values are its first picture's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip: Option<ClipRecord>,
+    /// Whether it is the input picture, made again from its latent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub inversion: bool,
     /// Pixels in a row.
     pub width: u32,
     /// Rows.
@@ -182,14 +185,19 @@ fn quoted(value: &str) -> String {
     if value.contains([',', ':', '\n', '"']) { serde_json::Value::from(value).to_string() } else { value.to_owned() }
 }
 
-/// Reads what made the PNG file `path`: the customary text and Kiln's own, each `None` where the file has none.
+/// Reads what made the PNG or GIF file `path`: the customary text and Kiln's own, each `None` where the file has none.
 ///
 /// # Errors
-/// Each is a [`Refusal`](crate::error::Refusal): `path` is not readable, no PNG file, broken before its pixels begin, holds more
+/// Each is a [`Refusal`](crate::error::Refusal): `path` is not readable, neither PNG nor GIF, broken before its pixels begin, holds more
 /// text than is sensible, or its JSON is not Kiln's.
 pub fn read(path: &Path) -> Result<(Option<String>, Option<Provenance>)> {
     let bytes = read_limited(path)?;
     let name = path.display().to_string();
+    if comment_block::is_gif(&bytes) {
+        let json = comment_block::decode(&bytes, &name)?;
+        let provenance = json.map(|json| Provenance::from_json(&json, &name)).transpose()?;
+        return Ok((provenance.as_ref().map(Provenance::parameters), provenance));
+    }
     let [parameters, json] = text_chunk::decode(&bytes, [PARAMETERS, KILN], &name)?;
     let provenance = json.map(|json| Provenance::from_json(&json, &name)).transpose()?;
     Ok((parameters, provenance))
@@ -229,6 +237,7 @@ mod tests {
             temperature: None,
             walk: Some(WalkPlace { to: 9, share: 0.25 }),
             clip: Some(ClipRecord { frames: 16, frames_per_second: 12, bounce: true }),
+            inversion: false,
             width: 64,
             height: 64,
             strength: None,
@@ -321,7 +330,8 @@ mod tests {
         for deep in ["[".repeat(100_000), format!(r#"{{"schema": 1, "sampler_overrides": {{"a": {}"#, "[".repeat(100_000))] {
             assert!(with(&deep).contains("is broken"));
         }
-        assert!(message(b"GIF89a").contains("is no PNG file; only PNG files say what made them"));
+        assert!(message(b"BM").contains("is no PNG file and no GIF; only these say what made them"));
+        assert!(message(b"GIF89a").contains("is broken"));
         assert!(message(b"").contains("is no PNG file"));
     }
 

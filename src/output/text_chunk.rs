@@ -15,7 +15,7 @@ use super::picture::Picture;
 use crate::{refusal, refuse};
 
 /// The longest text that is read.
-const LONGEST_TEXT_BYTES: usize = 1 << 20;
+pub(super) const LONGEST_TEXT_BYTES: usize = 1 << 20;
 /// What reading the chunks may allocate: a few texts, and a row of pixels.
 const LARGEST_CHUNKS_BYTES: usize = 8 << 20;
 const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
@@ -55,7 +55,7 @@ pub(super) fn add<W: Write>(encoder: &mut Encoder<'_, W>, texts: &[(&str, String
 /// than is sensible.
 pub(super) fn decode<const COUNT: usize>(bytes: &[u8], keywords: [&str; COUNT], name: &str) -> Result<[Option<String>; COUNT]> {
     if !bytes.starts_with(SIGNATURE) {
-        refuse!("picture {name} is no PNG file; only PNG files say what made them");
+        refuse!("picture {name} is no PNG file and no GIF; only these say what made them");
     }
     let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), Limits { bytes: LARGEST_CHUNKS_BYTES });
     decoder.set_ignore_iccp_chunk(true);

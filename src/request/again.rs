@@ -5,11 +5,16 @@ use anyhow::{Context, Result};
 use super::{Request, SamplerChoice, Walk};
 use crate::ode::Method;
 use crate::output::Provenance;
-use crate::refusal;
+use crate::{refusal, refuse};
 
 impl Request {
     /// See [`Engine::request_of`](crate::Engine::request_of).
     pub(crate) fn of_provenance(provenance: &Provenance) -> Result<Self> {
+        if provenance.inversion {
+            refuse!(
+                "provenance: the picture is one that was read and made again from its latent; `kiln show` says how to repeat that"
+            );
+        }
         Ok(Self {
             prompt: provenance.prompt.clone().unwrap_or_default(),
             negative: provenance.negative.clone(),

@@ -72,6 +72,45 @@ fn a_clip_there_and_back_has_no_jump() {
 }
 
 #[test]
+fn a_gif_says_what_made_it_and_is_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    walk(path, &["red", "--interpolate", "7:42", "--frames", "3", "-o", "a.gif"]).expect_code(0);
+    let made = record(path, "a.gif");
+    assert_eq!((&made["seed"], &made["walk"]["to"], &made["clip"]["frames"]), (&7.into(), &42.into(), &3.into()));
+    let shown = kiln(path, &["show", "a.gif"]).expect_code(0);
+    assert!(shown.text().contains("walk      from seed 7 to seed 42 in 3 pictures"), "{}", shown.text());
+    kiln(path, &["generate", "--from", "a.gif", "-o", "b.gif"]).expect_code(0);
+    let frames = |name: &str| {
+        let mut decoder = gif::DecodeOptions::new().read_info(fs::File::open(path.join(name)).unwrap()).unwrap();
+        let mut frames = Vec::new();
+        while let Some(frame) = decoder.read_next_frame().unwrap() {
+            frames.push((frame.palette.clone(), frame.buffer.to_vec()));
+        }
+        frames
+    };
+    assert_eq!((frames("a.gif"), frames("a.gif").len()), (frames("b.gif"), 3));
+    let bytes = fs::read(path.join("a.gif")).unwrap();
+    fs::write(path.join("cut.gif"), &bytes[..100]).unwrap();
+    kiln(path, &["show", "cut.gif"]).refused(2, &["cut.gif is broken"]);
+}
+
+#[test]
+fn a_walk_whose_class_nobody_named_says_which_it_took() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let asked = ["--interpolate", "7:42", "--frames", "2"];
+    let text = walk(path, &[&asked[..], &["-o", "a.png"]].concat()).expect_code(0).text().to_owned();
+    let class = record(path, "a.png")["prompt"].as_str().unwrap().to_owned();
+    assert_eq!(text, format!("class {class}, which seed 7 gives; a prompt names another\na.png\n"));
+    assert_eq!(walk(path, &[&asked[..], &["-o", "b.png", "--quiet"]].concat()).expect_code(0).text(), "");
+    let json = walk(path, &[&asked[..], &["-o", "c.png", "--json"]].concat()).expect_code(0);
+    assert_eq!(json.text().lines().count(), 1, "{}", json.text());
+    let of_record = kiln(path, &["generate", "--from", "a.png", "-o", "d.png"]).expect_code(0);
+    assert_eq!(of_record.text(), "d.png\n", "the record names it");
+}
+
+#[test]
 fn a_gif_has_the_same_frames() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
@@ -126,7 +165,8 @@ fn one_line_of_json_tells_of_a_clip() {
     let ran = walk(folder.path(), &["--interpolate", "1:2", "--frames", "2", "--json", "-o", "a.gif"]).expect_code(0);
     let line: Value = serde_json::from_str(ran.text()).unwrap();
     assert_eq!((&line["file"], &line["clip"]["frames"], &line["walk"]["to"]), (&"a.gif".into(), &2.into(), &2.into()));
-    kiln(folder.path(), &["show", "a.gif"]).refused(2, &["a.gif", "only PNG files say what made them"]);
+    fs::write(folder.path().join("a.bmp"), "BM").unwrap();
+    kiln(folder.path(), &["show", "a.bmp"]).refused(2, &["a.bmp", "is no PNG file and no GIF; only these say what made them"]);
 }
 
 #[test]

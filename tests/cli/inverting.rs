@@ -104,6 +104,30 @@ fn what_is_told_of_an_inversion_goes_where_it_should() {
 }
 
 #[test]
+fn a_picture_made_again_says_of_what() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    picture(path, "a.png", 16, 16);
+    ask(path, "invert", "ddpm", &["a.png", "--steps", "3", "--class", "blue", "--seed", "4", "-o", "b.png"]).expect_code(0);
+    let record: Value = serde_json::from_str(kiln(path, &["show", "b.png", "--json"]).expect_code(0).text()).unwrap();
+    let sum = kiln::bundle::sha256_of_file(&path.join("a.png")).unwrap();
+    assert_eq!((&record["inversion"], &record["input"], &record["input_sha256"]), (&true.into(), &"a.png".into(), &sum.into()));
+    assert_eq!((&record["prompt"], &record["sampler"]), (&"blue".into(), &"ddim".into()));
+    assert_eq!((&record["steps"], &record["seed"]), (&3.into(), &4.into()));
+    let shown = kiln(path, &["show", "b.png"]).expect_code(0);
+    let again = shown.text().lines().find_map(|line| line.strip_prefix("again     kiln ")).unwrap().to_owned();
+    assert!(again.ends_with(" --class blue --steps 3"), "{again}");
+    kiln(path, &["generate", "--from", "b.png"]).refused(2, &["made again from its latent", "kiln show"]);
+    // What it says makes the same picture.
+    let words: Vec<&str> = again.split(' ').chain(["-o", "c.png"]).collect();
+    kiln(path, &words).expect_code(0);
+    assert_eq!(Picture::open(&path.join("b.png")).unwrap(), Picture::open(&path.join("c.png")).unwrap());
+    ask(path, "invert", "ddpm", &["a.png", "--steps", "2", "--seed", "4", "-o", "d.png"]).expect_code(0);
+    let record: Value = serde_json::from_str(kiln(path, &["show", "d.png", "--json"]).expect_code(0).text()).unwrap();
+    assert_eq!(record.get("prompt"), None, "no class was named, and a seed is no class");
+}
+
+#[test]
 fn a_likelihood_says_what_it_is_worth() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();

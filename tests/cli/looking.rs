@@ -80,6 +80,30 @@ fn a_description_cannot_paint_on_the_terminal() {
 }
 
 #[test]
+fn long_descriptions_of_models_keep_to_the_width() {
+    let (temporary, folder) = copy_of("sd");
+    let description = "flat stickers of many things ".repeat(10);
+    fs::write(folder.join("kiln.toml"), format!("name = \"a\"\ndescription = \"{description}\"")).unwrap();
+    let models = |width: &str, more: &[&str]| {
+        let mut command = command(temporary.path());
+        command.arg("models").args(more).env("KILN_MODELS", temporary.path()).env("COLUMNS", width);
+        run(&mut command).expect_code(0).text().to_owned()
+    };
+    let place = folder.display().to_string();
+    let lines = |text: &str| text.lines().filter(|line| !line.contains('/')).map(str::to_owned).collect::<Vec<_>>();
+    for (width, letters) in [("60", 60), ("100", 100), ("3", 40), ("nonsense", 80)] {
+        let text = models(width, &[]);
+        assert!(text.contains(&format!("{:17}{place}\n", "")), "the path is whole: {text}");
+        let lines = lines(&text);
+        assert!(lines.len() > 2 && lines.iter().all(|line| line.len() <= letters), "{width}: {text}");
+        assert_eq!(lines.iter().filter(|line| line.starts_with("bundle           ")).count(), 1, "{text}");
+        let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains(description.trim()), "not a word is lost: {text}");
+    }
+    assert_eq!(models("60", &["--json"]), models("200", &["--json"]));
+}
+
+#[test]
 fn verify_holds_a_folder_against_its_card() {
     let (temporary, folder) = copy_of("sd");
     let path = folder.display().to_string();
@@ -127,7 +151,8 @@ fn models_are_found_by_name() {
     let on_shelf = |arguments: &[&str]| run(command(temporary.path()).args(arguments).env("KILN_MODELS", &shelf));
     let ran = on_shelf(&["models"]).expect_code(0);
     assert!(ran.text().contains("sd_turbo") && ran.text().contains("lcm") && !ran.text().contains("empty"), "{}", ran.text());
-    assert!(ran.text().contains("broken: ") && ran.text().contains("is not an ONNX model"), "{}", ran.text());
+    let words = ran.text().split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("broken: ") && words.contains("is not an ONNX model"), "{words}");
     let ran = on_shelf(&["models", "--json"]).expect_code(0);
     let list: Vec<Value> = serde_json::from_str(ran.text()).unwrap();
     let of = |name: &str| list.iter().find(|entry| entry["name"] == name).unwrap();
