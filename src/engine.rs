@@ -14,7 +14,7 @@ use ndarray::{ArrayD, Axis};
 use crate::bundle::{Bundle, Family};
 use crate::output::{BundleId, ComponentRun, PROVENANCE_SCHEMA, Picture, Provenance, WalkPlace};
 use crate::pipeline::{self, Again, Inverted, Job, Likelihood, Observer, Painted, log_mean};
-use crate::plan::{Plan, Settings};
+use crate::plan::{Measurements, Plan, Settings};
 use crate::refuse;
 use crate::request::{ClassChoice, Request, Resolved, Task};
 use crate::runtime::{Cancel, Runtime, logical_cores};
@@ -64,6 +64,7 @@ pub struct Engine {
     settings: Settings,
     networks: Option<Networks>,
     preview_map: Option<PreviewMap>,
+    measurements: Option<Measurements>,
 }
 
 impl Engine {
@@ -84,7 +85,7 @@ impl Engine {
         let bundle = Bundle::open(folder)?;
         let encoders = TextEncoders::open(&bundle)?;
         let runtime = Runtime::open(runtime)?;
-        Ok(Self { runtime, bundle, encoders, settings: settings.clone(), networks: None, preview_map: None })
+        Ok(Self { runtime, bundle, encoders, settings: settings.clone(), networks: None, preview_map: None, measurements: None })
     }
 
     /// The bundle.
@@ -99,14 +100,17 @@ impl Engine {
         &self.runtime
     }
 
+    /// Lets forecasts come from what was measured of this bundle on this device.
+    pub fn set_measurements(&mut self, measurements: Option<Measurements>) {
+        self.measurements = measurements;
+    }
+
     /// Decides how `request` would be carried out, without carrying it out.
     ///
     /// # Errors
-    /// As [`Request::resolve`] and [`Plan::new`].
+    /// As [`Plan::within`].
     pub fn plan(&self, request: &Request) -> Result<(Resolved, Plan)> {
-        let resolved = request.resolve(&self.bundle)?;
-        let plan = Plan::new(&self.bundle, &resolved, &self.settings)?;
-        Ok((resolved, plan))
+        Plan::within(&self.bundle, request, &self.settings, self.measurements.as_ref())
     }
 
     /// Makes the pictures of `request`.

@@ -18,7 +18,7 @@ const ROOMS: [(&str, &[&str]); 15] = [
     ("lineage", &["error", "output"]),
     ("bundle", &["error", "sampler", "runtime"]),
     ("request", &["error", "ode", "random", "sampler", "text", "output", "bundle"]),
-    ("plan", &["error", "runtime", "output", "bundle", "request"]),
+    ("plan", &["error", "ode", "runtime", "output", "bundle", "request"]),
     ("tune", &["runtime", "bundle", "plan"]),
     ("stage", &["error", "runtime", "text", "bundle", "plan"]),
     ("pipeline", &["error", "ode", "random", "sampler", "runtime", "output", "bundle", "request", "plan", "stage"]),

@@ -232,7 +232,7 @@ impl Component {
     }
 
     /// A raw value of `config.json`.
-    pub(super) fn value(&self, key: &str) -> Option<&serde_json::Value> {
+    pub(crate) fn value(&self, key: &str) -> Option<&serde_json::Value> {
         self.config.as_ref()?.entries.get(key)
     }
 

@@ -68,7 +68,12 @@ struct Row {
 
 pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel) -> Result<ExitCode> {
     let folder = Shelf::usual().find(Some(&arguments.model))?;
-    let settings = Settings { threads: arguments.threads.map(usize::from), memory: arguments.memory, tile: arguments.tile };
+    let settings = Settings {
+        threads: arguments.threads.map(usize::from),
+        memory: arguments.memory,
+        tile: arguments.tile,
+        ..Settings::default()
+    };
     let begun = Instant::now();
     let mut engine = Engine::open(&folder, &settings, runtime)?;
     let open_ms = begun.elapsed().as_secs_f64() * 1000.0;

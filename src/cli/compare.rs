@@ -18,7 +18,7 @@ use crate::engine::Engine;
 use crate::error::is_cancelled;
 use crate::lineage::{Comparison, Tree, draw_contact_sheet};
 use crate::output::{self, Picture};
-use crate::plan::Settings;
+use crate::plan::{Settings, parse_time};
 use crate::refuse;
 use crate::runtime::Cancel;
 
@@ -67,20 +67,6 @@ pub(super) struct Arguments {
     /// Print JSON
     #[arg(long)]
     json: bool,
-}
-
-/// Reads `300ms`, `2s` or `0.5 s` as milliseconds.
-fn parse_time(text: &str) -> Result<f64, String> {
-    let text = text.trim();
-    let (number, scale) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
-        (Some(number), _) => (number, 1.0),
-        (None, Some(number)) => (number, 1000.0),
-        (None, None) => return Err(format!("`{text}` has no unit, expected a time such as 300ms or 2s")),
-    };
-    match number.trim().parse::<f64>() {
-        Ok(value) if value.is_finite() && value > 0.0 => Ok(value * scale),
-        _ => Err(format!("`{text}` is no time, expected one such as 300ms or 2s")),
-    }
 }
 
 pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel) -> Result<ExitCode> {
@@ -378,16 +364,6 @@ fn bar() -> ProgressBar {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_have_units() {
-        for (text, expected) in [("300ms", 300.0), ("2s", 2000.0), (" 0.5 s", 500.0), ("1e2ms", 100.0)] {
-            assert_eq!(parse_time(text), Ok(expected));
-        }
-        for text in ["", "300", "ms", "-1s", "0ms", "nans", "infs", "3m", "1e999s"] {
-            assert!(parse_time(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn each_class_is_shown_in_its_turn() {

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 
 use super::clip;
+use super::plan::{MemoryWish, measurements};
 use super::progress::Progress;
 use super::record::{Inputs, Record};
 use super::target::{check_output, check_preview, free_name, numbered};
@@ -16,7 +17,7 @@ use crate::engine::{Engine, Generated};
 use crate::error::is_cancelled;
 use crate::output::{self, ClipFormat, Picture, Provenance, Target, Written};
 use crate::pipeline::Observer;
-use crate::plan::{Memory, Settings, TileChoice};
+use crate::plan::{Budget, Memory, Settings, TileChoice, parse_time};
 use crate::request::{Request, SamplerChoice, StyleMix};
 use crate::runtime::Cancel;
 use crate::{refusal, refuse, sampler};
@@ -126,9 +127,18 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N", help_heading = "Device", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
 
-    /// low: load each component when it is needed and drop it after; normal: keep all [default: normal]
-    #[arg(long, value_name = "low|normal", help_heading = "Device", value_parser = parse_memory)]
-    memory: Option<Memory>,
+    /// low: load each component when it is needed and drop it after; normal: keep all; or the most to hold, such as 2GiB or
+    /// 900MiB [default: normal]
+    #[arg(long, value_name = "low|normal|SIZE", help_heading = "Device", value_parser = MemoryWish::parse)]
+    memory: Option<MemoryWish>,
+
+    /// The longest that it may take, loading included, such as 300ms or 2s
+    #[arg(long, value_name = "TIME", help_heading = "Device", value_parser = parse_time)]
+    within: Option<f64>,
+
+    /// Make a smaller picture where --memory or --within asks for it
+    #[arg(long, help_heading = "Device")]
+    may_shrink: bool,
 
     /// Decode latents in tiles of this side in pixels; auto: where the memory asks for it [default: auto]
     #[arg(long, value_name = "N|off|auto", help_heading = "Device", value_parser = parse_tile)]
@@ -172,10 +182,16 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
 
     let settings = Settings {
         threads: arguments.threads.map(usize::from).or(record.as_ref().and_then(Record::threads)),
-        memory: arguments.memory.or(record.as_ref().and_then(Record::memory)).unwrap_or_default(),
+        memory: MemoryWish::mode(arguments.memory).or(record.as_ref().and_then(Record::memory)).unwrap_or_default(),
+        budget: Budget {
+            within_ms: arguments.within,
+            memory_bytes: MemoryWish::budget(arguments.memory),
+            may_shrink: arguments.may_shrink,
+        },
         tile: arguments.tile.or(record.as_ref().and_then(Record::tile)).unwrap_or_default(),
     };
     let mut engine = Engine::open(&folder, &settings, runtime)?;
+    engine.set_measurements(measurements(engine.bundle(), engine.runtime()));
     let has_something = arguments.prompt.is_some() || record.is_some() || arguments.input.is_some();
     if engine.bundle().takes_text() && !has_something {
         refuse!("say what the picture shows, such as `kiln generate \"a red apple\"`");

@@ -14,6 +14,7 @@ mod judge;
 mod likelihood;
 mod lineage;
 mod models;
+mod plan;
 mod progress;
 mod reading;
 mod record;
@@ -60,6 +61,8 @@ struct Arguments {
 enum Verb {
     /// Make a picture
     Generate(Box<generate::Arguments>),
+    /// Say how a picture would be made, in how much time and memory, and why
+    Plan(Box<plan::Arguments>),
     /// Find a picture's latent, and make the picture from it again
     Invert(Box<invert::Arguments>),
     /// Say how likely a model finds pictures, in nats and bits
@@ -142,6 +145,7 @@ fn run(arguments: &Arguments, cancel: &Cancel) -> Result<ExitCode> {
     match &arguments.verb {
         None => refuse!("say what to do, such as `kiln generate \"a red apple\"`; `kiln --help` lists the verbs"),
         Some(Verb::Generate(verb)) => generate::run(verb, runtime, cancel),
+        Some(Verb::Plan(verb)) => plan::run(verb, runtime),
         Some(Verb::Invert(verb)) => invert::run(verb, runtime, cancel),
         Some(Verb::Likelihood(verb)) => likelihood::run(verb, runtime),
         Some(Verb::Models(verb)) => models::run(verb),

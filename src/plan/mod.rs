@@ -2,7 +2,11 @@
 //!
 //! In: a bundle, a resolved request, settings. Out: a [`Plan`] that the pipeline carries out and the provenance records.
 
+mod budget;
+mod fit;
+mod forecast;
 mod measurements;
+mod memory;
 mod tiling;
 
 use std::fmt;
@@ -10,6 +14,8 @@ use std::str::FromStr;
 
 use anyhow::Result;
 
+pub use budget::{Budget, memory_text, parse_bytes, parse_time, time_text};
+pub use forecast::{ComponentForecast, Forecast};
 pub use measurements::{MEASUREMENTS_SCHEMA, Measurement, MeasurementKey, Measurements, Wanted};
 pub use tiling::{Tile, TileChoice};
 
@@ -57,6 +63,8 @@ pub struct Settings {
     pub memory: Memory,
     /// Whether latents are decoded in tiles.
     pub tile: TileChoice,
+    /// What a picture may take.
+    pub budget: Budget,
 }
 
 /// How the pass without the prompt is made.
@@ -106,6 +114,8 @@ pub struct Plan {
     pub batch: usize,
     /// The tiles in which latents are decoded; `None` for the whole picture at once.
     pub tile: Option<Tile>,
+    /// What it will take; nothing is known before [`Plan::within`].
+    pub forecast: Forecast,
     /// Every decision with its reason.
     pub decisions: Vec<Decision>,
 }
@@ -120,6 +130,10 @@ impl Plan {
         let mut decide = |what, choice: String, because: &str| {
             decisions.push(Decision { what, choice, because: because.to_owned() });
         };
+        decide("size", format!("{}x{}", request.width, request.height), "asked for, or the model's own");
+        if request.sampler.is_some() || request.solver.is_some() {
+            decide("steps", request.steps.to_string(), "asked for, or the model's own");
+        }
         let provider = Provider::Cpu;
         decide("provider", provider.to_string(), "the only one in this version");
         let threads = settings.threads.unwrap_or_else(logical_cores).max(1);
@@ -167,7 +181,7 @@ impl Plan {
             };
             decide("decoding", tile.map_or_else(|| "the whole picture at once".to_owned(), |tile| tile.to_string()), because);
         }
-        Ok(Self { threads, memory, provider, guidance_passes, batch, tile, decisions })
+        Ok(Self { threads, memory, provider, guidance_passes, batch, tile, forecast: Forecast::default(), decisions })
     }
 
     /// How networks are opened under this plan.

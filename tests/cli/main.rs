@@ -17,6 +17,7 @@ mod inverting;
 mod lineage;
 mod looking;
 mod making;
+mod planning;
 mod refusals;
 mod repeating;
 mod runtime_library;

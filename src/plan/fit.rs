@@ -1,0 +1,216 @@
+//! Chooses a plan within a budget.
+//!
+//! What gives way, in this order: components stay resident → each is dropped after use → latents are decoded in tiles, larger ones first → fewer
+//! of the steps that the model was trained for → a smaller picture, where that is allowed. What a person said themselves does not
+//! give way. The first plan that fits is taken; where none does, the error names the nearest that would.
+
+use anyhow::Result;
+
+use super::budget::{memory_text, over_budget, time_text};
+use super::{Budget, Decision, Forecast, Measurements, Memory, Plan, Settings, Tile, TileChoice};
+use crate::bundle::Bundle;
+use crate::request::{Request, Resolved};
+
+/// Sizes that are tried below the one asked for, in parts of it.
+const SMALLER: [(u32, u32); 3] = [(3, 4), (1, 2), (1, 4)];
+
+/// What may give way beside how components are kept and decoded.
+#[derive(Clone, Copy)]
+struct Leave {
+    steps: bool,
+    size: bool,
+    memory: bool,
+    tile: bool,
+}
+
+/// One way to carry a request out.
+struct Candidate {
+    request: Request,
+    resolved: Resolved,
+    plan: Plan,
+}
+
+impl Plan {
+    /// Decides how `request` is carried out within the budget of `settings`.
+    ///
+    /// # Errors
+    /// As [`Request::resolve`] and [`Plan::new`]; a refusal: nothing fits the budget.
+    pub fn within(
+        bundle: &Bundle,
+        request: &Request,
+        settings: &Settings,
+        measurements: Option<&Measurements>,
+    ) -> Result<(Resolved, Self)> {
+        let budget = &settings.budget;
+        let first = candidate(bundle, request, settings, measurements)?;
+        if budget.is_free() || fits(budget, &first.plan.forecast) {
+            return Ok((first.resolved, reasoned(first.plan, budget, None)));
+        }
+        let leave = Leave {
+            steps: request.steps.is_none(),
+            size: budget.may_shrink,
+            memory: settings.memory == Memory::Normal,
+            tile: settings.tile == TileChoice::Auto,
+        };
+        let found = candidates(bundle, request, settings, leave, measurements);
+        if let Some(found) = found.into_iter().find(|candidate| fits(budget, &candidate.plan.forecast)) {
+            return Ok((found.resolved, reasoned(found.plan, budget, Some(&first.plan))));
+        }
+        let all = Leave { steps: true, size: true, memory: true, tile: true };
+        let anything = candidates(bundle, request, settings, all, measurements);
+        Err(refused(bundle, &first.plan.forecast, budget, &anything))
+    }
+}
+
+fn candidate(bundle: &Bundle, request: &Request, settings: &Settings, measurements: Option<&Measurements>) -> Result<Candidate> {
+    let resolved = request.resolve(bundle)?;
+    let mut plan = Plan::new(bundle, &resolved, settings)?;
+    plan.forecast = Forecast::new(bundle, &resolved, &plan, measurements);
+    Ok(Candidate { request: request.clone(), resolved, plan })
+}
+
+/// Every way that `leave` allows, in the order of giving way; one that the bundle does not take is left out.
+fn candidates(
+    bundle: &Bundle,
+    request: &Request,
+    settings: &Settings,
+    leave: Leave,
+    measurements: Option<&Measurements>,
+) -> Vec<Candidate> {
+    let Ok(asked) = request.resolve(bundle) else { return Vec::new() };
+    let mut steps = vec![request.steps];
+    if leave.steps {
+        let fewer = bundle.habits.trained_steps.iter().rev().filter(|steps| **steps < asked.steps);
+        steps.extend(fewer.map(|steps| Some(*steps)));
+    }
+    let mut sizes = vec![request.size];
+    if leave.size && bundle.geometry.fixed_size.is_none() {
+        let unit = bundle.geometry.side_unit.max(1);
+        sizes.extend(SMALLER.map(|(part, of)| {
+            let side = |pixels: u32| (pixels * part / of / unit * unit).max(unit);
+            Some((side(asked.width), side(asked.height)))
+        }));
+    }
+    let mut found = Vec::new();
+    for size in sizes {
+        for steps in &steps {
+            // One seed for all: it is the same picture in other ways.
+            let request = Request { steps: *steps, size, seed: Some(asked.seed), ..request.clone() };
+            let (width, height) = size.unwrap_or((asked.width, asked.height));
+            let memories = if leave.memory { vec![Memory::Normal, Memory::Low] } else { vec![settings.memory] };
+            let mut ways: Vec<(Memory, TileChoice)> = memories.iter().map(|memory| (*memory, settings.tile)).collect();
+            if leave.tile {
+                let least = *memories.last().unwrap_or(&settings.memory);
+                let tiles = [2, 4, 8].into_iter().filter_map(|part| Tile::within(bundle, width.max(height) as usize / part));
+                ways.extend(tiles.map(|tile| (least, u32::try_from(tile.pixels()).map_or(settings.tile, TileChoice::Pixels))));
+            }
+            for (memory, tile) in ways {
+                let settings = Settings { memory, tile, ..settings.clone() };
+                match candidate(bundle, &request, &settings, measurements) {
+                    Ok(candidate) => found.push(candidate),
+                    Err(error) => log::debug!("not planned: {error:#}"),
+                }
+            }
+        }
+    }
+    found
+}
+
+fn fits(budget: &Budget, forecast: &Forecast) -> bool {
+    // A solver that chooses its steps promises nothing.
+    let in_time = budget.within_ms.is_none_or(|within| forecast.time_ms.is_some_and(|time| time <= within));
+    in_time && budget.memory_bytes.is_none_or(|bytes| forecast.memory_bytes <= bytes)
+}
+
+/// Writes into the plan's reasons what gave way to `budget`.
+fn reasoned(mut plan: Plan, budget: &Budget, asked: Option<&Plan>) -> Plan {
+    let mut limits = Vec::new();
+    limits.extend(budget.within_ms.map(|within| format!("within {}", time_text(within))));
+    limits.extend(budget.memory_bytes.map(|bytes| format!("in {}", memory_text(bytes))));
+    let limits = limits.join(" and ");
+    if let Some(asked) = asked {
+        for decision in &mut plan.decisions {
+            let before = asked.decisions.iter().find(|before| before.what == decision.what);
+            if let Some(before) = before.filter(|before| before.choice != decision.choice) {
+                decision.because = format!("instead of {}, to be done {limits}", before.choice);
+            }
+        }
+    }
+    let forecast = &plan.forecast;
+    let because = |own: &str| if limits.is_empty() { own.to_owned() } else { format!("{own}; to be done {limits}") };
+    let time = forecast.time_ms.map_or_else(|| "not known".to_owned(), time_text);
+    let time_source = if forecast.time_ms.is_some() { forecast.source() } else { "the solver chooses its own steps" };
+    plan.decisions.push(Decision { what: "expected time", choice: time, because: because(time_source) });
+    let memory = memory_text(forecast.memory_bytes);
+    plan.decisions.push(Decision { what: "expected memory", choice: memory, because: because(forecast.source()) });
+    plan
+}
+
+/// Nothing fits: what it would take, the nearest that would fit, and the command for that.
+fn refused(bundle: &Bundle, asked: &Forecast, budget: &Budget, all: &[Candidate]) -> anyhow::Error {
+    let mut wants = Vec::new();
+    if let Some(bytes) = budget.memory_bytes.filter(|bytes| asked.memory_bytes > *bytes) {
+        wants.push(format!("{} of memory where {} are allowed", memory_text(asked.memory_bytes), memory_text(bytes)));
+    }
+    match (budget.within_ms, asked.time_ms) {
+        (Some(within), Some(time)) if time > within => {
+            wants.push(format!("{} where {} are allowed", time_text(time), time_text(within)))
+        }
+        (Some(_), None) => wants.push("a time that nobody knows, as its solver chooses its own steps".to_owned()),
+        _ => {}
+    }
+    let takes = format!("budget: this picture takes {} ({})", wants.join(" and "), asked.source());
+    if let Some(near) = all.iter().find(|candidate| fits(budget, &candidate.plan.forecast)) {
+        return over_budget(&format!("{takes}; the nearest that fits: kiln generate {}", command(bundle, near, Some(budget))));
+    }
+    let least = |candidate: &&Candidate| candidate.plan.forecast.memory_bytes;
+    let quickest = all.iter().filter_map(|candidate| candidate.plan.forecast.time_ms).fold(f64::INFINITY, f64::min);
+    match (all.iter().min_by_key(least), budget.memory_bytes) {
+        (Some(near), Some(bytes)) if near.plan.forecast.memory_bytes > bytes => over_budget(&format!(
+            "{takes}; the least that this model takes is {}: kiln generate {}",
+            memory_text(near.plan.forecast.memory_bytes),
+            command(bundle, near, None)
+        )),
+        _ if quickest.is_finite() => over_budget(&format!(
+            "{takes}; the quickest that this model makes takes {}; another model may do",
+            time_text(quickest)
+        )),
+        _ => over_budget(&format!("{takes}; name a solver with fixed steps, such as --sampler rk4")),
+    }
+}
+
+/// The arguments that carry `candidate` out.
+fn command(bundle: &Bundle, candidate: &Candidate, budget: Option<&Budget>) -> String {
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
+    let Candidate { request, resolved, plan } = candidate;
+    let mut words = Vec::new();
+    if !request.prompt.is_empty() {
+        words.push(quoted(&request.prompt));
+    }
+    words.push(format!("--model {}", quoted(&bundle.folder.display().to_string())));
+    if let Some(steps) = request.steps {
+        words.push(format!("--steps {steps}"));
+    }
+    if request.size.is_some() {
+        words.push(format!("--size {}x{}", resolved.width, resolved.height));
+    }
+    if let Some(guidance) = request.guidance {
+        words.push(format!("--guidance {guidance}"));
+    }
+    if request.count > 1 {
+        words.push(format!("--count {}", request.count));
+    }
+    if let Some(tile) = plan.tile {
+        words.push(format!("--tile {}", tile.pixels()));
+    }
+    words.push(format!("--threads {}", plan.threads));
+    let bytes = budget.and_then(|budget| budget.memory_bytes).unwrap_or(plan.forecast.memory_bytes);
+    words.push(format!(
+        "--memory {}",
+        if plan.memory == Memory::Low && budget.is_none() { "low".to_owned() } else { memory_text(bytes) }
+    ));
+    if let Some(within) = budget.and_then(|budget| budget.within_ms) {
+        words.push(format!("--within {}", time_text(within)));
+    }
+    words.join(" ")
+}

@@ -1,0 +1,196 @@
+//! What carrying out a plan will probably take: memory and time, each with where it is known from.
+
+use super::memory::{self, BASE_BYTES, Need, count};
+use super::{GuidancePasses, Measurements, Memory, Plan, Tile, Wanted};
+use crate::bundle::{Bundle, Family, Role};
+use crate::ode::Method;
+use crate::request::{Resolved, Task, steps_taken};
+
+/// What is added to a forecast of memory, in shares and in bytes: allocators round up.
+const MARGIN: f64 = 1.1;
+const MARGIN_BYTES: f64 = 8.0 * 1_048_576.0;
+/// Reading a bundle's configuration and the runtime's library, and writing a picture.
+const AROUND_MS: f64 = 120.0;
+/// For the quick estimate: bytes of weights read and repacked in a millisecond, and operations of one core in a millisecond.
+const LOADED_BYTES_PER_MS: f64 = 60_000.0;
+const OPERATIONS_PER_MS: f64 = 4e6;
+
+/// One component's part in a forecast.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ComponentForecast {
+    /// Which component.
+    pub role: Role,
+    /// How often it is called.
+    pub calls: usize,
+    /// Opening it and all its calls, in milliseconds.
+    pub time_ms: f64,
+    /// The most that it holds, in bytes.
+    pub memory_bytes: u64,
+    /// Whether both were measured on this device.
+    pub is_measured: bool,
+}
+
+/// What a plan will take.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Forecast {
+    /// The most that the process will hold at once, in bytes.
+    pub memory_bytes: u64,
+    /// From the start of the program to the finished picture, in milliseconds; `None` where a solver chooses how many steps it makes.
+    pub time_ms: Option<f64>,
+    /// Whether every component was measured on this device in this configuration.
+    pub is_measured: bool,
+    /// Each component that runs, in the order of use.
+    pub components: Vec<ComponentForecast>,
+}
+
+impl Forecast {
+    /// Where it is known from, in words.
+    #[must_use]
+    pub fn source(&self) -> &'static str {
+        match (self.is_measured, self.components.iter().any(|component| component.is_measured)) {
+            (true, _) => "measured on this device",
+            (false, true) => "partly measured on this device, else a quick estimate",
+            (false, false) => "a quick estimate, as nothing was measured here (`kiln tune` measures)",
+        }
+    }
+
+    /// Forecasts what `plan` takes for `request`.
+    #[must_use]
+    pub fn new(bundle: &Bundle, request: &Resolved, plan: &Plan, measurements: Option<&Measurements>) -> Self {
+        let mut parts = Vec::new();
+        let mut components = Vec::new();
+        for (role, calls, rows) in calls(bundle, request, plan) {
+            let Ok(component) = bundle.component(role) else { continue };
+            let size = piece(role, request, plan.tile);
+            let (width, height) = size;
+            let estimate = memory::need(bundle, component, plan.memory, size, rows);
+            let provider = plan.provider.to_string();
+            let wanted = Wanted {
+                role: role.folder(),
+                provider: Some(&provider),
+                precision: Some(&component.header.precision),
+                threads: Some(plan.threads),
+                size: u32::try_from(width).ok().zip(u32::try_from(height).ok()),
+                batch: Some(rows),
+            };
+            let measured = measurements.and_then(|measurements| measurements.find(&wanted));
+            let need = match measured.and_then(|row| row.peak_memory_bytes) {
+                Some(peak) => {
+                    #[expect(clippy::cast_precision_loss, reason = "bytes of a process")]
+                    let peak = peak as f64;
+                    Need { loading: peak, resident: estimate.resident.min(peak), running: peak - estimate.resident.min(peak) }
+                }
+                None => estimate,
+            };
+            let time_ms = match measured {
+                Some(row) => row.load_ms + row.first_run_ms.max(row.run_ms) + row.run_ms * count(calls.saturating_sub(1)),
+                None => quick_ms(bundle, component, size, rows * calls, plan.threads),
+            };
+            components.push(ComponentForecast {
+                role,
+                calls,
+                time_ms,
+                memory_bytes: bytes(need.loading.max(need.resident + need.running)),
+                is_measured: measured.is_some_and(|row| row.peak_memory_bytes.is_some()),
+            });
+            parts.push(need);
+        }
+        let adaptive = request.solver.is_some_and(|solver| solver.method == Method::DormandPrince);
+        let time_ms = AROUND_MS + components.iter().map(|component| component.time_ms).sum::<f64>();
+        let base = measurements.and_then(|measurements| measurements.base_bytes).unwrap_or(BASE_BYTES).max(BASE_BYTES);
+        #[expect(clippy::cast_precision_loss, reason = "bytes of a process")]
+        let held = base as f64 + memory::beside(bundle, request, plan) + together(&parts, plan.memory);
+        Self {
+            memory_bytes: bytes(held * MARGIN + MARGIN_BYTES),
+            time_ms: (!adaptive).then_some(time_ms),
+            is_measured: !components.is_empty() && components.iter().all(|component| component.is_measured),
+            components,
+        }
+    }
+}
+
+/// The most that components hold together: one at a time, or one more after the other.
+fn together(parts: &[Need], memory: Memory) -> f64 {
+    let (mut held, mut most) = (0.0_f64, 0.0_f64);
+    for part in parts {
+        let running = part.resident + part.running;
+        most = most.max(held + part.loading.max(running));
+        if memory == Memory::Normal {
+            held += running;
+        }
+    }
+    most
+}
+
+/// The size in pixels of what a component sees at once.
+fn piece(role: Role, request: &Resolved, tile: Option<Tile>) -> (usize, usize) {
+    let (width, height) = (request.width as usize, request.height as usize);
+    match tile.filter(|_| role == Role::VaeDecoder) {
+        Some(tile) => (width.min(tile.pixels()), height.min(tile.pixels())),
+        None => (width, height),
+    }
+}
+
+/// Which components run how often, and with how many rows at once.
+fn calls(bundle: &Bundle, request: &Resolved, plan: &Plan) -> Vec<(Role, usize, usize)> {
+    let batches = request.count.div_ceil(plan.batch.max(1));
+    let once = |role| (role, batches, plan.batch);
+    match &bundle.family {
+        Family::Vae { .. } | Family::Flow { .. } => return vec![once(Role::Decoder)],
+        Family::Gan { .. } => return vec![once(Role::Mapping), once(Role::Synthesis)],
+        _ => {}
+    }
+    let sampler_calls = request.sampler.as_ref().and_then(|config| Some(config.build(&request.run).ok()?.timesteps().len()));
+    let solver_calls = request.solver.map(|solver| request.steps * solver.method.evaluations_per_step());
+    let full = sampler_calls.or(solver_calls).unwrap_or(request.steps);
+    let taken = match request.task {
+        Task::TextToPicture => full,
+        _ => full * steps_taken(request.steps, request.strength) / request.steps.max(1),
+    };
+    let passes = if plan.guidance_passes == GuidancePasses::TwoRuns { 2 } else { 1 };
+    let mut found = Vec::new();
+    let texts = if plan.guidance_passes == GuidancePasses::One { 1 } else { 2 };
+    if bundle.takes_text() {
+        found.extend([(Role::TextEncoder, texts, 1), (Role::TextEncoder2, texts, 1)]);
+        if !matches!(request.task, Task::TextToPicture) {
+            found.push((Role::VaeEncoder, 1, 1));
+        }
+    }
+    found.push((Role::Unet, taken * passes * batches, memory::denoiser_rows(plan)));
+    if bundle.takes_text() {
+        let side = bundle.geometry.pixels_per_latent;
+        let along = |pixels: u32| plan.tile.map_or(1, |tile| (pixels as usize / side).div_ceil(tile.stride()));
+        found.push((Role::VaeDecoder, request.count * along(request.width) * along(request.height), 1));
+    }
+    found.retain(|(role, ..)| bundle.components.contains_key(role));
+    found
+}
+
+/// A guess at a component's time from its weights and its size: every weight of a network of pictures is used at some of its points.
+fn quick_ms(
+    bundle: &Bundle,
+    component: &crate::bundle::Component,
+    (width, height): (usize, usize),
+    rows: usize,
+    threads: usize,
+) -> f64 {
+    let header = &component.header;
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    let (size, parameters) = (header.size_bytes as f64, header.parameters as f64);
+    let side = bundle.geometry.pixels_per_latent;
+    let points = match component.role {
+        Role::TextEncoder | Role::TextEncoder2 => 77.0,
+        // Most weights lie at the coarse levels, most of the work at the fine ones.
+        Role::VaeDecoder | Role::VaeEncoder | Role::PreviewDecoder => count(width * height) / 48.0,
+        Role::Unet if bundle.takes_text() => count(width / side) * count(height / side) / 8.0,
+        _ => count(width * height) / 2.0,
+    };
+    let operations = 2.0 * parameters * points * count(rows);
+    size / LOADED_BYTES_PER_MS + operations / (OPERATIONS_PER_MS * count(threads.max(1)))
+}
+
+fn bytes(value: f64) -> u64 {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "casts saturate")]
+    let bytes = value.max(0.0) as u64;
+    bytes
+}
