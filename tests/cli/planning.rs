@@ -28,7 +28,7 @@ fn what_gives_way_first_is_residence_then_the_whole_picture_then_nothing_unasked
     assert_eq!((free["memory"].as_str(), free["tile"].is_null()), (Some("normal"), true));
     let whole = free["expected_memory_bytes"].as_u64().unwrap();
     let mut seen = Vec::new();
-    for share in (20..=100).rev().step_by(5) {
+    for share in (20..=105).rev().step_by(5) {
         let budget = format!("{}KiB", whole / 1024 * share / 100);
         let model = model("sd_turbo");
         let arguments =
@@ -89,7 +89,6 @@ fn a_budget_is_carried_out_and_recorded() {
     generate(here, "sd_turbo", &["--size", "512x512", "--memory", "250MiB", "--may-shrink", "--output", "small.png"])
         .expect_code(0);
     let made = kiln::output::read(&here.join("small.png")).unwrap().1.unwrap();
-    assert_eq!(made.memory, "low");
     assert!(made.width < 512, "{}", made.width);
     generate(here, "sd_turbo", &["--memory", "2GiB", "--within", "1000s", "--output", "free.png"]).expect_code(0);
     assert_eq!(kiln::output::read(&here.join("free.png")).unwrap().1.unwrap().memory, "normal");
