@@ -19,7 +19,7 @@ CONFIGURATIONS = {
     },
     "cpu": {
         "widths": (48, 96, 112), "blocks": (1, 1, 1), "condition": 128, "heads": 4, "batch": 48, "rate": 4e-3,
-        "minutes": {"ddpm": 24, "cnf": 8, "score": 8, "progressive": 9, "consistency": 9},
+        "minutes": {"ddpm": 31, "cnf": 6, "score": 6, "progressive": 13, "consistency": 13},
     },
 }
 NETWORK = ("widths", "blocks", "condition", "heads")

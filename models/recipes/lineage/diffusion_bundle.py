@@ -82,6 +82,7 @@ def text(family: str, facts: dict, classes: list[str]) -> str:
         **facts, "family": family, "passes": facts["step"] * facts["batch"] / facts["pictures"], "million": facts["parameters"] / 1e6,
         "names": ", ".join(f"`{name}`" for name in classes),
     }
+    words["seen"] = pages["seen_few" if family in ("progressive", "consistency") else "seen_many"]
     words["warm"] = pages["warm"].format(**words) if "warm_minutes" in facts else ""
     return pages[family]["page"].lstrip().format(**words, made=pages["made"].strip().format(**words)) + "\n"
 

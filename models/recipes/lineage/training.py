@@ -16,7 +16,7 @@ run = module("run")
 # `minutes` is processor time.
 CONFIGURATIONS = {
     "smoke": {"judge": 0.1, "vae": 0.1, "gan": 0.1, "flow": 0.15},
-    "cpu": {"judge": 6, "vae": 6, "gan": 18, "flow": 14},
+    "cpu": {"judge": 8, "vae": 7, "gan": 32, "flow": 14},
 }
 
 

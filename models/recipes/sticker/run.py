@@ -18,8 +18,8 @@ CONFIGURATIONS = {
     "cpu": {
         "autoencoder": {"widths": (48, 96, 160), "batch": 32, "rate": 2e-3, "minutes": 14},
         "denoiser": {"width": 256, "layers": 6, "heads": 4, "text_width": 192, "text_layers": 2, "text_heads": 4, "batch": 128,
-                     "rate": 1e-3, "minutes": 150},
-        "student": {"rank": 24, "hidden": 400, "minutes": 30},
+                     "rate": 1e-3, "minutes": 200},
+        "student": {"rank": 24, "hidden": 400, "minutes": 60},
     },
     "gpu": {
         "autoencoder": {"widths": (64, 128, 192), "batch": 256, "rate": 2e-3, "minutes": 10},
