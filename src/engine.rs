@@ -14,14 +14,10 @@ use ndarray::{ArrayD, Axis};
 use crate::bundle::{Bundle, Family};
 use crate::output::{BundleId, ComponentRun, PROVENANCE_SCHEMA, Picture, Provenance, WalkPlace};
 use crate::pipeline::{self, Again, Inverted, Job, Likelihood, Observer, Painted, log_mean};
-use crate::plan::{Measurements, Plan, Settings};
-use crate::refuse;
+use crate::plan::{Assignments, Measurements, Plan, Settings};
 use crate::request::{ClassChoice, Request, Resolved, Task};
-use crate::runtime::{Cancel, Runtime, logical_cores};
+use crate::runtime::{Cancel, Runtime};
 use crate::stage::{ComponentTimes, Decoding, Networks, PreviewMap, TextEncoders};
-
-/// Threads beyond the cores wait for each other in loops; this many still make a picture.
-const MOST_THREADS_A_CORE: usize = 4;
 
 /// A picture and what made it.
 #[derive(Debug, Clone)]
@@ -62,6 +58,7 @@ pub struct Engine {
     bundle: Bundle,
     encoders: TextEncoders,
     settings: Settings,
+    assignments: Assignments,
     networks: Option<Networks>,
     preview_map: Option<PreviewMap>,
     measurements: Option<Measurements>,
@@ -73,25 +70,26 @@ impl Engine {
     /// `runtime` names the library's file; without it the usual places are searched, see [`Runtime::open`].
     ///
     /// # Errors
-    /// As [`Bundle::open`] and [`Runtime::open`]; a tokenizer of the bundle is broken; more threads are asked for than make sense.
+    /// As [`Bundle::open`], [`Runtime::open`], [`Runtime::register_plugin`] and [`Assignments::new`]; a tokenizer of the bundle is broken; more threads are asked for than make sense.
     pub fn open(folder: &Path, settings: &Settings, runtime: Option<&Path>) -> Result<Self> {
-        let (asked_for, cores) = (settings.threads.unwrap_or(1), logical_cores());
-        if asked_for == 0 || asked_for > cores * MOST_THREADS_A_CORE {
-            refuse!(
-                "threads: is {asked_for}, expected 1 to {}: this device runs {cores} at once, and more wait for each other",
-                cores * MOST_THREADS_A_CORE
-            );
-        }
         let bundle = Bundle::open(folder)?;
         let encoders = TextEncoders::open(&bundle)?;
         let runtime = Runtime::open(runtime)?;
-        Ok(Self { runtime, bundle, encoders, settings: settings.clone(), networks: None, preview_map: None, measurements: None })
+        let assignments = Assignments::new(&bundle, settings, &runtime)?;
+        let settings = settings.clone();
+        Ok(Self { runtime, bundle, encoders, settings, assignments, networks: None, preview_map: None, measurements: None })
     }
 
     /// The bundle.
     #[must_use]
     pub fn bundle(&self) -> &Bundle {
         &self.bundle
+    }
+
+    /// Which provider runs which component, from which file.
+    #[must_use]
+    pub fn assignments(&self) -> &Assignments {
+        &self.assignments
     }
 
     /// The loaded ONNX Runtime.
@@ -110,7 +108,7 @@ impl Engine {
     /// # Errors
     /// As [`Plan::within`].
     pub fn plan(&self, request: &Request) -> Result<(Resolved, Plan)> {
-        Plan::within(&self.bundle, request, &self.settings, self.measurements.as_ref())
+        Plan::within(&self.bundle, request, &self.settings, &self.assignments, self.measurements.as_ref())
     }
 
     /// Makes the pictures of `request`.
@@ -312,8 +310,7 @@ impl Engine {
         for decision in &plan.decisions {
             log::info!("{}: {} ({})", decision.what, decision.choice, decision.because);
         }
-        let networks =
-            self.networks.get_or_insert_with(|| Networks::new(Arc::clone(&self.runtime), &self.bundle, plan.network_options()));
+        let networks = self.networks.get_or_insert_with(|| Networks::new(Arc::clone(&self.runtime), plan));
         let job = Job { bundle: &self.bundle, networks, request: resolved, plan, cancel };
         let outcome = work(job, &self.encoders, &mut self.preview_map);
         let times = networks.take_times();
@@ -330,11 +327,12 @@ impl Engine {
             .times
             .iter()
             .map(|times| {
-                let header = &bundle.component(times.role)?.header;
+                let assignment = plan.assignments.of(times.role).with_context(|| format!("the plan has no {}", times.role))?;
                 Ok(ComponentRun {
                     role: times.role.to_string(),
-                    provider: plan.provider.to_string(),
-                    precision: header.precision.clone(),
+                    provider: times.provider.clone(),
+                    precision: assignment.precision.clone(),
+                    file: assignment.variant.clone(),
                     load_ms: times.load_ms,
                     run_ms: times.run_ms,
                     calls: times.calls,

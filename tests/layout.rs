@@ -22,7 +22,7 @@ const ROOMS: [(&str, &[&str]); 15] = [
     ("tune", &["runtime", "bundle", "plan"]),
     ("stage", &["error", "runtime", "text", "bundle", "plan"]),
     ("pipeline", &["error", "ode", "random", "sampler", "runtime", "output", "bundle", "request", "plan", "stage"]),
-    ("engine", &["error", "runtime", "output", "bundle", "request", "plan", "stage", "pipeline"]),
+    ("engine", &["runtime", "output", "bundle", "request", "plan", "stage", "pipeline"]),
 ];
 /// The roof: the command line uses the whole house but for the rooms between a request and a picture.
 const NOT_FOR_THE_COMMAND_LINE: [&str; 2] = ["stage", "text"];

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use half::f16;
 use kiln::bundle::Bundle;
-use kiln::plan::Tile;
-use kiln::runtime::{NetworkOptions, Provider, Runtime};
+use kiln::plan::{Assignments, Plan, Tile};
+use kiln::runtime::Runtime;
 use kiln::stage::{Networks, decode};
-use kiln::{Cancel, random};
+use kiln::{Cancel, Request, Settings, random};
 use ndarray::{ArrayD, Axis, IxDyn, s};
 use safetensors::SafeTensors;
 use serde::Deserialize;
@@ -43,8 +43,10 @@ fn tests_folder() -> PathBuf {
 
 fn opened(name: &str) -> (Bundle, Networks) {
     let bundle = Bundle::open(&tests_folder().join("bundles").join(name)).unwrap();
-    let options = NetworkOptions { threads: 2, memory_arena: true, provider: Provider::Cpu };
-    let networks = Networks::new(Runtime::open(None).unwrap(), &bundle, options);
+    let (runtime, settings) = (Runtime::open(None).unwrap(), Settings { threads: Some(2), ..Settings::default() });
+    let assignments = Assignments::new(&bundle, &settings, &runtime).unwrap();
+    let resolved = Request::new("a").resolve(&bundle).unwrap();
+    let networks = Networks::new(runtime, &Plan::new(&bundle, &resolved, &settings, &assignments).unwrap());
     (bundle, networks)
 }
 

@@ -95,7 +95,8 @@ pub(super) fn fingerprint(bundle: &Bundle) -> Result<String> {
     let mut files: Vec<String> = WITHOUT_ROLE.iter().map(|file| (*file).to_owned()).collect();
     for (role, component) in &bundle.components {
         let folder = role.folder();
-        files.extend([format!("{folder}/model.onnx"), format!("{folder}/config.json")]);
+        let plain = component.path.file_name().unwrap_or_default().to_string_lossy();
+        files.extend([format!("{folder}/{plain}"), format!("{folder}/config.json")]);
         files.extend(component.header.external_files.iter().map(|file| format!("{folder}/{}", file.display())));
     }
     files.sort();

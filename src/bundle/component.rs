@@ -1,5 +1,6 @@
 //! A component: one ONNX file with a role, and what that role must take and give.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -7,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::json::Object;
 use super::onnx::{Header, read_header};
-use crate::runtime::Port;
+use crate::runtime::{Port, Precision};
 
 /// What a component does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -173,8 +174,10 @@ pub fn find<'p>(ports: &'p [Port], names: &[&str]) -> Option<&'p Port> {
 pub struct Component {
     /// What it does.
     pub role: Role,
-    /// The ONNX file.
+    /// The plain ONNX file, which gives the bundle its shape; the first of the variants where there is no plain one.
     pub path: PathBuf,
+    /// Its files by precision, the plain one among them.
+    pub variants: BTreeMap<Precision, PathBuf>,
     /// What the file says of itself.
     pub header: Header,
     config: Option<Object>,
@@ -187,23 +190,75 @@ impl Component {
         if !folder.is_dir() {
             return Ok(None);
         }
-        let path = folder.join("model.onnx");
+        let mut variants: BTreeMap<Precision, PathBuf> = VARIANTS
+            .into_iter()
+            .map(|(precision, name)| (precision, folder.join(name)))
+            // Backwards, so that of two names for one precision the first stays.
+            .rev()
+            .filter(|(_, path)| path.is_file())
+            .collect();
+        let plain = folder.join("model.onnx");
+        let path = match variants.values().next() {
+            Some(variant) if !plain.is_file() => variant.clone(),
+            _ => plain,
+        };
         ensure!(path.is_file(), "{}: there is no such file, expected the {role} as ONNX", path.display());
         let header = read_header(&path)?;
+        if path.ends_with("model.onnx") {
+            variants.insert(plain_precision(&header), path.clone());
+        }
         let config_path = folder.join("config.json");
         let config = match std::fs::symlink_metadata(&config_path) {
             Ok(_) => Some(Object::open(&config_path)?.called(format!("{role}/config.json"))),
             Err(_) => None,
         };
-        let component = Self { role, path, header, config };
+        let component = Self { role, path, variants, header, config };
         component.check_ports(conditioning).with_context(|| component.path.display().to_string())?;
         Ok(Some(component))
     }
 
-    /// The precisions that there are files of.
+    /// The precisions that there are files of, as headers call them.
     #[must_use]
     pub fn precisions(&self) -> Vec<String> {
-        vec![self.header.precision.clone()]
+        let of = |(precision, path): (&Precision, &PathBuf)| match *path == self.path {
+            true => self.header.precision.clone(),
+            false => precision.weights().to_owned(),
+        };
+        self.variants.iter().map(of).collect()
+    }
+
+    /// The file whose weights are of `precision`, as [`Component::precisions`] lists it.
+    #[must_use]
+    pub fn file_of(&self, precision: &str) -> Option<&Path> {
+        if self.header.precision == precision {
+            return Some(&self.path);
+        }
+        self.variants.iter().find(|(variant, _)| variant.weights() == precision).map(|(_, path)| path.as_path())
+    }
+
+    /// Reads the variant of `precision` and checks that it has the ports of the plain file.
+    ///
+    /// # Errors
+    /// There is none; the file is broken, as for [`read_header`]; its ports are others.
+    pub fn variant(&self, precision: Precision) -> Result<(&Path, Header)> {
+        let path = self.variants.get(&precision).with_context(|| format!("{} has no {precision} file", self.role))?;
+        if *path == self.path {
+            return Ok((path, self.header.clone()));
+        }
+        let header = read_header(path)?;
+        for (of_plain, found) in [(&self.header.inputs, &header.inputs), (&self.header.outputs, &header.outputs)] {
+            // A variant may have other element types, and shapes that are fixed where the plain file's are not.
+            let fits = |port: &Port| found.iter().any(|other| other.name == port.name && other.shape.len() == port.shape.len());
+            ensure!(
+                of_plain.len() == found.len() && of_plain.iter().all(fits),
+                "{}: has the ports {}, and {} has {}",
+                path.display(),
+                list(found),
+                self.path.display(),
+                list(of_plain)
+            );
+        }
+        Ok((path, header))
     }
 
     /// A whole number of `config.json` within `range`; `None` when it is not said.
@@ -283,6 +338,19 @@ impl Component {
         }
         Ok(())
     }
+}
+
+/// File names of variants by the precision of their weights, as exporters of the ONNX community write them.
+const VARIANTS: [(Precision, &str); 4] = [
+    (Precision::Fp16, "model_fp16.onnx"),
+    (Precision::Int8, "model_int8.onnx"),
+    (Precision::Int8, "model_quantized.onnx"),
+    (Precision::Q4, "model_q4.onnx"),
+];
+
+/// The precision of a plain file, by what most of its weights are.
+fn plain_precision(header: &Header) -> Precision {
+    Precision::ALL.into_iter().find(|precision| precision.weights() == header.precision).unwrap_or_default()
 }
 
 fn list(ports: &[Port]) -> String {

@@ -28,6 +28,8 @@ pub struct Header {
     pub inputs: Vec<Port>,
     /// Outputs, in the graph's order.
     pub outputs: Vec<Port>,
+    /// Number of operators in the outermost graph.
+    pub nodes: usize,
     /// Number of weights.
     pub parameters: u64,
     /// The element type that most weights have, as `f32`, `f16`, `int8`, `int4`.
@@ -60,6 +62,7 @@ fn read(path: &Path) -> Result<Header> {
         inputs: Vec::new(),
         outputs: Vec::new(),
         initializers: HashSet::new(),
+        nodes: 0,
         weights: Vec::new(),
         external: Vec::new(),
         opset: None,
@@ -78,6 +81,7 @@ fn read(path: &Path) -> Result<Header> {
     header.inputs = walk.inputs.into_iter().filter(|port| !walk.initializers.contains(&port.name)).collect();
     header.parameters = walk.weights.iter().fold(0, |sum: u64, (count, _)| sum.saturating_add(*count));
     header.precision = precision(&walk.weights);
+    header.nodes = walk.nodes;
     header.draws_random = walk.draws_random;
     for reference in walk.external {
         let file = reference.check(path)?;
@@ -110,6 +114,7 @@ struct Walk {
     inputs: Vec<Port>,
     outputs: Vec<Port>,
     initializers: HashSet<String>,
+    nodes: usize,
     /// Element count and ONNX data type of each weight.
     weights: Vec<(u64, i32)>,
     external: Vec<Reference>,
@@ -165,7 +170,10 @@ impl Walk {
         ensure!(depth <= DEEPEST_NESTING, "nests graphs more than {DEEPEST_NESTING} deep");
         while let Some(field) = self.wire.field(end)? {
             match (field.number, field.kind) {
-                (1, BYTES) => self.node(field.end, depth)?,
+                (1, BYTES) => {
+                    self.nodes += usize::from(outermost);
+                    self.node(field.end, depth)?;
+                }
                 (5, BYTES) => {
                     let name = self.tensor(field.end)?;
                     if outermost {

@@ -8,9 +8,11 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use serde_json::json;
 
+use super::device::{DeviceArguments, tell_choice};
 use super::inspect::megabytes;
 use crate::bundle::Shelf;
 use crate::engine::Engine;
+use crate::output::ComponentRun;
 use crate::plan::{Memory, Settings, TileChoice};
 use crate::request::Request;
 use crate::runtime::{Cancel, peak_memory_bytes};
@@ -41,9 +43,8 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "TEXT")]
     prompt: Option<String>,
 
-    /// Threads within one operator [default: all cores]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
+    #[command(flatten)]
+    device: DeviceArguments,
 
     /// low: load each component when it is needed and drop it after; normal: keep all
     #[arg(long, value_name = "low|normal", default_value = "normal", value_parser = super::generate::parse_memory)]
@@ -61,6 +62,8 @@ pub(super) struct Arguments {
 /// One component's figures, in milliseconds.
 struct Row {
     role: String,
+    provider: String,
+    precision: String,
     load_ms: f64,
     run_ms: f64,
     calls: usize,
@@ -68,14 +71,10 @@ struct Row {
 
 pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel) -> Result<ExitCode> {
     let folder = Shelf::usual().find(Some(&arguments.model))?;
-    let settings = Settings {
-        threads: arguments.threads.map(usize::from),
-        memory: arguments.memory,
-        tile: arguments.tile,
-        ..Settings::default()
-    };
+    let settings = Settings { memory: arguments.memory, tile: arguments.tile, ..arguments.device.settings()? };
     let begun = Instant::now();
     let mut engine = Engine::open(&folder, &settings, runtime)?;
+    tell_choice(&engine, arguments.json);
     let open_ms = begun.elapsed().as_secs_f64() * 1000.0;
     let default = if engine.bundle().takes_text() { "a red apple" } else { "" };
     let request = Request {
@@ -110,7 +109,8 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
             let of_role =
                 |made: &crate::output::Provenance| made.components.iter().find(|found| found.role == component.role).cloned();
             let run_ms: Vec<f64> = runs.iter().filter_map(of_role).map(|component| component.run_ms).collect();
-            Row { role: component.role.clone(), load_ms: component.load_ms, run_ms: median(&run_ms), calls: component.calls }
+            let ComponentRun { role, provider, precision, load_ms, calls, .. } = component.clone();
+            Row { role, provider, precision, load_ms, run_ms: median(&run_ms), calls }
         })
         .collect();
     let steps = first.timesteps.len();
@@ -122,7 +122,12 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
     if arguments.json {
         let components: Vec<_> = rows
             .iter()
-            .map(|row| json!({ "role": row.role, "load_ms": row.load_ms, "run_ms": row.run_ms, "calls": row.calls }))
+            .map(|row| {
+                json!({
+                    "role": row.role, "provider": row.provider, "precision": row.precision, "load_ms": row.load_ms,
+                    "run_ms": row.run_ms, "calls": row.calls,
+                })
+            })
             .collect();
         let value = json!({
             "model": first.bundle.name, "sha256": first.bundle.sha256, "runtime": first.runtime, "threads": first.threads,
@@ -139,11 +144,12 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
         "{} {}x{}, {steps} steps of {}, guidance {}, ONNX Runtime {}, {} threads, {} memory\n\n",
         first.bundle.name, first.width, first.height, first.sampler, first.guidance, first.runtime, first.threads, first.memory
     );
-    let _ = writeln!(text, "{:<16}{:>10}{:>12}{:>8}{:>12}", "component", "load ms", "picture ms", "calls", "call ms");
+    let _ = writeln!(text, "{:<16}{:>10}{:>12}{:>8}{:>12}  runs on", "component", "load ms", "picture ms", "calls", "call ms");
     for row in &rows {
         #[expect(clippy::cast_precision_loss, reason = "a count of calls")]
         let call_ms = row.run_ms / row.calls.max(1) as f64;
-        let _ = writeln!(text, "{:<16}{:>10.1}{:>12.2}{:>8}{:>12.2}", row.role, row.load_ms, row.run_ms, row.calls, call_ms);
+        let Row { role, provider, precision, load_ms, run_ms, calls } = row;
+        let _ = writeln!(text, "{role:<16}{load_ms:>10.1}{run_ms:>12.2}{calls:>8}{call_ms:>12.2}  {provider}, {precision}");
     }
     let _ = writeln!(text, "\nopen folder and library  {open_ms:>9.1} ms");
     let _ = writeln!(text, "first picture            {first_ms:>9.1} ms");

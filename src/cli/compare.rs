@@ -11,6 +11,7 @@ use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::contest::{Contestant, bits_per_dimension};
+use super::device::DeviceArguments;
 use super::judge::Judge;
 use super::lineage::{find, style};
 use crate::bundle::Shelf;
@@ -18,7 +19,7 @@ use crate::engine::Engine;
 use crate::error::is_cancelled;
 use crate::lineage::{Comparison, Tree, draw_contact_sheet};
 use crate::output::{self, Picture};
-use crate::plan::{Settings, parse_time};
+use crate::plan::parse_time;
 use crate::refuse;
 use crate::runtime::Cancel;
 
@@ -60,9 +61,8 @@ pub(super) struct Arguments {
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 
-    /// Threads within one operator [default: all cores]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
+    #[command(flatten)]
+    device: DeviceArguments,
 
     /// Print JSON
     #[arg(long)]
@@ -104,7 +104,7 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
     let text = if arguments.json {
         let mut value = serde_json::to_value(&comparison)?;
         value["choice"] = serde_json::to_value(&choice)?;
-        value["threads"] = arguments.threads.map_or_else(crate::runtime::logical_cores, usize::from).into();
+        value["threads"] = arguments.device.threads.map_or_else(crate::runtime::logical_cores, usize::from).into();
         format!("{}\n", serde_json::to_string_pretty(&value)?)
     } else {
         let mut text = comparison.table(style());
@@ -219,7 +219,7 @@ impl<'a> Contest<'a> {
             // Within a given time only times and distances matter.
             if arguments.within.is_none() {
                 let bundle = contestant.run.bundle.clone();
-                let measured = || contestant.peak_memory_bytes(engine, self.runtime);
+                let measured = || contestant.peak_memory_bytes(engine, self.runtime, &arguments.device);
                 row.peak_memory_bytes = *memory.entry(bundle.clone()).or_insert_with(measured);
                 if let (Some(judge), false) = (&self.judge, bits.contains_key(&bundle)) {
                     self.bar.set_message(format!("{name}, likelihood"));
@@ -240,7 +240,7 @@ impl<'a> Contest<'a> {
     fn probe(&mut self, contestant: &mut Contestant<'_>) -> Result<()> {
         let bundle = &contestant.run.bundle;
         if !self.engines.contains_key(bundle) {
-            let settings = Settings { threads: self.arguments.threads.map(usize::from), ..Settings::default() };
+            let settings = self.arguments.device.settings()?;
             self.engines.insert(bundle.clone(), Engine::open(&contestant.folder, &settings, self.runtime)?);
         }
         match self.engines.get_mut(bundle) {

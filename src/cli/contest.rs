@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
+use super::device::DeviceArguments;
 use crate::engine::Engine;
 use crate::error::is_cancelled;
 use crate::lineage::{Algorithm, RealPictures, Row, Run};
@@ -133,7 +134,7 @@ impl<'t> Contestant<'t> {
     }
 
     /// The peak memory of a process of its own that opens the bundle and makes pictures under its own sampler: this process holds other models as well.
-    pub(super) fn peak_memory_bytes(&self, engine: &Engine, runtime: Option<&Path>) -> Option<u64> {
+    pub(super) fn peak_memory_bytes(&self, engine: &Engine, runtime: Option<&Path>, device: &DeviceArguments) -> Option<u64> {
         let mut command = Command::new(std::env::current_exe().ok()?);
         command.arg("bench").arg(&self.folder).args(["--runs", "1", "--json"]).stdin(Stdio::null()).stderr(Stdio::null());
         let few = [Some(2), self.run.steps].into_iter().flatten().find(|steps| {
@@ -146,6 +147,7 @@ impl<'t> Contestant<'t> {
         if let Ok((_, plan)) = self.request(engine, 0, None).and_then(|request| engine.plan(&request)) {
             command.args(["--threads", &plan.threads.to_string()]);
         }
+        command.args(device.to_arguments());
         if let Some(runtime) = runtime {
             command.arg("--runtime").arg(runtime);
         }

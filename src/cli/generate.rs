@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 
 use super::clip;
+use super::device::{DeviceArguments, tell_choice};
 use super::plan::{MemoryWish, measurements};
 use super::progress::Progress;
 use super::record::{Inputs, Record};
@@ -123,9 +124,8 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
 
-    /// Threads within one operator [default: all cores]
-    #[arg(long, value_name = "N", help_heading = "Device", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
+    #[command(flatten)]
+    device: DeviceArguments,
 
     /// low: load each component when it is needed and drop it after; normal: keep all; or the most to hold, such as 2GiB or
     /// 900MiB [default: normal]
@@ -180,8 +180,9 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
     let preview = arguments.preview.as_deref().map(|path| Target::new(path, None)).transpose()?;
     check_preview(preview.as_ref())?;
 
+    let of_device = arguments.device.settings()?;
     let settings = Settings {
-        threads: arguments.threads.map(usize::from).or(record.as_ref().and_then(Record::threads)),
+        threads: arguments.device.threads.map(usize::from).or(record.as_ref().and_then(Record::threads)),
         memory: MemoryWish::mode(arguments.memory).or(record.as_ref().and_then(Record::memory)).unwrap_or_default(),
         budget: Budget {
             within_ms: arguments.within,
@@ -189,6 +190,11 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
             may_shrink: arguments.may_shrink,
         },
         tile: arguments.tile.or(record.as_ref().and_then(Record::tile)).unwrap_or_default(),
+        precisions: record
+            .as_ref()
+            .filter(|_| arguments.device.precision.is_none())
+            .map_or_else(|| of_device.precisions.clone(), Record::precisions),
+        ..of_device
     };
     let mut engine = Engine::open(&folder, &settings, runtime)?;
     engine.set_measurements(measurements(engine.bundle(), engine.runtime()));
@@ -201,6 +207,7 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
     }
     let knows_classes = !engine.bundle().takes_text() && !engine.bundle().classes.is_empty();
     let class_of_seed = matches!(output, Output::Clip(..)) && knows_classes && request.prompt.trim().is_empty();
+    tell_choice(&engine, arguments.quiet);
     let mut progress = Progress::new(arguments.quiet, preview);
     if let Output::Clip(clip, target) = &output {
         clip.check(&engine, &request, target.as_ref().map(Target::format).unwrap_or_default())?;

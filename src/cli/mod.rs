@@ -6,6 +6,7 @@ mod bench;
 mod clip;
 mod compare;
 mod contest;
+mod device;
 mod doctor;
 mod generate;
 mod inspect;

@@ -11,7 +11,8 @@ use super::generate::{parse_size, parse_tile};
 use super::inspect::megabytes;
 use crate::bundle::{Bundle, Shelf};
 use crate::plan::{
-    Budget, Decision, MeasurementKey, Measurements, Memory, Plan, Settings, TileChoice, memory_text, parse_bytes, parse_time,
+    Assignments, Budget, Decision, MeasurementKey, Measurements, Memory, Plan, Settings, TileChoice, memory_text, parse_bytes,
+    parse_time,
 };
 use crate::request::{Request, Resolved};
 use crate::runtime::{Board, Runtime};
@@ -124,6 +125,7 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>) -> Result<ExitC
             memory_bytes: MemoryWish::budget(arguments.memory),
             may_shrink: arguments.may_shrink,
         },
+        ..Settings::default()
     };
     let request = Request {
         steps: arguments.steps,
@@ -133,9 +135,11 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>) -> Result<ExitC
         ..Request::new(arguments.prompt.clone().unwrap_or_default())
     };
     // Without a runtime nothing can have been measured, and a plan can be made all the same.
-    let measured = Runtime::open(runtime).map_err(|error| log::info!("{error:#}")).ok();
-    let measured = measured.and_then(|runtime| measurements(&bundle, &runtime));
-    let (resolved, plan) = Plan::within(&bundle, &request, &settings, measured.as_ref())?;
+    let runtime = Runtime::open(runtime).map_err(|error| log::info!("{error:#}")).ok();
+    let measured = runtime.as_deref().and_then(|runtime| measurements(&bundle, runtime));
+    let assignments =
+        runtime.as_deref().map(|runtime| Assignments::new(&bundle, &settings, runtime)).transpose()?.unwrap_or_default();
+    let (resolved, plan) = Plan::within(&bundle, &request, &settings, &assignments, measured.as_ref())?;
     let text = match arguments.json {
         true => format!("{}\n", serde_json::to_string_pretty(&json_of(&bundle, &resolved, &plan))?),
         false => table(&bundle, &plan),
@@ -180,7 +184,7 @@ fn json_of(bundle: &Bundle, resolved: &Resolved, plan: &Plan) -> serde_json::Val
         .map(|component| {
             let precision = bundle.component(component.role).ok().map(|found| found.header.precision.clone());
             json!({
-                "role": component.role.folder(), "provider": plan.provider.to_string(), "precision": precision, "calls": component.calls,
+                "role": component.role.folder(), "provider": plan.assignments.provider_of(component.role).to_string(), "precision": precision, "calls": component.calls,
                 "time_ms": component.time_ms, "memory_bytes": component.memory_bytes, "measured": component.is_measured,
             })
         })

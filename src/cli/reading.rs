@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use super::device::DeviceArguments;
 use super::generate::parse_memory;
 use crate::bundle::{Bundle, Shelf};
 use crate::engine::Engine;
@@ -37,9 +38,8 @@ pub(super) struct ReadingArguments {
     #[arg(long, value_name = "X")]
     tolerance: Option<f32>,
 
-    /// Threads within one operator [default: all cores]
-    #[arg(long, value_name = "N", help_heading = "Device", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
+    #[command(flatten)]
+    device: DeviceArguments,
 
     /// low: load each component when it is needed and drop it after; normal: keep all [default: normal]
     #[arg(long, value_name = "low|normal", help_heading = "Device", value_parser = parse_memory)]
@@ -55,8 +55,7 @@ impl ReadingArguments {
     /// The model, opened.
     pub(super) fn engine(&self, runtime: Option<&Path>) -> Result<Engine> {
         let folder = Shelf::usual().find(Some(&self.model))?;
-        let settings =
-            Settings { threads: self.threads.map(usize::from), memory: self.memory.unwrap_or_default(), ..Settings::default() };
+        let settings = Settings { memory: self.memory.unwrap_or_default(), ..self.device.settings()? };
         Engine::open(&folder, &settings, runtime)
     }
 

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::bundle::{Bundle, Shelf, sha256_of_file};
+use crate::bundle::{Bundle, Role, Shelf, sha256_of_file};
 use crate::engine::Engine;
 use crate::output::{self, ClipRecord, Picture, Provenance};
-use crate::plan::{Memory, TileChoice};
+use crate::plan::{Memory, PrecisionWish, TileChoice};
 use crate::request::Request;
-use crate::runtime::logical_cores;
+use crate::runtime::{Precision, logical_cores};
 use crate::{refusal, refuse};
 
 /// What made a picture that is to be made again.
@@ -63,6 +63,19 @@ impl Record {
     /// The tiles it was decoded in, which show in its last digits.
     pub(super) fn tile(&self) -> Option<TileChoice> {
         self.provenance.tile.map(TileChoice::Pixels)
+    }
+
+    /// The files of components that it was made with, where they were not the plain ones.
+    pub(super) fn precisions(&self) -> PrecisionWish {
+        let mut wish = PrecisionWish::default();
+        for component in self.provenance.components.iter().filter(|component| component.file.is_some()) {
+            let role = Role::ALL.into_iter().find(|role| role.folder() == component.role);
+            let precision = Precision::ALL.into_iter().find(|precision| precision.weights() == component.precision);
+            if let (Some(role), Some(precision)) = (role, precision) {
+                wish = wish.with(role, precision);
+            }
+        }
+        wish
     }
 
     /// Refuses another model than the one that made it.

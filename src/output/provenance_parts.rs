@@ -44,10 +44,13 @@ pub struct BundleId {
 pub struct ComponentRun {
     /// The role, such as `unet`.
     pub role: String,
-    /// The execution provider.
+    /// The execution provider that ran it, such as `openvino`; `openvino+cpu` where the processor ran a part.
     pub provider: String,
-    /// The type of its tensors, such as `float32`.
+    /// The type of its weights, such as `f32`.
     pub precision: String,
+    /// The file in its folder, where it was not the plain `model.onnx`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
     /// Time to load it, in milliseconds.
     pub load_ms: f64,
     /// Time of all its calls together, in milliseconds.

@@ -7,7 +7,7 @@
 use anyhow::Result;
 
 use super::budget::{memory_text, over_budget, time_text};
-use super::{Budget, Decision, Forecast, Measurements, Memory, Plan, Settings, Tile, TileChoice};
+use super::{Assignments, Budget, Decision, Forecast, Measurements, Memory, Plan, Settings, Tile, TileChoice};
 use crate::bundle::Bundle;
 use crate::request::{Request, Resolved};
 
@@ -39,10 +39,11 @@ impl Plan {
         bundle: &Bundle,
         request: &Request,
         settings: &Settings,
+        assignments: &Assignments,
         measurements: Option<&Measurements>,
     ) -> Result<(Resolved, Self)> {
         let budget = &settings.budget;
-        let first = candidate(bundle, request, settings, measurements)?;
+        let first = candidate(bundle, request, settings, assignments, measurements)?;
         if budget.is_free() || fits(budget, &first.plan.forecast) {
             return Ok((first.resolved, reasoned(first.plan, budget, None)));
         }
@@ -52,19 +53,25 @@ impl Plan {
             memory: settings.memory == Memory::Normal,
             tile: settings.tile == TileChoice::Auto,
         };
-        let found = candidates(bundle, request, settings, leave, measurements);
+        let found = candidates(bundle, request, (settings, assignments), leave, measurements);
         if let Some(found) = found.into_iter().find(|candidate| fits(budget, &candidate.plan.forecast)) {
             return Ok((found.resolved, reasoned(found.plan, budget, Some(&first.plan))));
         }
         let all = Leave { steps: true, size: true, memory: true, tile: true };
-        let anything = candidates(bundle, request, settings, all, measurements);
+        let anything = candidates(bundle, request, (settings, assignments), all, measurements);
         Err(refused(bundle, &first.plan.forecast, budget, &anything))
     }
 }
 
-fn candidate(bundle: &Bundle, request: &Request, settings: &Settings, measurements: Option<&Measurements>) -> Result<Candidate> {
+fn candidate(
+    bundle: &Bundle,
+    request: &Request,
+    settings: &Settings,
+    assignments: &Assignments,
+    measurements: Option<&Measurements>,
+) -> Result<Candidate> {
     let resolved = request.resolve(bundle)?;
-    let mut plan = Plan::new(bundle, &resolved, settings)?;
+    let mut plan = Plan::new(bundle, &resolved, settings, assignments)?;
     plan.forecast = Forecast::new(bundle, &resolved, &plan, measurements);
     Ok(Candidate { request: request.clone(), resolved, plan })
 }
@@ -73,7 +80,7 @@ fn candidate(bundle: &Bundle, request: &Request, settings: &Settings, measuremen
 fn candidates(
     bundle: &Bundle,
     request: &Request,
-    settings: &Settings,
+    (settings, assignments): (&Settings, &Assignments),
     leave: Leave,
     measurements: Option<&Measurements>,
 ) -> Vec<Candidate> {
@@ -106,7 +113,7 @@ fn candidates(
             }
             for (memory, tile) in ways {
                 let settings = Settings { memory, tile, ..settings.clone() };
-                match candidate(bundle, &request, &settings, measurements) {
+                match candidate(bundle, &request, &settings, assignments, measurements) {
                     Ok(candidate) => found.push(candidate),
                     Err(error) => log::debug!("not planned: {error:#}"),
                 }

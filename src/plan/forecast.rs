@@ -64,7 +64,7 @@ impl Forecast {
             let size = piece(role, request, plan.tile);
             let (width, height) = size;
             let estimate = memory::need(bundle, component, plan.memory, size, rows);
-            let provider = plan.provider.to_string();
+            let provider = plan.assignments.provider_of(role).to_string();
             let wanted = Wanted {
                 role: role.folder(),
                 provider: Some(&provider),

@@ -2,26 +2,32 @@
 //!
 //! In: a bundle, a resolved request, settings. Out: a [`Plan`] that the pipeline carries out and the provenance records.
 
+mod assignment;
 mod budget;
 mod fit;
 mod forecast;
 mod measurements;
 mod memory;
 mod tiling;
+mod wish;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::Result;
 
+pub use assignment::{Assignment, Assignments};
 pub use budget::{Budget, memory_text, parse_bytes, parse_time, time_text};
 pub use forecast::{ComponentForecast, Forecast};
 pub use measurements::{MEASUREMENTS_SCHEMA, Measurement, MeasurementKey, Measurements, Wanted};
 pub use tiling::{Tile, TileChoice};
+pub use wish::{PrecisionWish, ProviderWish, Wish};
 
 use crate::bundle::{Bundle, Role};
+use crate::refuse;
 use crate::request::Resolved;
-use crate::runtime::{NetworkOptions, Provider, logical_cores};
+use crate::runtime::{NetworkOptions, logical_cores};
 
 /// How much memory may be held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -65,6 +71,34 @@ pub struct Settings {
     pub tile: TileChoice,
     /// What a picture may take.
     pub budget: Budget,
+    /// Where components run.
+    pub providers: ProviderWish,
+    /// Let the processor run what a provider that was asked for does not take.
+    pub allow_fallback: bool,
+    /// Which files of components run.
+    pub precisions: PrecisionWish,
+    /// A plugin that brings a provider.
+    pub provider_library: Option<PathBuf>,
+}
+
+/// Threads beyond the cores wait for each other in loops; this many still make a picture.
+const MOST_THREADS_A_CORE: usize = 4;
+
+impl Settings {
+    /// Makes sure that they make sense on this device.
+    ///
+    /// # Errors
+    /// A [`Refusal`](crate::error::Refusal): more threads are asked for than make sense, or none.
+    pub fn check(&self) -> Result<()> {
+        let (asked_for, cores) = (self.threads.unwrap_or(1), logical_cores());
+        if asked_for == 0 || asked_for > cores * MOST_THREADS_A_CORE {
+            refuse!(
+                "threads: is {asked_for}, expected 1 to {}: this device runs {cores} at once, and more wait for each other",
+                cores * MOST_THREADS_A_CORE
+            );
+        }
+        Ok(())
+    }
 }
 
 /// How the pass without the prompt is made.
@@ -106,8 +140,8 @@ pub struct Plan {
     pub threads: usize,
     /// How much memory may be held.
     pub memory: Memory,
-    /// Where the networks run.
-    pub provider: Provider,
+    /// Where each component runs, from which file.
+    pub assignments: Assignments,
     /// How the pass without the prompt is made.
     pub guidance_passes: GuidancePasses,
     /// Pictures that go through the networks together.
@@ -125,8 +159,8 @@ impl Plan {
     ///
     /// # Errors
     /// As [`Tile::of_pixels`], where tiles are asked for.
-    pub fn new(bundle: &Bundle, request: &Resolved, settings: &Settings) -> Result<Self> {
-        let mut decisions = Vec::new();
+    pub fn new(bundle: &Bundle, request: &Resolved, settings: &Settings, assignments: &Assignments) -> Result<Self> {
+        let mut decisions = assignments.decisions.clone();
         let mut decide = |what, choice: String, because: &str| {
             decisions.push(Decision { what, choice, because: because.to_owned() });
         };
@@ -134,8 +168,7 @@ impl Plan {
         if request.sampler.is_some() || request.solver.is_some() {
             decide("steps", request.steps.to_string(), "asked for, or the model's own");
         }
-        let provider = Provider::Cpu;
-        decide("provider", provider.to_string(), "the only one in this version");
+        let provider = assignments.main_provider();
         let threads = settings.threads.unwrap_or_else(logical_cores).max(1);
         decide("threads", threads.to_string(), if settings.threads.is_some() { "asked for" } else { "all cores of the device" });
         let memory = settings.memory;
@@ -181,13 +214,28 @@ impl Plan {
             };
             decide("decoding", tile.map_or_else(|| "the whole picture at once".to_owned(), |tile| tile.to_string()), because);
         }
-        Ok(Self { threads, memory, provider, guidance_passes, batch, tile, forecast: Forecast::default(), decisions })
+        Ok(Self {
+            threads,
+            memory,
+            assignments: assignments.clone(),
+            guidance_passes,
+            batch,
+            tile,
+            forecast: Forecast::default(),
+            decisions,
+        })
     }
 
-    /// How networks are opened under this plan.
+    /// How the network of `role` is opened under this plan.
     #[must_use]
-    pub fn network_options(&self) -> NetworkOptions {
-        NetworkOptions { threads: self.threads, memory_arena: self.memory == Memory::Normal, provider: self.provider }
+    pub fn network_options(&self, role: Role) -> NetworkOptions {
+        let assignment = self.assignments.of(role);
+        NetworkOptions {
+            threads: self.threads,
+            memory_arena: self.memory == Memory::Normal,
+            providers: assignment.map(|assignment| assignment.providers.clone()).unwrap_or_default(),
+            fallback: assignment.map(|assignment| assignment.fallback).unwrap_or_default(),
+        }
     }
 
     /// Whether components stay open between requests.

@@ -32,6 +32,8 @@ const FILE_NAMES: [&str; 2] = if cfg!(target_os = "windows") {
 /// One per process: ONNX Runtime keeps one environment, and a library once loaded stays.
 pub struct Runtime {
     pub(super) environment: Environment,
+    /// Plugins that were registered, which stay as long as the process.
+    pub(super) plugins: Mutex<Vec<PathBuf>>,
     path: PathBuf,
     version: String,
     passed_over: Vec<(PathBuf, String)>,
@@ -130,30 +132,32 @@ fn candidates() -> Vec<(PathBuf, bool)> {
     places
 }
 
+/// Says in a few words why the file at `path` is no library that could be loaded.
+pub(super) fn check_file(path: &Path) -> Result<(), String> {
+    if !path.exists() {
+        return Err("is not there".into());
+    }
+    if !path.is_file() {
+        return Err("is not a file".into());
+    }
+    #[cfg(unix)]
+    super::elf::check_whole(path)?;
+    Ok(())
+}
+
 /// Loads one file, or says in a few words why not.
 fn attempt(path: &Path, by_loader: bool) -> Result<Runtime, String> {
     if !by_loader {
-        if !path.exists() {
-            return Err("is not there".into());
-        }
-        if !path.is_file() {
-            return Err("is not a file".into());
-        }
+        check_file(path)?;
     }
     // The loader searches its own paths for a name without a slash, and `ort` looks beside the executable first.
     let path = if by_loader { path.to_path_buf() } else { std::path::absolute(path).map_err(|error| error.to_string())? };
-    #[cfg(unix)]
-    if !by_loader {
-        super::elf::check_whole(&path)?;
-    }
     let version = version(&path)?;
     let builder = ort::init_from(&path).map_err(|error| one_line(&error.to_string()))?;
     let environment = builder
         .with_name("kiln")
         .with_telemetry(false)
-        .with_logger(Arc::new(|level, category, _, location, message| {
-            log::log!(target: "onnxruntime", log_level(level), "{category} {location}: {message}");
-        }))
+        .with_logger(Arc::new(|level, category, _, location, message| forward(level, category, location, message)))
         .build()
         .map_err(|error| one_line(&error.to_string()))?;
     environment.set_log_level(match log::max_level() {
@@ -162,7 +166,12 @@ fn attempt(path: &Path, by_loader: bool) -> Result<Runtime, String> {
         log::LevelFilter::Info | log::LevelFilter::Warn => LogLevel::Warning,
         _ => LogLevel::Error,
     });
-    Ok(Runtime { environment, path, version, passed_over: Vec::new() })
+    Ok(Runtime { environment, plugins: Mutex::default(), path, version, passed_over: Vec::new() })
+}
+
+/// Hands a message of ONNX Runtime to the program's own log.
+pub(super) fn forward(level: LogLevel, category: &str, location: &str, message: &str) {
+    log::log!(target: "onnxruntime", log_level(level), "{category} {location}: {message}");
 }
 
 /// ONNX Runtime speaks of every node it moves at "info" and of its own habits at "warning": each a level lower here.
@@ -180,7 +189,7 @@ fn version(path: &Path) -> Result<String, String> {
     // SAFETY: loading runs the library's initialisers, which is what the caller asked for; the signature of `OrtGetApiBase`
     // is part of ONNX Runtime's stable interface, and its version string is static within the library.
     unsafe {
-        let library = libloading::Library::new(path).map_err(|error| one_line(&error.to_string()))?;
+        let library = libloading::Library::new(path).map_err(|error| loader_text(&error))?;
         let base = library
             .get::<unsafe extern "C" fn() -> *const ort::sys::OrtApiBase>(b"OrtGetApiBase")
             .map_err(|_| "is a library, but not ONNX Runtime (it has no `OrtGetApiBase`)".to_owned())?();
@@ -205,7 +214,30 @@ fn version(path: &Path) -> Result<String, String> {
     }
 }
 
-fn same_file(left: &Path, right: &Path) -> bool {
+/// Says in a few words why the library at `path` is no plugin that ONNX Runtime takes providers from.
+pub(super) fn check_plugin(path: &Path) -> Result<(), String> {
+    // SAFETY: loading runs the library's initialisers, which is what the caller asked for; the symbols are looked up, never called.
+    unsafe {
+        let library = libloading::Library::new(path).map_err(|error| loader_text(&error))?;
+        if library.get::<*const ()>(b"CreateEpFactories").is_ok() {
+            return Ok(());
+        }
+        Err(match library.get::<*const ()>(b"OrtGetApiBase").is_ok() {
+            true => "is an ONNX Runtime itself; give it with --runtime".into(),
+            false => "is a library, but no plugin (it has no `CreateEpFactories`)".into(),
+        })
+    }
+}
+
+/// What the system's loader said, which `libloading` keeps behind its own words.
+fn loader_text(error: &libloading::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => one_line(&source.to_string()),
+        None => one_line(&error.to_string()),
+    }
+}
+
+pub(super) fn same_file(left: &Path, right: &Path) -> bool {
     match (std::fs::canonicalize(left), std::fs::canonicalize(right)) {
         (Ok(left), Ok(right)) => left == right,
         _ => left == right,

@@ -9,7 +9,7 @@ mod device;
 mod elf;
 mod library;
 mod network;
-mod probe;
+mod precision;
 mod provider;
 mod tensor;
 
@@ -19,8 +19,9 @@ pub use board::{
 pub use cancel::Cancel;
 pub use device::{free_disk_bytes, logical_cores, peak_memory_bytes, resident_memory_bytes};
 pub use library::{OLDEST_RUNTIME, Runtime};
-pub use network::{Network, NetworkOptions};
-pub use provider::Provider;
+pub use network::{Fallback, Network, NetworkOptions};
+pub use precision::Precision;
+pub use provider::{Auto, Facts, Kept, OptionKey, Placement, Provider, ProviderSetup, Values};
 pub use tensor::{Element, Port, Tensor};
 
 /// ONNX Runtime's messages span lines; an error is one.

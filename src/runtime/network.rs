@@ -9,13 +9,28 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use half::{bf16, f16};
 use ndarray::ArrayD;
+use ort::logging::LogLevel;
 use ort::session::builder::SessionBuilder;
 use ort::session::{RunOptions, Session, SessionInputValue, SessionOutputs};
 use ort::value::{Tensor as OrtTensor, TensorElementType, TensorRef, ValueType};
 
 use super::cancel::Work;
-use super::{Cancel, Element, Port, Provider, Runtime, Tensor, one_line};
-use crate::error::{Cancelled, OutOfMemory};
+use super::library::forward;
+use super::provider::{LEFT_TO_PROCESSOR, PlacementLog, append};
+use super::{Cancel, Element, Placement, Port, Provider, ProviderSetup, Runtime, Tensor, one_line};
+use crate::error::{Cancelled, OutOfMemory, is_cancelled};
+
+/// What becomes of a network that the providers asked for do not take, or not whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Fallback {
+    /// An error, which says which nodes and why.
+    #[default]
+    Refused,
+    /// The processor runs the rest, or all of it.
+    Allowed,
+    /// The processor runs all of it.
+    Whole,
+}
 
 /// How a network is opened.
 #[derive(Debug, Clone)]
@@ -24,14 +39,19 @@ pub struct NetworkOptions {
     pub threads: usize,
     /// Keep freed memory for the next run: faster, and more of it held.
     pub memory_arena: bool,
-    /// Where it runs.
-    pub provider: Provider,
+    /// Where it runs, the most wanted first; on the processor where there is none.
+    pub providers: Vec<ProviderSetup>,
+    /// What becomes of it where they do not take it.
+    pub fallback: Fallback,
 }
 
 /// An opened network.
 pub struct Network {
     session: Session,
     path: PathBuf,
+    placement: Placement,
+    /// Why the providers that were asked for do not run it whole.
+    fell_back: Option<String>,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
     load_time: Duration,
@@ -43,23 +63,32 @@ impl Network {
     /// Opens `path`.
     ///
     /// # Errors
-    /// The file is no ONNX network that this runtime takes; the run was cancelled meanwhile.
+    /// The file is no ONNX network that this runtime takes; a provider of `options` does not load, does not take the network, or leaves
+    /// nodes to the processor where that is refused; the run was cancelled meanwhile.
     pub fn open(runtime: &Runtime, path: &Path, options: &NetworkOptions, cancel: &Cancel) -> Result<Self> {
         let begun = Instant::now();
-        let mut builder = builder(runtime, options).map_err(|error| anyhow!("{}: session options: {error}", path.display()))?;
-        let outcome = {
-            let _watch = cancel.watch(Work::Load(builder.canceler()))?;
-            builder.commit_from_file(path)
+        let wanted = options.providers.first().map_or(Provider::Cpu, ProviderSetup::provider);
+        let (session, placement, fell_back) = match open_session(runtime, path, options, cancel) {
+            Ok((session, log)) => {
+                let placement = if wanted == Provider::Cpu { Placement::on_processor() } else { log.placement() };
+                let fell_back = (wanted != Provider::Cpu).then(|| left_text(&placement, &log, wanted)).flatten();
+                (session, placement, fell_back)
+            }
+            Err(error) if options.fallback != Fallback::Refused && wanted != Provider::Cpu && !is_cancelled(&error) => {
+                let on_processor = NetworkOptions { providers: Vec::new(), ..options.clone() };
+                let (session, _) = open_session(runtime, path, &on_processor, cancel)?;
+                (session, Placement::on_processor(), Some(format!("{error:#}")))
+            }
+            Err(error) => return Err(error),
         };
-        let session = outcome.map_err(|error| {
-            if cancel.is_cancelled() { Cancelled.into() } else { anyhow!("{}: {}", path.display(), one_line(&error.to_string())) }
-        })?;
         let inputs = session.inputs().iter().map(|outlet| port(outlet.name(), outlet.dtype())).collect::<Result<_>>();
         let outputs = session.outputs().iter().map(|outlet| port(outlet.name(), outlet.dtype())).collect::<Result<_>>();
         let (inputs, outputs) = inputs.and_then(|inputs| Ok((inputs, outputs?))).with_context(|| path.display().to_string())?;
         Ok(Self {
             session,
             path: path.to_path_buf(),
+            placement,
+            fell_back,
             inputs,
             outputs,
             load_time: begun.elapsed(),
@@ -78,6 +107,18 @@ impl Network {
     #[must_use]
     pub fn outputs(&self) -> &[Port] {
         &self.outputs
+    }
+
+    /// Which providers run it.
+    #[must_use]
+    pub fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    /// Why the providers that were asked for do not run it whole; `None` where they do.
+    #[must_use]
+    pub fn fell_back(&self) -> Option<&str> {
+        self.fell_back.as_deref()
     }
 
     /// How long opening took.
@@ -117,7 +158,7 @@ impl Network {
                 bail!("{name}: there is no output `{output}`; it has {}", names(&self.outputs));
             }
         }
-        let options = Arc::new(RunOptions::new().map_err(|error| anyhow!("{name}: run options: {error}"))?);
+        let options = run_options().map_err(|error| anyhow!("{name}: run options: {error}"))?;
         let begun = Instant::now();
         let _watch = cancel.watch(Work::Run(Arc::clone(&options)))?;
         let outcome = self.session.run_with_options(values, &*options);
@@ -143,22 +184,102 @@ fn says_out_of_memory(message: &str) -> bool {
         .any(|words| message.contains(words))
 }
 
-fn builder(runtime: &Runtime, options: &NetworkOptions) -> ort::Result<SessionBuilder> {
-    let environment = &runtime.environment;
-    let provider = options.provider.runtime_name();
-    // Without explicit devices a session follows `ort`'s default policy, which may take any plugin that is registered.
-    let devices: Vec<_> = environment.devices().filter(|device| device.ep().is_ok_and(|name| name == provider)).collect();
-    if devices.is_empty() {
-        return Err(ort::Error::new(format!("this ONNX Runtime offers no device for {provider}")));
+/// Opens a session on the providers of `options`, with the log that says where its nodes are.
+fn open_session(runtime: &Runtime, path: &Path, options: &NetworkOptions, cancel: &Cancel) -> Result<(Session, PlacementLog)> {
+    let wanted = options.providers.first().map_or(Provider::Cpu, ProviderSetup::provider);
+    let log = PlacementLog::default();
+    let says = |error: ort::Error| {
+        let message = one_line(&error.to_string());
+        match wanted {
+            Provider::Cpu => anyhow!("{}: {message}", path.display()),
+            _ => anyhow!("{}: {wanted} does not take it: {message}{}", path.display(), log.errors_text()),
+        }
+    };
+    let mut builder = builder(runtime, options, &log).map_err(says)?;
+    let outcome = {
+        let _watch = cancel.watch(Work::Load(builder.canceler()))?;
+        builder.commit_from_file(path)
+    };
+    let session = match outcome {
+        Ok(session) => session,
+        Err(_) if cancel.is_cancelled() => return Err(Cancelled.into()),
+        // ONNX Runtime refuses before it says what is where: only a session that may fall back tells.
+        Err(error) if error.to_string().contains(LEFT_TO_PROCESSOR) => {
+            let lenient = NetworkOptions { fallback: Fallback::Allowed, ..options.clone() };
+            let (_, log) = open_session(runtime, path, &lenient, cancel)?;
+            let why = left_text(&log.placement(), &log, wanted);
+            bail!(
+                "{}: {}",
+                path.display(),
+                why.unwrap_or_else(|| format!("{wanted} does not take it: {}", one_line(&error.to_string())))
+            );
+        }
+        Err(error) => return Err(says(error)),
+    };
+    if wanted != Provider::Cpu && !allows_processor(options) {
+        let placement = log.placement();
+        if placement.is_empty() {
+            bail!("{}: this ONNX Runtime does not say which nodes {wanted} runs", path.display());
+        }
+        if let Some(why) = left_text(&placement, &log, wanted) {
+            bail!("{}: {why}", path.display());
+        }
     }
-    let mut builder = Session::builder(environment)?
-        .with_intra_threads(options.threads.max(1))?
-        .with_devices(devices, None)?
-        .with_memory_pattern(options.memory_arena)?;
+    Ok((session, log))
+}
+
+/// Whether the processor may run what the other providers leave.
+fn allows_processor(options: &NetworkOptions) -> bool {
+    options.fallback == Fallback::Allowed || options.providers.iter().any(|setup| setup.provider() == Provider::Cpu)
+}
+
+/// Says what `wanted` leaves to the processor, and ONNX Runtime's reason; `None` where it leaves nothing but what it leaves on purpose.
+fn left_text(placement: &Placement, log: &PlacementLog, wanted: Provider) -> Option<String> {
+    let left = placement.nodes_of(Provider::Cpu);
+    if placement.nodes_of(wanted) == 0 && !placement.is_empty() {
+        return Some(format!("{wanted} takes none of its nodes{}", log.errors_text()));
+    }
+    if left == 0 || wanted.facts().leaves_shapes && placement.leaves_only_shapes() {
+        return None;
+    }
+    Some(format!("{wanted} leaves {left} nodes to the processor ({}){}", placement.on_processor_text(), log.errors_text()))
+}
+
+fn builder(runtime: &Runtime, options: &NetworkOptions, log: &PlacementLog) -> ort::Result<SessionBuilder> {
+    let environment = &runtime.environment;
+    let processor = ProviderSetup::default();
+    let mut builder =
+        Session::builder(environment)?.with_intra_threads(options.threads.max(1))?.with_memory_pattern(options.memory_arena)?;
+    let wanted: Vec<&ProviderSetup> = options.providers.iter().filter(|setup| setup.provider() != Provider::Cpu).collect();
+    if wanted.is_empty() {
+        builder = append(builder, environment, &processor)?;
+    } else {
+        let log = log.clone();
+        builder =
+            builder.with_log_level(LogLevel::Verbose)?.with_logger(Arc::new(move |level, category, _, location, message| {
+                log.note(matches!(level, LogLevel::Error | LogLevel::Fatal), message);
+                // What goes wrong while opening is told by the error.
+                forward(if level > LogLevel::Warning { LogLevel::Warning } else { level }, category, location, message);
+            }))?;
+        // What ONNX Runtime itself refuses is refused before anything is compiled.
+        if !allows_processor(options) && !wanted.iter().any(|setup| setup.provider().facts().leaves_shapes) {
+            builder = builder.with_disable_cpu_fallback()?;
+        }
+        for setup in wanted {
+            builder = append(builder, environment, setup)?;
+        }
+    }
     if !options.memory_arena {
         builder = builder.with_execution_providers([ort::ep::CPU::default().with_arena_allocator(false).build()])?;
     }
     Ok(builder)
+}
+
+/// Options of one run: the log's level is the session's otherwise, which is verbose while placements are read.
+fn run_options() -> ort::Result<Arc<RunOptions>> {
+    let mut options = RunOptions::new()?;
+    options.set_log_level(LogLevel::Warning)?;
+    Ok(Arc::new(options))
 }
 
 fn port(name: &str, value: &ValueType) -> Result<Port> {

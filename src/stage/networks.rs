@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use ndarray::{ArrayD, Axis, Slice};
 
-use crate::bundle::{Bundle, Role};
-use crate::runtime::{Cancel, Network, NetworkOptions, Port, Runtime, Tensor};
+use crate::bundle::Role;
+use crate::error::{is_cancelled, is_out_of_memory};
+use crate::plan::{Assignment, Plan};
+use crate::runtime::{Cancel, Fallback, Network, NetworkOptions, Port, Provider, ProviderSetup, Runtime, Tensor};
 
 /// What one component cost in a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,23 +23,33 @@ pub struct ComponentTimes {
     pub run_ms: f64,
     /// How often it was called.
     pub calls: usize,
+    /// The providers that ran it, such as `openvino+cpu`.
+    pub provider: String,
+}
+
+/// How one component is opened.
+struct Way {
+    path: PathBuf,
+    options: NetworkOptions,
+    nodes: usize,
 }
 
 /// The networks of one bundle.
 pub struct Networks {
     runtime: Arc<Runtime>,
-    options: NetworkOptions,
-    files: BTreeMap<Role, PathBuf>,
+    ways: BTreeMap<Role, Way>,
     open: BTreeMap<Role, Network>,
     times: BTreeMap<Role, ComponentTimes>,
 }
 
 impl Networks {
-    /// None opened yet.
+    /// None opened yet; each will be as `plan` says.
     #[must_use]
-    pub fn new(runtime: Arc<Runtime>, bundle: &Bundle, options: NetworkOptions) -> Self {
-        let files = bundle.components.iter().map(|(role, component)| (*role, component.path.clone())).collect();
-        Self { runtime, options, files, open: BTreeMap::new(), times: BTreeMap::new() }
+    pub fn new(runtime: Arc<Runtime>, plan: &Plan) -> Self {
+        let way = |(role, assignment): (Role, &Assignment)| {
+            (role, Way { path: assignment.path.clone(), options: plan.network_options(role), nodes: assignment.nodes })
+        };
+        Self { runtime, ways: plan.assignments.iter().map(way).collect(), open: BTreeMap::new(), times: BTreeMap::new() }
     }
 
     /// Whether the component of `role` is open now.
@@ -49,13 +61,16 @@ impl Networks {
     /// Opens the component of `role` unless it is open.
     ///
     /// # Errors
-    /// The bundle has none; the runtime does not take the file; the run was cancelled.
+    /// The bundle has none; the runtime or the provider does not take the file; the run was cancelled.
     pub fn open(&mut self, role: Role, cancel: &Cancel) -> Result<()> {
         if self.is_open(role) {
             return Ok(());
         }
-        let path = self.files.get(&role).with_context(|| format!("the bundle has no {role}"))?;
-        let network = Network::open(&self.runtime, path, &self.options, cancel)?;
+        let way = self.ways.get(&role).with_context(|| format!("the bundle has no {role}"))?;
+        let network = Network::open(&self.runtime, &way.path, &way.options, cancel).map_err(|error| way_out(error, role, way))?;
+        if let Some(why) = network.fell_back() {
+            log::warn!("{role}: {}: {why}", share_text(&network, way.nodes));
+        }
         self.times_of(role).load_ms += network.load_time().as_secs_f64() * 1000.0;
         self.open.insert(role, network);
         Ok(())
@@ -107,10 +122,16 @@ impl Networks {
         };
         let outcome = network.run(&given, wanted, cancel);
         let (run_time, calls) = network.take_run_time();
+        let provider = network.placement().to_string();
         let times = self.times_of(role);
+        times.provider = provider;
         times.run_ms += run_time.as_secs_f64() * 1000.0;
         times.calls += calls;
-        let mut outputs = outcome?;
+        let mut outputs = match (outcome, self.ways.get(&role)) {
+            (Ok(outputs), _) => outputs,
+            (Err(error), Some(way)) => return Err(way_out(error, role, way)),
+            (Err(error), None) => return Err(error),
+        };
         for (name, output) in wanted.iter().zip(&mut outputs) {
             if fixed.is_some() && output.ndim() > 0 && output.len_of(Axis(0)) > asked_for {
                 *output = output.slice_axis(Axis(0), Slice::from(..asked_for)).to_owned();
@@ -141,7 +162,34 @@ impl Networks {
     }
 
     fn times_of(&mut self, role: Role) -> &mut ComponentTimes {
-        self.times.entry(role).or_insert(ComponentTimes { role, load_ms: 0.0, run_ms: 0.0, calls: 0 })
+        self.times.entry(role).or_insert(ComponentTimes { role, load_ms: 0.0, run_ms: 0.0, calls: 0, provider: String::new() })
+    }
+}
+
+/// Says of an error on another provider than the processor which component it is, and what can be done.
+fn way_out(error: anyhow::Error, role: Role, way: &Way) -> anyhow::Error {
+    let wanted = way.options.providers.first().map_or(Provider::Cpu, ProviderSetup::provider);
+    if wanted == Provider::Cpu || is_cancelled(&error) || is_out_of_memory(&error) {
+        return error;
+    }
+    let otherwise = match way.options.fallback {
+        Fallback::Refused => "--allow-fallback lets the processor run what it does not take, ",
+        Fallback::Allowed | Fallback::Whole => "",
+    };
+    anyhow!("{role}: {error:#}; {otherwise}--provider {role}=cpu runs the whole component there")
+}
+
+/// How much of a network the processor runs, of the `nodes` that its file has.
+fn share_text(network: &Network, nodes: usize) -> String {
+    let placement = network.placement();
+    let left = placement.nodes_of(Provider::Cpu);
+    match placement.providers_text() {
+        // What another provider compiled into one node counts as the nodes that it was.
+        Some(text) if text != Provider::Cpu.name() => {
+            let percent = (100 * left).div_ceil(nodes.max(left).max(1));
+            format!("{percent} % of its nodes fall back to the processor, the rest runs on {}", text.trim_end_matches("+cpu"))
+        }
+        _ => "100 % of its nodes fall back to the processor".to_owned(),
     }
 }
 

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::{Configuration, inputs, median};
 use crate::bundle::{Bundle, Role};
 use crate::plan::Measurement;
-use crate::runtime::{Cancel, Network, NetworkOptions, Provider, Runtime, Tensor, peak_memory_bytes, resident_memory_bytes};
+use crate::runtime::{
+    Cancel, Fallback, Network, NetworkOptions, Provider, ProviderSetup, Runtime, Tensor, peak_memory_bytes, resident_memory_bytes,
+};
 
 /// No more calls are made once they took this long together: the median of few long ones is as good as that of many short ones.
 const LONG_ENOUGH: Duration = Duration::from_secs(30);
@@ -34,11 +36,17 @@ pub fn measure(runtime: &Runtime, bundle: &Bundle, configuration: &Configuration
     let named = |role: &&Role| role.folder() == configuration.role;
     let role = *Role::ALL.iter().find(named).with_context(|| format!("`{}` is no component", configuration.role))?;
     let component = bundle.component(role)?;
-    let path = &component.path;
+    let path =
+        component.file_of(&configuration.precision).with_context(|| format!("{role} has no {} file", configuration.precision))?;
     let provider = provider(&configuration.provider)?;
     let inputs = inputs::inputs(bundle, component, configuration)?;
     let inputs: Vec<(&str, &Tensor)> = inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
-    let options = NetworkOptions { threads: configuration.threads, memory_arena: true, provider };
+    let options = NetworkOptions {
+        threads: configuration.threads,
+        memory_arena: true,
+        providers: vec![ProviderSetup::new(provider)],
+        fallback: Fallback::Refused,
+    };
 
     let base_bytes = resident_memory_bytes();
     let mut network = Network::open(runtime, path, &options, cancel)?;
@@ -76,7 +84,7 @@ pub fn measure(runtime: &Runtime, bundle: &Bundle, configuration: &Configuration
 }
 
 fn provider(name: &str) -> Result<Provider> {
-    (name == Provider::Cpu.to_string()).then_some(Provider::Cpu).with_context(|| format!("`{name}` is no provider"))
+    Provider::named(name).with_context(|| format!("`{name}` is no provider"))
 }
 
 fn milliseconds(time: Duration) -> f64 {

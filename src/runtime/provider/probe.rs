@@ -1,17 +1,31 @@
-//! Runs a small network on a provider, to see whether it computes what is right.
+//! Which providers the loaded library and the registered plugins hold, and whether one runs a small network.
 
 use std::sync::OnceLock;
 
 use anyhow::{Result, anyhow, ensure};
 use ndarray::{ArrayD, IxDyn};
 
-use super::{Cancel, Network, NetworkOptions, Provider, Runtime, Tensor};
+use super::{Provider, ProviderSetup, is_built_in};
+use crate::runtime::{Cancel, Fallback, Network, NetworkOptions, Runtime, Tensor};
 
 impl Runtime {
-    /// Every provider that is there.
+    /// Whether the library holds `provider`, or a plugin that was registered does.
+    #[must_use]
+    pub fn has(&self, provider: Provider) -> bool {
+        is_built_in(provider) || self.plugin_devices(provider) > 0
+    }
+
+    /// Every provider that is there, in the order of [`Provider::ALL`].
     #[must_use]
     pub fn providers(&self) -> Vec<Provider> {
-        vec![Provider::Cpu]
+        Provider::ALL.into_iter().filter(|provider| self.has(*provider)).collect()
+    }
+
+    /// How many devices the plugin for `provider` offers.
+    #[must_use]
+    pub fn plugin_devices(&self, provider: Provider) -> usize {
+        let name = provider.runtime_name();
+        self.environment.devices().filter(|device| device.ep().is_ok_and(|found| found == name)).count()
     }
 
     /// Runs a small network on `provider` alone and compares the result with the known answer.
@@ -22,14 +36,21 @@ impl Runtime {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("probe.onnx");
         std::fs::write(&path, network())?;
-        let options = NetworkOptions { threads: 1, memory_arena: true, provider };
+        let options = NetworkOptions {
+            threads: 1,
+            memory_arena: true,
+            providers: vec![ProviderSetup::new(provider)],
+            fallback: Fallback::Refused,
+        };
         let cancel = Cancel::new();
         let mut network = Network::open(self, &path, &options, &cancel)?;
         let input = Tensor::Float(ArrayD::from_shape_fn(IxDyn(&[1, SIDE]), |index| index[1] as f32 / 4.0 - 1.0));
         let output = network.run(&[("x", &input)], &["y"], &cancel)?.pop().ok_or_else(|| anyhow!("gave nothing"))?;
         for (column, found) in output.iter().enumerate() {
+            // The weights are the identity, then a sum with itself.
             let expected = (column as f32 / 4.0 - 1.0) * 2.0;
-            ensure!((found - expected).abs() <= 1e-6, "{provider} gave {found} where {expected} is right");
+            let tolerance = provider.facts().tolerance.max(1e-6) * 2.0;
+            ensure!((found - expected).abs() <= tolerance, "{provider} gave {found} where {expected} is right");
         }
         Ok(())
     }
@@ -82,4 +103,19 @@ fn field(tag: u8, bytes: &[u8]) -> Vec<u8> {
 /// A field of one number below 128.
 fn number(tag: u8, value: u8) -> Vec<u8> {
     vec![tag << 3, value]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_processor_runs_the_small_network() {
+        let runtime = Runtime::open(None).unwrap();
+        assert!(runtime.has(Provider::Cpu) && runtime.providers()[0] == Provider::Cpu);
+        runtime.probe(Provider::Cpu).unwrap();
+        let missing = Provider::ALL.into_iter().find(|provider| !runtime.has(*provider)).unwrap();
+        let error = runtime.probe(missing).unwrap_err();
+        assert!(format!("{error:#}").contains("offers no device"), "{error:#}");
+    }
 }
