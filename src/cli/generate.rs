@@ -179,7 +179,6 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
     let output = Output::new(arguments, clip, request.count)?;
     let preview = arguments.preview.as_deref().map(|path| Target::new(path, None)).transpose()?;
     check_preview(preview.as_ref())?;
-
     let of_device = arguments.device.settings()?;
     let settings = Settings {
         threads: arguments.device.threads.map(usize::from).or(record.as_ref().and_then(Record::threads)),

@@ -122,6 +122,11 @@ fn table(bundle: &Bundle) -> String {
         for file in &header.external_files {
             line("", &format!("weights in {}", file.display()));
         }
+        for (precision, path) in component.variants.iter().filter(|(_, path)| **path != component.path) {
+            let size = std::fs::metadata(path).map_or_else(|error| error.to_string(), |about| megabytes(about.len()));
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            line("", &format!("beside it {name}, {precision}, {size}"));
+        }
         for port in &header.inputs {
             line("", &format!("takes {port}"));
         }
@@ -145,6 +150,8 @@ fn json(bundle: &Bundle) -> serde_json::Value {
                 "parameters": header.parameters,
                 "precision": header.precision,
                 "opset": header.opset,
+                "variants": component.variants.iter().map(|(precision, path)| (precision.name(), path.display().to_string()))
+                    .collect::<std::collections::BTreeMap<_, _>>(),
                 "external_files": header.external_files,
                 "inputs": header.inputs.iter().map(port).collect::<Vec<_>>(),
                 "outputs": header.outputs.iter().map(port).collect::<Vec<_>>(),
