@@ -158,10 +158,10 @@ fn stock(architecture: &str) -> Option<Advice> {
         return Some(Advice { because, install, providers: vec!["cpu"], tried: "no library for this architecture is known" });
     };
     let install = format!(
-        "`pip download --no-deps --only-binary=:all: --platform {platform} {package}=={version}`, unpack the wheel and lay \
-         {library} beside kiln as libonnxruntime.so"
+        "`pip download --no-deps --only-binary=:all: --python-version 312 --platform {platform} {package}=={version}`, unpack \
+         the wheel and lay {library} beside kiln as libonnxruntime.so"
     );
-    let tried = if architecture == "x86_64" { "run" } else { NOT_ON_HARDWARE };
+    let tried = if architecture == "x86_64" { "the tests run with it" } else { NOT_ON_HARDWARE };
     Some(Advice { because, install, providers: vec!["cpu"], tried })
 }
 
@@ -210,6 +210,15 @@ mod tests {
             assert!(only.because.contains(part), "{only:?}");
         }
         assert_eq!(of(&board(None, "", &[]), &loaded(), &[]), [], "a machine without accelerators needs nothing");
+    }
+
+    #[test]
+    fn every_provider_that_is_advised_is_known() {
+        let names: Vec<&str> = ROWS.iter().flat_map(|row| row.providers).copied().collect();
+        assert!(names.len() >= ROWS.len());
+        for name in names {
+            assert!(crate::runtime::Provider::named(name).is_some(), "{name}");
+        }
     }
 
     #[test]
