@@ -161,7 +161,7 @@ def diffusion() -> list[dict]:
         case("ddpm", "walk_ancestral", sampler=ancestral, steps=10, seed=4, walk={"to": 9, "frames": 3}, prompt="blue"),
         case("ddpm", "invert", task="invert", input="disc_16.png", sampler=unclipped, steps=25, prompt="red"),
         case("ddpm", "invert_clipped", task="invert", input="spot_16.png", sampler=implicit, steps=25, prompt="blue"),
-        case("ddpm", "invert_in_turn", task="invert", input="disc_16.png", sampler=unclipped, steps=50, seed=5),
+        case("ddpm", "invert_in_turn", task="invert", input="disc_16.png", sampler=unclipped, steps=50, prompt="blue"),
     ]
 
 
