@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Fetches the libraries of cross/providers.txt into target/providers/, each into a folder of its provider's name, and says of each
-# that cannot be had why. x86-64 Linux only; tests/providers.rs runs what is there. With KILN_OFFLINE=1 nothing is fetched.
+# that cannot be had why. x86-64 Linux only; tests/cli/providers.rs runs what is there. With KILN_OFFLINE=1 nothing is fetched.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cache=target/providers
