@@ -169,7 +169,15 @@ fn choose(runtime: &Runtime) -> (Provider, String) {
         match provider.facts().auto {
             Auto::Never(why) => passed_over.push(format!("not {provider}: {why}")),
             Auto::Tried => match runtime.probe(provider) {
-                Ok(()) => return (provider, format!("this ONNX Runtime holds it, and it runs on {}", provider.facts().hardware)),
+                Ok(()) => {
+                    return (
+                        provider,
+                        format!(
+                            "this ONNX Runtime holds it, and a small network ran on it; it is for {}",
+                            provider.facts().hardware
+                        ),
+                    );
+                }
                 Err(error) => passed_over.push(format!("not {provider}: {error:#}")),
             },
         }

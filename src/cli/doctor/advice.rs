@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::report::{ProviderReport, RuntimeReport};
-use crate::runtime::{AcceleratorKind, Board, OLDEST_RUNTIME};
+use crate::runtime::{AcceleratorKind, Board, OLDEST_RUNTIME, Provider};
 
 /// The libraries that Kiln is built and tested with.
 const PINNED: &str = include_str!("../../../cross/onnxruntime.txt");
@@ -82,7 +82,7 @@ const ROWS: [Row; 12] = [
         because: "a Qualcomm NPU",
         install: "the plugin of the wheel onnxruntime-qnn beside a stock ONNX Runtime",
         providers: &["qnn"],
-        tried: "run in Qualcomm's simulator, not on hardware",
+        tried: "loaded, its refusals read; not run on hardware",
     },
     Row {
         applies: |board| has(board, AcceleratorKind::IntelNpu) || has(board, AcceleratorKind::IntelGpu),
@@ -96,7 +96,7 @@ const ROWS: [Row; 12] = [
         because: "an AMD GPU",
         install: "the plugin of the wheel onnxruntime-ep-webgpu with a Vulkan driver, or the wheel onnxruntime-migraphx with ROCm",
         providers: &["webgpu", "migraphx"],
-        tried: "WebGPU run on a software driver, not on hardware",
+        tried: NOT_ON_HARDWARE,
     },
     Row {
         applies: |board| has(board, AcceleratorKind::AmdNpu),
@@ -121,7 +121,7 @@ const ROWS: [Row; 12] = [
     },
     Row {
         applies: |board| board.is_compatible("raspberrypi"),
-        because: "a Raspberry Pi, whose GPU no usual provider is quicker on than the processor",
+        because: "a Raspberry Pi",
         install: "nothing: the processor's own kernels run; active cooling keeps its clock",
         providers: &[],
         tried: NOT_ON_HARDWARE,
@@ -134,7 +134,13 @@ pub(super) fn of(board: &Board, runtime: &RuntimeReport, providers: &[ProviderRe
     if runtime.version.is_none() {
         found.extend(stock(std::env::consts::ARCH));
     }
-    let runs = |name: &str| providers.iter().any(|provider| provider.runs && provider.name == name);
+    let runs = |name: &str| {
+        providers.iter().filter(|provider| provider.runs).any(|provider| match provider.name.split_once(":device_type=") {
+            Some((on_device, _)) => on_device == name,
+            // Without a device named, the small network may have run on the processor.
+            None => provider.name == name && name != Provider::OpenVino.name(),
+        })
+    };
     for row in ROWS.iter().filter(|row| (row.applies)(board) && !row.providers.iter().any(|name| runs(name))) {
         found.push(Advice {
             because: row.because.to_owned(),
@@ -226,6 +232,10 @@ mod tests {
         let orin = board(Some("R36.4.3"), "nvidia,tegra234", &[AcceleratorKind::NvidiaGpu]);
         assert_eq!(of(&orin, &loaded(), &[provider("cuda", true)]), []);
         assert_eq!(of(&orin, &loaded(), &[provider("cuda", false)]).len(), 1, "a provider that does not run helps nobody");
+        let arc = board(None, "", &[AcceleratorKind::IntelGpu]);
+        let device = |runs| [provider("openvino", true), provider("openvino:device_type=GPU", runs)];
+        assert_eq!(of(&arc, &loaded(), &device(false)).len(), 1, "it ran on the processor");
+        assert_eq!(of(&arc, &loaded(), &device(true)), []);
     }
 
     #[test]

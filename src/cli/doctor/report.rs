@@ -9,7 +9,7 @@ use super::advice::{self, Advice};
 use super::problems::{self, Problem, Severity};
 use crate::bundle::{Bundle, Shelf};
 use crate::cli::cache_folder;
-use crate::runtime::{Board, Runtime, free_disk_bytes};
+use crate::runtime::{AcceleratorKind, Board, Provider, ProviderSetup, Runtime, free_disk_bytes};
 
 /// The layout of the JSON; another number is another layout.
 pub(super) const SCHEMA: u32 = 1;
@@ -49,6 +49,7 @@ pub(super) struct PassedOver {
 /// A provider that the library or a plugin holds.
 #[derive(Debug, Serialize)]
 pub(super) struct ProviderReport {
+    /// Kiln's name for it, with the device behind it where one was named, as `openvino:device_type=GPU`.
     pub(super) name: String,
     /// The name under which ONNX Runtime knows it.
     pub(super) runtime_name: &'static str,
@@ -91,7 +92,7 @@ impl Report {
                         .collect(),
                     error: None,
                 };
-                (report, providers(&runtime))
+                (report, providers(&runtime, &board))
             }
             Err(error) => (RuntimeReport { error: Some(format!("{error:#}")), ..RuntimeReport::default() }, Vec::new()),
         };
@@ -115,20 +116,34 @@ impl Report {
     }
 }
 
-/// Runs a small network on each provider that is there.
-fn providers(runtime: &Runtime) -> Vec<ProviderReport> {
-    let probe = |provider: crate::runtime::Provider| {
+/// Runs a small network on each provider that is there, and on each device of `board` that a provider takes only by its name.
+fn providers(runtime: &Runtime, board: &Board) -> Vec<ProviderReport> {
+    let probe = |setup: ProviderSetup| {
         let begun = Instant::now();
-        let outcome = runtime.probe(provider);
+        let outcome = runtime.probe_setup(&setup);
         ProviderReport {
-            name: provider.to_string(),
-            runtime_name: provider.runtime_name(),
+            name: setup.to_string(),
+            runtime_name: setup.provider().runtime_name(),
             runs: outcome.is_ok(),
             probe_ms: begun.elapsed().as_secs_f64() * 1000.0,
             error: outcome.err().map(|error| format!("{error:#}")),
         }
     };
-    runtime.providers().into_iter().map(probe).collect()
+    runtime.providers().into_iter().flat_map(|provider| setups(provider, board)).map(probe).collect()
+}
+
+/// `provider` as it is without options, and on each device of `board` that has to be named.
+fn setups(provider: Provider, board: &Board) -> Vec<ProviderSetup> {
+    let mut setups = vec![ProviderSetup::new(provider)];
+    if provider == Provider::OpenVino {
+        for (kind, device) in [(AcceleratorKind::IntelGpu, "GPU"), (AcceleratorKind::IntelNpu, "NPU")] {
+            let mut setup = ProviderSetup::new(provider);
+            if board.accelerators.iter().any(|found| found.kind == kind) && setup.set("device_type", device).is_ok() {
+                setups.push(setup);
+            }
+        }
+    }
+    setups
 }
 
 fn models() -> Vec<ModelReport> {
@@ -151,4 +166,22 @@ fn disk(models: &[ModelReport]) -> Vec<DiskReport> {
     places.extend(cache_folder().map(|cache| ("cache", cache)));
     places.push(("here", std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."))));
     places.into_iter().map(|(what, folder)| DiskReport { what, free_bytes: free_disk_bytes(&folder), folder }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::Accelerator;
+
+    #[test]
+    fn a_device_that_has_to_be_named_is_probed_by_its_name() {
+        let device = |kind| Accelerator { device: "/dev/x".into(), kind, driver: None, may_open: true };
+        let accelerators = vec![device(AcceleratorKind::IntelGpu), device(AcceleratorKind::IntelNpu)];
+        let board = Board { accelerators, ..Board::default() };
+        let names = |provider, board: &Board| setups(provider, board).iter().map(ToString::to_string).collect::<Vec<_>>();
+        let expected = ["openvino", "openvino:device_type=GPU", "openvino:device_type=NPU"];
+        assert_eq!(names(Provider::OpenVino, &board), expected);
+        assert_eq!(names(Provider::OpenVino, &Board::default()), ["openvino"]);
+        assert_eq!(names(Provider::Cpu, &board), ["cpu"]);
+    }
 }

@@ -33,15 +33,20 @@ impl Runtime {
     /// # Errors
     /// The provider is not there, does not load, does not take the network, fails, or computes something else.
     pub fn probe(&self, provider: Provider) -> Result<()> {
+        self.probe_setup(&ProviderSetup::new(provider))
+    }
+
+    /// As [`Runtime::probe`], with the options of `setup`.
+    ///
+    /// # Errors
+    /// As [`Runtime::probe`].
+    pub fn probe_setup(&self, setup: &ProviderSetup) -> Result<()> {
+        let provider = setup.provider();
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("probe.onnx");
         std::fs::write(&path, network())?;
-        let options = NetworkOptions {
-            threads: 1,
-            memory_arena: true,
-            providers: vec![ProviderSetup::new(provider)],
-            fallback: Fallback::Refused,
-        };
+        let options =
+            NetworkOptions { threads: 1, memory_arena: true, providers: vec![setup.clone()], fallback: Fallback::Refused };
         let cancel = Cancel::new();
         let mut network = Network::open(self, &path, &options, &cancel)?;
         let input = Tensor::Float(ArrayD::from_shape_fn(IxDyn(&[1, SIDE]), |index| index[1] as f32 / 4.0 - 1.0));
