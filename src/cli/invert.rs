@@ -9,7 +9,7 @@ use anyhow::Result;
 use super::progress::Progress;
 use super::reading::{ReadingArguments, read_picture};
 use super::target::{check_output, unused};
-use crate::bundle::{Bundle, sha256_of_file};
+use crate::bundle::Bundle;
 use crate::output::{self, Target, Written};
 use crate::pipeline::{Again, likelihood_kind};
 use crate::runtime::Cancel;
@@ -49,7 +49,7 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
     let leaves_open = arguments.reading.leaves_class_open(engine.bundle());
     engine.plan_inversion(&request)?;
     let begun = Instant::now();
-    let picture = read_picture(&arguments.picture, engine.bundle())?;
+    let (picture, sum) = read_picture(&arguments.picture, engine.bundle())?;
 
     let mut progress = Progress::new(arguments.quiet, None);
     let class = engine.inversion_class(&request, &picture, &mut progress, cancel)?;
@@ -61,7 +61,7 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
     cancel.check()?;
     let mut record = engine.inversion_provenance(&request, begun.elapsed().as_secs_f64() * 1000.0)?;
     record.input = Some(arguments.picture.display().to_string());
-    record.input_sha256 = Some(sha256_of_file(&arguments.picture)?);
+    record.input_sha256 = Some(sum);
     // A picture goes to strangers: of this device's folders it tells only what was typed.
     record.bundle.path = Some(arguments.reading.model());
     let written = output::write(&again.picture, Some(&record), &target)?;

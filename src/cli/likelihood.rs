@@ -40,7 +40,7 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>) -> Result<ExitC
     let mut engine = arguments.reading.engine(runtime)?;
     engine.plan_likelihood(&request)?;
     // All are read before the first is measured: the last of a hundred may be missing.
-    let read = |path: &PathBuf| read_picture(path, engine.bundle());
+    let read = |path: &PathBuf| Ok(read_picture(path, engine.bundle())?.0);
     let pictures = arguments.pictures.iter().map(read).collect::<Result<Vec<_>>>()?;
 
     let open = arguments.reading.leaves_class_open(engine.bundle());

@@ -6,9 +6,9 @@ use anyhow::{Context, Result};
 
 use super::device::DeviceArguments;
 use super::generate::parse_memory;
-use crate::bundle::{Bundle, Shelf};
+use crate::bundle::{Bundle, Shelf, sha256_of_bytes};
 use crate::engine::Engine;
-use crate::output::Picture;
+use crate::output::{Picture, read_limited};
 use crate::plan::{Memory, Settings};
 use crate::request::{Request, SamplerChoice};
 
@@ -76,13 +76,15 @@ impl ReadingArguments {
     }
 }
 
-/// Reads a picture and brings it to the size of `bundle`.
-pub(super) fn read_picture(path: &Path, bundle: &Bundle) -> Result<Picture> {
-    let picture = Picture::open(path)?;
+/// Reads a picture and brings it to the size of `bundle`; with the SHA-256 of its file.
+pub(super) fn read_picture(path: &Path, bundle: &Bundle) -> Result<(Picture, String)> {
+    // One reading for both: the file may change while the model runs.
+    let bytes = read_limited(path)?;
+    let (picture, sum) = (Picture::read(&bytes, &path.display().to_string())?, sha256_of_bytes(&bytes));
     let (width, height) = bundle.default_size();
     if (picture.width, picture.height) != (width, height) {
         let name = path.display();
         log::warn!("{name} is {}x{}, and is brought to the model's {width}x{height}", picture.width, picture.height);
     }
-    picture.resize(width, height)
+    Ok((picture.resize(width, height)?, sum))
 }

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+use super::shell::{quoted, quoted_path};
 use crate::output::{self, ClipRecord, Provenance, WalkPlace};
+use crate::plan::Memory;
 use crate::refuse;
 
 #[derive(Debug, clap::Args)]
@@ -62,18 +64,39 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The lines that say how it is made again.
+/// The lines that say how it is made again; what stands in them is a stranger's, and somebody's shell will read it.
 fn again_text(record: &Provenance, name: &str) -> String {
     if !record.inversion {
-        return format!("again     kiln generate --from {name}\n");
+        return format!("again     kiln generate --from {}\n", quoted_path(name));
     }
     let input = record.input.as_deref().unwrap_or("PICTURE");
-    let model = record.bundle.path.as_ref().unwrap_or(&record.bundle.name);
     let sum = record.input_sha256.as_deref().unwrap_or("");
-    let class = record.prompt.as_ref().map(|class| format!(" --class {class}")).unwrap_or_default();
+    let model = record.bundle.path.as_ref().unwrap_or(&record.bundle.name);
+    let mut words = vec![quoted_path(input), "--model".to_owned(), quoted_path(model)];
+    let mut add = |flag: &str, value: &str| words.push(format!("{flag}{}", quoted(value)));
+    if let Some(class) = &record.prompt {
+        // As one word, a class whose name begins with `-` is none of the options.
+        add(if class.starts_with('-') { "--class=" } else { "--class " }, class);
+    }
     // A family of one pass has no steps, and a solver may choose its own.
-    let steps = if record.steps > 1 && record.sampler != "dopri5" { format!(" --steps {}", record.steps) } else { String::new() };
-    format!("input     {input} {sum}\nagain     kiln invert {input} --model {model}{class}{steps}\n")
+    if record.steps > 1 && record.sampler != "dopri5" {
+        add("--steps ", &record.steps.to_string());
+    }
+    let said = |key: &str| record.sampler_overrides.get(key);
+    if let Some(sampler) = said("sampler").or_else(|| said("solver")).and_then(|value| value.as_str()) {
+        add("--sampler=", sampler);
+    }
+    if let Some(tolerance) = said("tolerance").and_then(|value| value.as_f64()) {
+        #[expect(clippy::cast_possible_truncation, reason = "it was f32 when it was written")]
+        add("--tolerance ", &(tolerance as f32).to_string());
+    }
+    if record.seed != 0 {
+        add("--seed ", &record.seed.to_string());
+    }
+    if record.memory == Memory::Low.to_string() {
+        add("--memory ", &record.memory);
+    }
+    format!("input     {} {sum}\nagain     kiln invert {}\n", quoted(input), words.join(" "))
 }
 
 /// The line that says where between two seeds a picture stands, or how a clip goes from one to the other.

@@ -85,7 +85,10 @@ fn explain(error: ImageError, name: &str) -> anyhow::Error {
 }
 
 /// Reads a file that a person named, up to [`LARGEST_FILE_BYTES`].
-pub(super) fn read_limited(path: &Path) -> Result<Vec<u8>> {
+///
+/// # Errors
+/// A refusal: the file is not there, is a folder or is larger.
+pub fn read_limited(path: &Path) -> Result<Vec<u8>> {
     let name = path.display();
     // Opening a folder succeeds on some systems and the message of reading one helps nobody.
     if path.is_dir() {

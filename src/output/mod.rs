@@ -20,7 +20,7 @@ mod terminal;
 mod text_chunk;
 
 pub use clip::{Clip, FRAMES_PER_SECOND, LARGEST_CLIP_BYTES, MOST_FRAMES, encode_clip, write_clip};
-pub use decoder::{LARGEST_FILE_BYTES, LARGEST_SIDE_PX};
+pub use decoder::{LARGEST_FILE_BYTES, LARGEST_SIDE_PX, read_limited};
 pub use file::{Target, Written, encode, save, write};
 pub use format::{ClipFormat, FileFormat, Format};
 pub use picture::Picture;
