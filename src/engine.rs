@@ -310,7 +310,7 @@ impl Engine {
         for decision in &plan.decisions {
             log::info!("{}: {} ({})", decision.what, decision.choice, decision.because);
         }
-        let networks = self.networks.get_or_insert_with(|| Networks::new(Arc::clone(&self.runtime), plan));
+        let networks = Networks::for_plan(&mut self.networks, &self.runtime, plan);
         let job = Job { bundle: &self.bundle, networks, request: resolved, plan, cancel };
         let outcome = work(job, &self.encoders, &mut self.preview_map);
         let times = networks.take_times();

@@ -9,6 +9,7 @@ use anyhow::Result;
 use kiln::bundle::Role;
 use kiln::error::{is_cancelled, is_refusal};
 use kiln::pipeline::Inverted;
+use kiln::plan::Budget;
 use kiln::request::SamplerChoice;
 use kiln::{Cancel, Engine, Event, Memory, Observer, Picture, Request, Settings, sampler};
 use ndarray::{Array, ArrayD};
@@ -86,6 +87,34 @@ fn low_memory_loads_each_component_once_for_each_request() {
         engine.generate(&Request { count: 3, ..request(2) }, &mut notes, &Cancel::new()).unwrap();
         let loaded = notes.events.iter().filter(|event| matches!(event, Event::Loaded { .. })).count();
         assert_eq!(loaded, 3);
+    }
+}
+
+#[test]
+fn a_plan_that_opens_networks_otherwise_opens_them_anew() {
+    let small = request(1);
+    let large = Request { size: Some((256, 256)), ..request(1) };
+    let memory_of = |asked: &Request, memory| {
+        let settings = Settings { memory, ..Settings::default() };
+        let engine = Engine::open(&bundle("sd_turbo"), &settings, None).unwrap();
+        engine.plan(asked).unwrap().1.forecast.memory_bytes
+    };
+    let budget = memory_of(&large, Memory::Low).max(memory_of(&small, Memory::Normal));
+    assert!(budget < memory_of(&large, Memory::Normal), "the large one has to give way");
+    let settings = Settings { budget: Budget { memory_bytes: Some(budget), ..Budget::default() }, ..Settings::default() };
+    let mut engine = Engine::open(&bundle("sd_turbo"), &settings, None).unwrap();
+    for (asked, memory, expected) in [
+        (&small, Memory::Normal, 3),
+        (&small, Memory::Normal, 0),
+        (&large, Memory::Low, 3),
+        (&small, Memory::Normal, 3),
+        (&small, Memory::Normal, 0),
+    ] {
+        assert_eq!(engine.plan(asked).unwrap().1.memory, memory);
+        let mut notes = Notes::default();
+        engine.generate(asked, &mut notes, &Cancel::new()).unwrap();
+        let loaded = notes.events.iter().filter(|event| matches!(event, Event::Loaded { .. })).count();
+        assert_eq!(loaded, expected);
     }
 }
 

@@ -33,7 +33,7 @@ pub enum Fallback {
 }
 
 /// How a network is opened.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetworkOptions {
     /// Threads within one operator.
     pub threads: usize,
@@ -168,11 +168,17 @@ impl Network {
             if cancel.is_cancelled() {
                 return Cancelled.into();
             }
-            let message = format!("{name}: {}", one_line(&error.to_string()));
-            if says_out_of_memory(&message) { OutOfMemory(message).into() } else { anyhow!(message) }
+            failed(&name.to_string(), &one_line(&error.to_string()))
         })?;
         wanted.iter().map(|output| float_output(&outputs, output).with_context(|| format!("{name}: output `{output}`"))).collect()
     }
+}
+
+/// The error of a run of the network `name`, of which the runtime `says` why.
+fn failed(name: &str, says: &str) -> anyhow::Error {
+    let message = format!("{name}: {says}");
+    // The file's name may hold any words.
+    if says_out_of_memory(says) { OutOfMemory(message).into() } else { anyhow!(message) }
 }
 
 /// Whether a failed call is one that found no memory. The runtime has no code of its own for it, so its words must tell: those of the
@@ -362,6 +368,7 @@ fn names(ports: &[Port]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::is_out_of_memory;
 
     #[test]
     fn the_runtimes_words_for_no_memory_are_known() {
@@ -373,6 +380,9 @@ mod tests {
         ] {
             assert!(says_out_of_memory(message), "{message}");
         }
-        assert!(!says_out_of_memory("Got invalid dimensions for input: latent_sample"));
+        let other = "Got invalid dimensions for input: latent_sample";
+        assert!(!says_out_of_memory(other));
+        assert!(!is_out_of_memory(&failed("out_of_memory/unet/model.onnx", other)), "a folder's name is no failure");
+        assert!(is_out_of_memory(&failed("unet/model.onnx", "std::bad_alloc")));
     }
 }

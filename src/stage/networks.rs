@@ -28,6 +28,7 @@ pub struct ComponentTimes {
 }
 
 /// How one component is opened.
+#[derive(PartialEq, Eq)]
 struct Way {
     path: PathBuf,
     options: NetworkOptions,
@@ -46,10 +47,16 @@ impl Networks {
     /// None opened yet; each will be as `plan` says.
     #[must_use]
     pub fn new(runtime: Arc<Runtime>, plan: &Plan) -> Self {
-        let way = |(role, assignment): (Role, &Assignment)| {
-            (role, Way { path: assignment.path.clone(), options: plan.network_options(role), nodes: assignment.nodes })
-        };
-        Self { runtime, ways: plan.assignments.iter().map(way).collect(), open: BTreeMap::new(), times: BTreeMap::new() }
+        Self { runtime, ways: ways(plan), open: BTreeMap::new(), times: BTreeMap::new() }
+    }
+
+    /// Those of `kept` where they are opened as `plan` says, else others in their place, none opened yet.
+    pub fn for_plan<'n>(kept: &'n mut Option<Self>, runtime: &Arc<Runtime>, plan: &Plan) -> &'n mut Self {
+        // What was opened otherwise goes before anything takes its place: both may be too much for the memory.
+        if kept.as_ref().is_some_and(|networks| networks.ways != ways(plan)) {
+            *kept = None;
+        }
+        kept.get_or_insert_with(|| Self::new(Arc::clone(runtime), plan))
     }
 
     /// Whether the component of `role` is open now.
@@ -164,6 +171,14 @@ impl Networks {
     fn times_of(&mut self, role: Role) -> &mut ComponentTimes {
         self.times.entry(role).or_insert(ComponentTimes { role, load_ms: 0.0, run_ms: 0.0, calls: 0, provider: String::new() })
     }
+}
+
+/// How `plan` has each component opened.
+fn ways(plan: &Plan) -> BTreeMap<Role, Way> {
+    let way = |(role, assignment): (Role, &Assignment)| {
+        (role, Way { path: assignment.path.clone(), options: plan.network_options(role), nodes: assignment.nodes })
+    };
+    plan.assignments.iter().map(way).collect()
 }
 
 /// Says of an error on another provider than the processor which component it is, and what can be done.
