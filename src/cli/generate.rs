@@ -189,10 +189,10 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
             may_shrink: arguments.may_shrink,
         },
         tile: arguments.tile.or(record.as_ref().and_then(Record::tile)).unwrap_or_default(),
-        precisions: record
-            .as_ref()
-            .filter(|_| arguments.device.precision.is_none())
-            .map_or_else(|| of_device.precisions.clone(), Record::precisions),
+        precisions: match record.as_ref().filter(|_| arguments.device.precision.is_none()) {
+            Some(record) => record.precisions(&folder)?,
+            None => of_device.precisions.clone(),
+        },
         ..of_device
     };
     let mut engine = Engine::open(&folder, &settings, runtime)?;

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::bundle::{Bundle, Role, Shelf, sha256_of_file};
+use crate::bundle::{Bundle, Shelf, sha256_of_file};
 use crate::engine::Engine;
 use crate::output::{self, ClipRecord, Picture, Provenance};
 use crate::plan::{Memory, PrecisionWish, TileChoice};
 use crate::request::Request;
-use crate::runtime::{Precision, logical_cores};
+use crate::runtime::logical_cores;
 use crate::{refusal, refuse};
 
 /// What made a picture that is to be made again.
@@ -65,17 +65,26 @@ impl Record {
         self.provenance.tile.map(TileChoice::Pixels)
     }
 
-    /// The files of components that it was made with, where they were not the plain ones.
-    pub(super) fn precisions(&self) -> PrecisionWish {
+    /// The files of components that it was made with, of those that lie side by side in `folder`.
+    pub(super) fn precisions(&self, folder: &Path) -> Result<PrecisionWish> {
+        let bundle = Bundle::open(folder)?;
         let mut wish = PrecisionWish::default();
-        for component in self.provenance.components.iter().filter(|component| component.file.is_some()) {
-            let role = Role::ALL.into_iter().find(|role| role.folder() == component.role);
-            let precision = Precision::ALL.into_iter().find(|precision| precision.weights() == component.precision);
-            if let (Some(role), Some(precision)) = (role, precision) {
-                wish = wish.with(role, precision);
-            }
+        for made in &self.provenance.components {
+            let component = bundle.components.values().find(|component| component.role.folder() == made.role);
+            let Some(component) = component.filter(|component| component.variants.len() > 1 || made.file.is_some()) else {
+                continue;
+            };
+            let is_file = |path: &Path| match &made.file {
+                Some(name) => path.file_name().is_some_and(|found| found.to_str() == Some(name)),
+                None => path == component.path,
+            };
+            let Some((precision, _)) = component.variants.iter().find(|(_, path)| is_file(path)) else {
+                let name = made.file.as_deref().unwrap_or("model.onnx");
+                refuse!("--from: it was made with {name} of {}, which is not there; --precision names another file", made.role);
+            };
+            wish = wish.with(component.role, *precision);
         }
-        wish
+        Ok(wish)
     }
 
     /// Refuses another model than the one that made it.

@@ -70,6 +70,15 @@ fn a_variant_beside_the_plain_file_is_listed_and_runs_when_asked_for() {
     };
     assert_eq!(of(&[], "plain.png"), [None, None]);
     assert_eq!(of(&["--precision", "synthesis=fp16"], "half.png"), [None, Some("model_fp16.onnx".to_owned())]);
+    // What its header says does not tell this file from the plain one.
+    assert_eq!(of(&["--from", "half.png"], "half-again.png"), [None, Some("model_fp16.onnx".to_owned())]);
+    assert_eq!(of(&["--from", "plain.png"], "plain-again.png"), [None, None]);
+    fs::rename(synthesis.join("model_fp16.onnx"), synthesis.join("model_q4.onnx")).unwrap();
+    assert_eq!(of(&["--precision", "synthesis=q4"], "four.png"), [None, Some("model_q4.onnx".to_owned())]);
+    assert_eq!(of(&["--from", "four.png"], "four-again.png"), [None, Some("model_q4.onnx".to_owned())]);
+    let again = ["generate", "--from", "half.png", "-o", "x.png"];
+    kiln(folder.path(), &again).refused(2, &["model_fp16.onnx of synthesis", "--precision"]);
+    fs::rename(synthesis.join("model_q4.onnx"), synthesis.join("model_fp16.onnx")).unwrap();
     fs::write(synthesis.join("model_fp16.onnx"), "cut off").unwrap();
     let arguments = ["generate", "--seed", "1", "--model", &model, "-o", "x.png", "--precision", "synthesis=fp16"];
     kiln(folder.path(), &arguments).refused(1, &["model_fp16.onnx"]);
