@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 cache=target/providers
 [ "$(uname -sm)" = "Linux x86_64" ] || { echo "skipped: the pinned libraries are for x86-64 Linux"; exit 0; }
 mkdir -p "$cache"
-grep -v '^#' cross/providers.txt | while read -r provider package version platform file sha256; do
+grep -vE '^(#|[[:space:]]*$)' cross/providers.txt | while read -r provider package version platform file sha256; do
     folder=$cache/$provider
     if [ -e "$folder/$file" ] && [ "$(cat "$folder/version" 2>/dev/null)" = "$version $sha256" ]; then
         continue

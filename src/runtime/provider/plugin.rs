@@ -51,7 +51,6 @@ impl Runtime {
                 one_line(&error.to_string())
             );
         }
-        plugins.push(path.clone());
         let mut found = Vec::new();
         let mut strangers = Vec::new();
         for device in self.environment.devices().skip(before) {
@@ -68,6 +67,8 @@ impl Runtime {
                 names => refuse!("--provider-library {shown}: it brings {}, which Kiln does not know", names.join(", ")),
             }
         }
+        // Only now: one that was refused is refused again.
+        plugins.push(path);
         Ok(found)
     }
 }
