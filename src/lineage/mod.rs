@@ -18,6 +18,7 @@ pub use comparison::{Choice, Comparison, Quality, Row};
 pub use contact_sheet::draw_contact_sheet;
 pub use real::{RealPictures, judged};
 pub use svg::draw_svg;
+#[cfg(feature = "cli")]
 pub(crate) use terminal::wrapped;
 pub use terminal::{TerminalStyle, draw, tell};
 pub use tree::{Algorithm, Branch, LARGEST_FILE_BYTES, Paper, Run, Tree};
