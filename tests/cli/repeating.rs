@@ -141,3 +141,51 @@ fn from_refuses_another_model_and_takes_it_with_force() {
     kiln(temporary.path(), &["generate", "--from", "a.png", "--output", "b.png"])
         .refused(2, &["model bundle", "neither such a folder"]);
 }
+
+#[test]
+fn what_a_stranger_wrote_into_a_record_stays_one_word_of_the_shell() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let given = Picture::new(8, 8, 3, (64..=255).collect()).unwrap();
+    fs::write(path.join("a b.png"), kiln::output::encode(&given, None, kiln::output::Format::Png).unwrap()).unwrap();
+    let model = model("cnf");
+    let more = [
+        "invert",
+        "a b.png",
+        "--model",
+        &model,
+        "--sampler",
+        "dopri5",
+        "--tolerance",
+        "1e-3",
+        "--class",
+        "red",
+        "--seed",
+        "3",
+        "--memory",
+        "low",
+    ];
+    kiln(path, &[&more[..], &["-o", "b.png"]].concat()).expect_code(0);
+    let shown = |name: &str| {
+        let ran = kiln(path, &["show", name]).expect_code(0);
+        ran.text().lines().find_map(|line| line.strip_prefix("again     kiln invert ")).unwrap().to_owned()
+    };
+    let again = shown("b.png");
+    assert!(again.starts_with("'a b.png' --model "), "{again}");
+    let expected = " --seed 3 --memory low --class red --sampler=dopri5 --tolerance 0.001";
+    assert!(again.ends_with(expected), "{again}");
+
+    let mut record = kiln::output::read(&path.join("b.png")).unwrap().1.unwrap();
+    let evil = [("x; touch no|sh", "'x; touch no|sh'"), ("it's", "'it'\\''s'"), ("--output=no", "./--output=no")];
+    for (input, word) in evil {
+        record.input = Some(input.to_owned());
+        record.bundle.path = Some("$(touch no)".to_owned());
+        record.prompt = Some("-o`touch no`".to_owned());
+        record.sampler_overrides.insert("solver".to_owned(), "heun; touch no".into());
+        fs::write(path.join("c.png"), kiln::output::encode(&given, Some(&record), kiln::output::Format::Png).unwrap()).unwrap();
+        let again = shown("c.png");
+        let rest = "--model '$(touch no)' --seed 3 --memory low --class='-o`touch no`' --sampler='heun; touch no'";
+        assert!(again.starts_with(&format!("{word} {rest} ")), "{again}");
+    }
+    assert_eq!(evil.len(), 3);
+}
