@@ -159,15 +159,21 @@ impl<'a> Contest<'a> {
     fn hold(&mut self, contestants: Vec<Contestant<'_>>) -> Result<(Comparison, Vec<Vec<Picture>>)> {
         let arguments = self.arguments;
         let count = usize::from(arguments.count);
-        let mut left_out = Vec::new();
+        let (mut left_out, mut failure) = (Vec::new(), None);
         let mut ready = Vec::new();
         for mut contestant in contestants {
             self.bar.set_message(format!("timing {}", contestant.name()));
             match self.probe(&mut contestant) {
                 Ok(()) => ready.push(contestant),
                 Err(error) if is_cancelled(&error) => return Err(error),
-                Err(error) => left_out.push((contestant.name(), format!("it failed: {error:#}"))),
+                Err(error) => {
+                    left_out.push((contestant.name(), format!("it failed: {error:#}")));
+                    failure.get_or_insert(error);
+                }
             }
+        }
+        if let (true, Some(error)) = (ready.is_empty(), failure) {
+            return Err(error.context("nothing is left to compare"));
         }
         let quickest = ready.iter().map(|contestant| contestant.expected_ms).fold(f64::INFINITY, f64::min);
         ready.retain(|contestant| {

@@ -81,7 +81,9 @@ pub fn check_invertible(bundle: &Bundle) -> Result<()> {
     match bundle.family {
         Family::LatentDiffusion(_) | Family::Gan { .. } => Err(no_way_back(bundle)),
         // A consistency model jumps to the picture from any noise: it has no steps to make backwards.
-        Family::Diffusion if !bundle.scheduler.as_ref().is_some_and(|config| config.suits(Kind::Ddim)) => {
+        Family::Diffusion
+            if !bundle.scheduler.as_ref().is_some_and(|config| config.suits(Kind::Ddim) && config.kind() != Kind::Lcm) =>
+        {
             Err(no_way_back(bundle))
         }
         _ => Ok(()),

@@ -76,6 +76,8 @@ fn what_is_missing_or_wrong_is_told() {
     alone(&["bayes"]).refused(2, &["no bundle shows bayes"]);
     alone(&["gam"]).refused(2, &["the tree has no \"gam\"", "gan"]);
     alone(&["gan", "--within", "300ms"]).refused(2, &["--within", "judge and real are not among the models"]);
+    let ran = alone(&["gan", "--provider", "cuda"]).expect_code(2);
+    assert!(ran.stderr.contains("nothing is left to compare: --provider: cuda is not in ONNX Runtime"), "{}", ran.stderr);
     alone(&["gan", "--output", "sheet.png"]).refused(2, &["expected a name that ends in .svg"]);
     alone(&["gan", "--output", "nowhere/sheet.svg"]).refused(2, &["expected a file in a folder that is there"]);
     assert_eq!(alone(&["gan", "--within", "300"]).code, Some(2));

@@ -203,6 +203,7 @@ fn what_cannot_be_read_or_asked_is_refused() {
         ("invert", "gan", &["a.png"], &["model gan", with_way_back]),
         ("invert", "sd_turbo", &["a.png"], &["model sd_turbo", with_way_back]),
         ("invert", "consistency_cm", &["a.png"], &["model consistency_cm", with_way_back]),
+        ("invert", "consistency", &["a.png"], &["model consistency", with_way_back]),
         ("likelihood", "gan", &["a.png"], &["model gan", with_likelihood]),
         ("likelihood", "ddpm", &["a.png"], &["model ddpm", with_likelihood]),
         ("likelihood", "sd", &["a.png"], &["model sd", with_likelihood]),
@@ -226,7 +227,7 @@ fn what_cannot_be_read_or_asked_is_refused() {
         println!("{verb} {bundle} {more:?}");
         ask(path, verb, bundle, more).refused(2, parts);
     }
-    assert_eq!(cases.len(), 26);
+    assert_eq!(cases.len(), 27);
     for arguments in [&["invert", "a.png"][..], &["likelihood", "a.png"], &["likelihood", "-m", "x"], &["invert", "-m", "x"]] {
         kiln(path, arguments).expect_code(2);
     }
