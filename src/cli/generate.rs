@@ -140,7 +140,7 @@ pub(super) struct Arguments {
     #[arg(long, help_heading = "Device")]
     may_shrink: bool,
 
-    /// Decode latents in tiles of this side in pixels; auto: where the memory asks for it [default: auto]
+    /// Decode latents in tiles of this side in pixels; auto: where --memory asks for it, or where memory runs out and the system does not end the process [default: auto]
     #[arg(long, value_name = "N|off|auto", help_heading = "Device", value_parser = parse_tile)]
     tile: Option<TileChoice>,
 

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::generate::{parse_size, parse_tile};
 use super::inspect::megabytes;
 use crate::bundle::{Bundle, Shelf};
+use crate::error::is_refusal;
 use crate::plan::{
     Assignments, Budget, Decision, MeasurementKey, Measurements, Memory, Plan, Settings, TileChoice, memory_text, parse_bytes,
     parse_time,
@@ -134,15 +135,24 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>) -> Result<ExitC
         count: usize::try_from(arguments.count)?,
         ..Request::new(arguments.prompt.clone().unwrap_or_default())
     };
-    // Without a runtime nothing can have been measured, and a plan can be made all the same.
-    let runtime = Runtime::open(runtime).map_err(|error| log::info!("{error:#}")).ok();
+    let runtime = match Runtime::open(runtime) {
+        Ok(runtime) => Some(runtime),
+        // A library was named, and it is not one.
+        Err(error) if is_refusal(&error) => return Err(error),
+        // Without a runtime nothing can have been measured, and a plan can be made all the same.
+        Err(error) => {
+            log::info!("{error:#}");
+            None
+        }
+    };
     let measured = runtime.as_deref().and_then(|runtime| measurements(&bundle, runtime));
     let assignments =
         runtime.as_deref().map(|runtime| Assignments::new(&bundle, &settings, runtime)).transpose()?.unwrap_or_default();
     let (resolved, plan) = Plan::within(&bundle, &request, &settings, &assignments, measured.as_ref())?;
+    plan.warn_of_estimate(&settings.budget);
     let text = match arguments.json {
         true => format!("{}\n", serde_json::to_string_pretty(&json_of(&bundle, &resolved, &plan))?),
-        false => table(&bundle, &plan),
+        false => super::plain(&table(&bundle, &plan)),
     };
     super::print(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
@@ -182,7 +192,9 @@ fn json_of(bundle: &Bundle, resolved: &Resolved, plan: &Plan) -> serde_json::Val
         .components
         .iter()
         .map(|component| {
-            let precision = bundle.component(component.role).ok().map(|found| found.header.precision.clone());
+            let assigned = plan.assignments.of(component.role).map(|assignment| assignment.precision.clone());
+            let precision =
+                assigned.or_else(|| bundle.component(component.role).ok().map(|found| found.header.precision.clone()));
             json!({
                 "role": component.role.folder(), "provider": plan.assignments.provider_of(component.role).to_string(), "precision": precision, "calls": component.calls,
                 "time_ms": component.time_ms, "memory_bytes": component.memory_bytes, "measured": component.is_measured,

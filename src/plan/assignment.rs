@@ -25,6 +25,10 @@ pub struct Assignment {
     pub precision: String,
     /// Operators in its graph.
     pub nodes: usize,
+    /// Number of weights.
+    pub parameters: u64,
+    /// Size of the file and of the files of weights beside it, in bytes.
+    pub size_bytes: u64,
 }
 
 /// How every component of a bundle is opened; the same for all requests.
@@ -104,6 +108,8 @@ impl Assignments {
                 variant,
                 precision: header.precision,
                 nodes: header.nodes,
+                parameters: header.parameters,
+                size_bytes: header.size_bytes,
             };
             made.of.insert(*role, assignment);
         }

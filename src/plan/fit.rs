@@ -25,7 +25,6 @@ struct Leave {
 
 /// One way to carry a request out.
 struct Candidate {
-    request: Request,
     resolved: Resolved,
     plan: Plan,
 }
@@ -57,9 +56,11 @@ impl Plan {
         if let Some(found) = found.into_iter().find(|candidate| fits(budget, &candidate.plan.forecast)) {
             return Ok((found.resolved, reasoned(found.plan, budget, Some(&first.plan))));
         }
-        let all = Leave { steps: true, size: true, memory: true, tile: true };
+        // With a budget of memory there is no way to ask for residence beside it.
+        let memory = leave.memory || budget.memory_bytes.is_none();
+        let all = Leave { steps: true, size: true, memory, tile: true };
         let anything = candidates(bundle, request, (settings, assignments), all, measurements);
-        Err(refused(bundle, &first.plan.forecast, budget, &anything))
+        Err(refused(&first, settings, &anything))
     }
 }
 
@@ -73,7 +74,7 @@ fn candidate(
     let resolved = request.resolve(bundle)?;
     let mut plan = Plan::new(bundle, &resolved, settings, assignments)?;
     plan.forecast = Forecast::new(bundle, &resolved, &plan, measurements);
-    Ok(Candidate { request: request.clone(), resolved, plan })
+    Ok(Candidate { resolved, plan })
 }
 
 /// Every way that `leave` allows, in the order of giving way; one that the bundle does not take is left out.
@@ -153,8 +154,9 @@ fn reasoned(mut plan: Plan, budget: &Budget, asked: Option<&Plan>) -> Plan {
     plan
 }
 
-/// Nothing fits: what it would take, the nearest that would fit, and the command for that.
-fn refused(bundle: &Bundle, asked: &Forecast, budget: &Budget, all: &[Candidate]) -> anyhow::Error {
+/// Nothing fits: what it would take, the nearest that would fit, and what to say for that.
+fn refused(first: &Candidate, settings: &Settings, all: &[Candidate]) -> anyhow::Error {
+    let (asked, budget) = (&first.plan.forecast, &settings.budget);
     let mut wants = Vec::new();
     if let Some(bytes) = budget.memory_bytes.filter(|bytes| asked.memory_bytes > *bytes) {
         wants.push(format!("{} of memory where {} are allowed", memory_text(asked.memory_bytes), memory_text(bytes)));
@@ -168,15 +170,16 @@ fn refused(bundle: &Bundle, asked: &Forecast, budget: &Budget, all: &[Candidate]
     }
     let takes = format!("budget: this picture takes {} ({})", wants.join(" and "), asked.source());
     if let Some(near) = all.iter().find(|candidate| fits(budget, &candidate.plan.forecast)) {
-        return over_budget(&format!("{takes}; the nearest that fits: kiln generate {}", command(bundle, near, Some(budget))));
+        let memory = (near.plan.memory != settings.memory && settings.memory == Memory::Low).then_some(near.plan.memory);
+        return over_budget(&format!("{takes}; the nearest that fits: the same with `{}`", changes(first, near, memory)));
     }
     let least = |candidate: &&Candidate| candidate.plan.forecast.memory_bytes;
     let quickest = all.iter().filter_map(|candidate| candidate.plan.forecast.time_ms).fold(f64::INFINITY, f64::min);
     match (all.iter().min_by_key(least), budget.memory_bytes) {
         (Some(near), Some(bytes)) if near.plan.forecast.memory_bytes > bytes => over_budget(&format!(
-            "{takes}; the least that this model takes is {}: kiln generate {}",
+            "{takes}; the least that this model takes is {}: the same with `{}`",
             memory_text(near.plan.forecast.memory_bytes),
-            command(bundle, near, None)
+            changes(first, near, Some(near.plan.memory))
         )),
         _ if quickest.is_finite() => over_budget(&format!(
             "{takes}; the quickest that this model makes takes {}; another model may do",
@@ -186,38 +189,19 @@ fn refused(bundle: &Bundle, asked: &Forecast, budget: &Budget, all: &[Candidate]
     }
 }
 
-/// The arguments that carry `candidate` out.
-fn command(bundle: &Bundle, candidate: &Candidate, budget: Option<&Budget>) -> String {
-    let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
-    let Candidate { request, resolved, plan } = candidate;
+/// The flags that make `near` of what was asked for first.
+fn changes(first: &Candidate, near: &Candidate, memory: Option<Memory>) -> String {
+    let (asked, found) = (&first.resolved, &near.resolved);
     let mut words = Vec::new();
-    if !request.prompt.is_empty() {
-        words.push(quoted(&request.prompt));
+    if found.steps != asked.steps {
+        words.push(format!("--steps {}", found.steps));
     }
-    words.push(format!("--model {}", quoted(&bundle.folder.display().to_string())));
-    if let Some(steps) = request.steps {
-        words.push(format!("--steps {steps}"));
+    if (found.width, found.height) != (asked.width, asked.height) {
+        words.push(format!("--size {}x{}", found.width, found.height));
     }
-    if request.size.is_some() {
-        words.push(format!("--size {}x{}", resolved.width, resolved.height));
-    }
-    if let Some(guidance) = request.guidance {
-        words.push(format!("--guidance {guidance}"));
-    }
-    if request.count > 1 {
-        words.push(format!("--count {}", request.count));
-    }
-    if let Some(tile) = plan.tile {
+    if let Some(tile) = near.plan.tile.filter(|_| near.plan.tile != first.plan.tile) {
         words.push(format!("--tile {}", tile.pixels()));
     }
-    words.push(format!("--threads {}", plan.threads));
-    let bytes = budget.and_then(|budget| budget.memory_bytes).unwrap_or(plan.forecast.memory_bytes);
-    words.push(format!(
-        "--memory {}",
-        if plan.memory == Memory::Low && budget.is_none() { "low".to_owned() } else { memory_text(bytes) }
-    ));
-    if let Some(within) = budget.and_then(|budget| budget.within_ms) {
-        words.push(format!("--within {}", time_text(within)));
-    }
+    words.extend(memory.map(|memory| format!("--memory {memory}")));
     words.join(" ")
 }

@@ -1,6 +1,6 @@
 //! What carrying out a plan will probably take: memory and time, each with where it is known from.
 
-use super::memory::{self, BASE_BYTES, Need, count};
+use super::memory::{self, BASE_BYTES, Need, Weights, count};
 use super::{GuidancePasses, Measurements, Memory, Plan, Tile, Wanted};
 use crate::bundle::{Bundle, Family, Role};
 use crate::ode::Method;
@@ -63,17 +63,24 @@ impl Forecast {
             let Ok(component) = bundle.component(role) else { continue };
             let size = piece(role, request, plan.tile);
             let (width, height) = size;
-            let estimate = memory::need(bundle, component, plan.memory, size, rows);
+            let assignment = plan.assignments.of(role);
+            let header = &component.header;
+            let weights = assignment.map_or(Weights { parameters: header.parameters, size_bytes: header.size_bytes }, |file| {
+                Weights { parameters: file.parameters, size_bytes: file.size_bytes }
+            });
+            let estimate = memory::need(bundle, component, weights, plan.memory, size, rows);
             let provider = plan.assignments.provider_of(role).to_string();
             let wanted = Wanted {
                 role: role.folder(),
                 provider: Some(&provider),
-                precision: Some(&component.header.precision),
+                precision: Some(assignment.map_or(&header.precision, |file| &file.precision)),
                 threads: Some(plan.threads),
                 size: u32::try_from(width).ok().zip(u32::try_from(height).ok()),
                 batch: Some(rows),
             };
-            let measured = measurements.and_then(|measurements| measurements.find(&wanted));
+            // Rows are of providers without options, which change both time and memory.
+            let is_plain = assignment.and_then(|file| file.providers.first()).is_none_or(|setup| setup.options().is_empty());
+            let measured = measurements.filter(|_| is_plain).and_then(|measurements| measurements.find(&wanted));
             let need = match measured.and_then(|row| row.peak_memory_bytes) {
                 Some(peak) => {
                     #[expect(clippy::cast_precision_loss, reason = "bytes of a process")]
@@ -84,7 +91,7 @@ impl Forecast {
             };
             let time_ms = match measured {
                 Some(row) => row.load_ms + row.first_run_ms.max(row.run_ms) + row.run_ms * count(calls.saturating_sub(1)),
-                None => quick_ms(bundle, component, size, rows * calls, plan.threads),
+                None => quick_ms(bundle, role, weights, size, rows * calls, plan.threads),
             };
             components.push(ComponentForecast {
                 role,
@@ -167,18 +174,11 @@ fn calls(bundle: &Bundle, request: &Resolved, plan: &Plan) -> Vec<(Role, usize, 
 }
 
 /// A guess at a component's time from its weights and its size: every weight of a network of pictures is used at some of its points.
-fn quick_ms(
-    bundle: &Bundle,
-    component: &crate::bundle::Component,
-    (width, height): (usize, usize),
-    rows: usize,
-    threads: usize,
-) -> f64 {
-    let header = &component.header;
+fn quick_ms(bundle: &Bundle, role: Role, weights: Weights, (width, height): (usize, usize), rows: usize, threads: usize) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    let (size, parameters) = (header.size_bytes as f64, header.parameters as f64);
+    let (size, parameters) = (weights.size_bytes as f64, weights.parameters as f64);
     let side = bundle.geometry.pixels_per_latent;
-    let points = match component.role {
+    let points = match role {
         Role::TextEncoder | Role::TextEncoder2 => 77.0,
         // Most weights lie at the coarse levels, most of the work at the fine ones.
         Role::VaeDecoder | Role::VaeEncoder | Role::PreviewDecoder => count(width * height) / 48.0,

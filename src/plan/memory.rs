@@ -32,6 +32,15 @@ const UNKNOWN_HEADS: f64 = 8.0;
 const TOKENIZER_BYTES: u64 = 12;
 const FLOAT_BYTES: f64 = 4.0;
 
+/// How much a component's file brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Weights {
+    /// Number of weights.
+    pub parameters: u64,
+    /// Size of the file and of the files of weights beside it, in bytes.
+    pub size_bytes: u64,
+}
+
 /// What a component holds.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) struct Need {
@@ -43,11 +52,17 @@ pub(super) struct Need {
     pub running: f64,
 }
 
-/// What the component of `role` needs for a picture of `size` in pixels, `rows` at once.
-pub(super) fn need(bundle: &Bundle, component: &Component, memory: Memory, size: (usize, usize), rows: usize) -> Need {
-    let header = &component.header;
+/// What `component`, opened from a file with `weights`, needs for a picture of `size` in pixels, `rows` at once.
+pub(super) fn need(
+    bundle: &Bundle,
+    component: &Component,
+    weights: Weights,
+    memory: Memory,
+    size: (usize, usize),
+    rows: usize,
+) -> Need {
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    let weights = (header.size_bytes as f64).max(header.parameters as f64 * FLOAT_BYTES);
+    let weights = (weights.size_bytes as f64).max(weights.parameters as f64 * FLOAT_BYTES);
     Need {
         loading: weights * WHILE_LOADING + SESSION_BYTES,
         resident: weights * LOADED + SESSION_BYTES,

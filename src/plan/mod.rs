@@ -208,6 +208,7 @@ impl Plan {
         let tile = tile.filter(|tile| request.width.max(request.height) as usize > tile.pixels());
         if bundle.components.contains_key(&Role::VaeDecoder) {
             let because = match (settings.tile, tile) {
+                (TileChoice::Auto, _) if settings.budget.memory_bytes.is_none() => "no memory budget was given",
                 (TileChoice::Auto, _) => "the memory does not ask for tiles",
                 (TileChoice::Off, _) | (_, Some(_)) => "asked for",
                 (TileChoice::Pixels(_), None) => "the picture is within one tile",
@@ -235,6 +236,15 @@ impl Plan {
             memory_arena: self.memory == Memory::Normal,
             providers: assignment.map(|assignment| assignment.providers.clone()).unwrap_or_default(),
             fallback: assignment.map(|assignment| assignment.fallback).unwrap_or_default(),
+        }
+    }
+
+    /// Warns that a time within `budget` is an estimate, where nothing of this plan was measured or only a part.
+    pub fn warn_of_estimate(&self, budget: &Budget) {
+        if budget.within_ms.is_some() && !self.forecast.is_measured {
+            log::warn!(
+                "--within: the time is an estimate, and nothing stops a run that takes longer; `kiln tune MODEL` measures"
+            );
         }
     }
 

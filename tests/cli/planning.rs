@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use super::common::{self, kiln, names};
+use super::common::{self, command, kiln, names, run};
 use super::{generate, model};
 
 fn planned(folder: &std::path::Path, name: &str, more: &[&str]) -> Value {
@@ -59,7 +59,7 @@ fn a_plan_out_of_budget_is_refused_before_a_session_is_opened_and_names_the_near
         let arguments = [verb, "a red apple", "--model", &bundle, "--size", "512x512", "--memory", "200MiB"];
         let ran = kiln(folder.path(), &arguments).expect_code(2);
         assert!(ran.stderr.contains("of memory where 200MiB are allowed"), "{}", ran.stderr);
-        assert!(ran.stderr.contains("the nearest that fits: kiln generate 'a red apple'"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("the nearest that fits: the same with `--size "), "{}", ran.stderr);
         let ran = kiln(folder.path(), &[verb, "a red apple", "--model", &bundle, "--memory", "1MiB"]).expect_code(2);
         assert!(ran.stderr.contains("the least that this model takes is"), "{}", ran.stderr);
         let ran = kiln(folder.path(), &[verb, "a red apple", "--model", &bundle, "--within", "1ms"]).expect_code(2);
@@ -69,17 +69,49 @@ fn a_plan_out_of_budget_is_refused_before_a_session_is_opened_and_names_the_near
 }
 
 #[test]
-fn the_nearest_plan_is_a_command_that_works() {
+fn the_nearest_plan_is_what_was_asked_with_the_flags_that_change() {
     let folder = tempfile::tempdir().unwrap();
     let model = model("sd_turbo");
-    let ran =
-        kiln(folder.path(), &["generate", "it's", "--model", &model, "--size", "512x512", "--memory", "200MiB"]).expect_code(2);
-    let command = ran.stderr.split("the nearest that fits: kiln ").nth(1).unwrap().trim();
-    let script = format!("exec \"$0\" {command} --output near.png");
-    let mut shell = std::process::Command::new("sh");
-    shell.current_dir(folder.path()).args(["-c", &script, env!("CARGO_BIN_EXE_kiln")]);
-    common::run(&mut shell).expect_code(0);
-    assert!(fs::read(folder.path().join("near.png")).unwrap().starts_with(b"\x89PNG"));
+    let asked = ["generate", "it's", "--model", &model, "--seed", "9", "--memory", "200MiB"];
+    let ran = run(command(folder.path()).args(asked).args(["--size", "512x512"])).expect_code(2);
+    let flags = ran.stderr.split('`').nth(1).unwrap();
+    for other in ["it's", "--model", "--seed", "--memory"] {
+        assert!(!flags.contains(other), "{flags}");
+    }
+    run(command(folder.path()).args(asked).args(flags.split(' ')).args(["--output", "near.png"])).expect_code(0);
+    assert_eq!(kiln::output::read(&folder.path().join("near.png")).unwrap().1.unwrap().seed, 9);
+}
+
+#[test]
+fn a_time_that_was_not_measured_is_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model("sd_turbo");
+    for verb in ["plan", "generate"] {
+        let ran = run(command(folder.path())
+            .env("XDG_CACHE_HOME", folder.path().join("cache"))
+            .args([verb, "x", "--model", &model, "--within", "1000s"]));
+        let ran = ran.expect_code(0);
+        assert_eq!(ran.stderr.matches("the time is an estimate").count(), 1, "{}", ran.stderr);
+        let free = kiln(folder.path(), &[verb, "x", "--model", &model]).expect_code(0);
+        assert!(!free.stderr.contains("estimate"), "{}", free.stderr);
+    }
+}
+
+#[test]
+fn a_library_that_was_named_and_is_not_there_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model("sd_turbo");
+    kiln(folder.path(), &["plan", "x", "--model", &model, "--runtime", "missing.so"]).refused(2, &["--runtime missing.so"]);
+    run(command(folder.path()).args(["plan", "x", "--model", &model]).env("ORT_DYLIB_PATH", "missing.so"))
+        .refused(2, &["ORT_DYLIB_PATH=missing.so"]);
+}
+
+#[test]
+fn a_name_cannot_paint_on_the_terminal() {
+    let (temporary, folder) = common::copy_of("sd");
+    fs::write(folder.join("kiln.toml"), "name = \"a\\u001b[2Jb\"").unwrap();
+    let ran = kiln(temporary.path(), &["plan", "x", "--model", &folder.display().to_string()]).expect_code(0);
+    assert!(ran.text().contains("a\\u{1b}[2Jb") && !ran.text().contains('\u{1b}'), "{:?}", ran.text());
 }
 
 #[test]
