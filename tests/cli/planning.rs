@@ -1,7 +1,5 @@
 //! `kiln plan` and budgets: what gives way, what is refused before anything is loaded, and that a plan is carried out.
 
-use std::fs;
-
 use serde_json::Value;
 
 use super::common::{self, command, kiln, names, run};
