@@ -49,8 +49,8 @@ impl Forecast {
     pub fn source(&self) -> &'static str {
         match (self.is_measured, self.components.iter().any(|component| component.is_measured)) {
             (true, _) => "measured on this device",
-            (false, true) => "partly measured on this device, else a quick estimate",
-            (false, false) => "a quick estimate, as nothing was measured here (`kiln tune` measures)",
+            (false, true) => "partly measured on this device, else a quick estimate, which may be far off",
+            (false, false) => "a quick estimate, which may be far off; `kiln tune` measures",
         }
     }
 
