@@ -31,7 +31,43 @@ pub fn show_in_terminal(picture: &Picture) -> Result<()> {
     let tallest = u32::from(rows).saturating_sub(2) * 2 * picture.width / picture.height.max(1);
     let width = picture.width.min(WIDEST_COLUMNS).min(u32::from(columns)).min(tallest).max(1);
     let image = RgbaImage::from_raw(shown.width, shown.height, shown.pixels).context("picture and its size differ")?;
-    let config = viuer::Config { absolute_offset: false, transparent: true, width: Some(width), ..viuer::Config::default() };
+    let config = viuer::Config {
+        absolute_offset: false,
+        transparent: true,
+        width: Some(width),
+        use_kitty: speaks_kitty(|name| std::env::var(name).ok()),
+        ..viuer::Config::default()
+    };
     viuer::print(&DynamicImage::ImageRgba8(image), &config).context("terminal")?;
     Ok(())
+}
+
+/// Whether the terminal says by its environment that it has kitty's graphics.
+///
+/// `viuer` asks the terminal itself and waits for the answer without end, and a serial console gives none.
+fn speaks_kitty(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let names = |name: &str| variable(name).unwrap_or_default().to_lowercase();
+    let known = |text: &str| ["kitty", "ghostty"].iter().any(|name| text.contains(name));
+    variable("KITTY_WINDOW_ID").is_some() || known(&names("TERM")) || known(&names("TERM_PROGRAM"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_terminal_that_says_so_is_asked_for_its_graphics() {
+        let cases = [
+            (("TERM", "xterm-kitty"), true),
+            (("TERM", "xterm-ghostty"), true),
+            (("TERM_PROGRAM", "ghostty"), true),
+            (("KITTY_WINDOW_ID", "1"), true),
+            (("TERM", "xterm-256color"), false),
+            (("TERM", "vt100"), false),
+            (("TERM_PROGRAM", "tmux"), false),
+        ];
+        for ((set, value), expected) in cases {
+            assert_eq!(speaks_kitty(|name| (name == set).then(|| value.to_owned())), expected, "{set}={value}");
+        }
+    }
 }

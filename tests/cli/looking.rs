@@ -1,6 +1,7 @@
 //! The verbs that only look: inspect, verify, models, version, help, completions.
 
 use std::fs;
+use std::process::{Command, Stdio};
 
 use kiln::bundle::sha256_of_file;
 use serde_json::Value;
@@ -209,4 +210,27 @@ fn bench_measures_a_model() {
     let ran = kiln(folder.path(), &["bench", &model, "--runs", "1"]).expect_code(0);
     assert!(ran.text().contains("outside ONNX Runtime") && ran.text().contains("unet"), "{}", ran.text());
     assert!(names(folder.path()).is_empty(), "nothing is written");
+}
+
+#[test]
+fn a_terminal_that_answers_nothing_does_not_hold_up_a_picture() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = format!("'{}' generate --model '{}' --seed 1 --output a.png", env!("CARGO_BIN_EXE_kiln"), model("gan"));
+    let outcome = Command::new("timeout")
+        .args(["120", "script", "-qec", &line, "/dev/null"])
+        .env("TERM", "xterm")
+        .env_remove("NO_COLOR")
+        .current_dir(folder.path())
+        .stdin(Stdio::null())
+        .output();
+    const NOT_FOUND: i32 = 127;
+    match outcome {
+        Ok(outcome) if outcome.status.code() != Some(NOT_FOUND) => {
+            let shown = String::from_utf8_lossy(&outcome.stdout).into_owned();
+            assert_eq!(outcome.status.code(), Some(0), "{shown}");
+            assert!(shown.contains('▄') || shown.contains('▀'), "{shown}");
+            assert!(folder.path().join("a.png").is_file());
+        }
+        _ => println!("skipped: `timeout` or `script`, which makes a terminal, is not on this machine"),
+    }
 }
