@@ -9,6 +9,8 @@ use crate::refuse;
 
 /// The name of the model that is taken when a person names none.
 const DEFAULT_MODEL: &str = "sticker";
+/// How like a bundle's name a mistyped one has to be for the bundle to be offered, 1 for the same.
+const LEAST_SIMILARITY: f64 = 0.6;
 
 /// The folders in which bundles lie.
 #[derive(Debug, Clone)]
@@ -90,7 +92,14 @@ impl Shelf {
             }
             bundles => {
                 let names: Vec<&str> = bundles.iter().map(|bundle| bundle.name.as_str()).collect();
-                format!("known by name: {}", names.join(", "))
+                let typed = wanted.to_string_lossy().to_lowercase();
+                let near = names
+                    .iter()
+                    .map(|name| (strsim::normalized_damerau_levenshtein(&typed, &name.to_lowercase()), name))
+                    .filter(|(similarity, _)| *similarity >= LEAST_SIMILARITY)
+                    .max_by(|(left, _), (right, _)| left.total_cmp(right));
+                let offer = near.map(|(_, name)| format!("did you mean {name}? ")).unwrap_or_default();
+                format!("{offer}known by name: {}", names.join(", "))
             }
         };
         refuse!(

@@ -171,9 +171,9 @@ impl Comparison {
             "\n{} pictures of each, seeds {} to {}. calls, steps, ms: of one picture made alone (median); a guided batch of two is\n\
              one call. MB: the peak of a process of its own, the bundle under its own sampler. kernel, sliced: distance of the\n\
              judge's features to those of {} held-out stickers, the kernel's in thousandths with its standard error; less is\n\
-             nearer. prec., rec.: share of made among real, of real among made. bits: per dimension of held-out stickers ({at_most}\n\
-             bound, {about} estimate). Each picture has the class of a held-out one; a model that reads is given the class as its\n\
-             whole prompt, so it shows less than it knows.\n",
+             nearer, and one without bias falls below 0 at times. prec., rec.: share of made among real, of real among made. bits:\n\
+             per dimension of held-out stickers ({at_most} bound, {about} estimate). Each picture has the class of a held-out one; a\n\
+             model that reads is given the class as its whole prompt, so it shows less than it knows.\n",
             self.count,
             self.seed,
             self.seed.wrapping_add(self.count.saturating_sub(1) as u64),

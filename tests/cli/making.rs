@@ -195,3 +195,15 @@ fn what_is_done_and_why_is_told_on_demand() {
     let ran = run(command.args(["generate", "a", "--model", &model]).env("RUST_LOG", "off"));
     ran.refused(2, &["there is neither such a folder"]);
 }
+
+#[test]
+fn a_mistyped_model_is_offered_the_name_that_is_near() {
+    let folder = tempfile::tempdir().unwrap();
+    let offered = |name: &str| {
+        let mut command = common::command(folder.path());
+        let shelf = concat!(env!("CARGO_MANIFEST_DIR"), "/models");
+        let ran = run(command.args(["generate", "a", "--model", name]).env("KILN_MODELS", shelf)).expect_code(2);
+        ran.stderr.contains("did you mean sticker?")
+    };
+    assert!(offered("stickr") && offered("Sticker") && !offered("flux"));
+}
