@@ -5,36 +5,24 @@
 //! likelihood is exact: `ln p(x) = ln N(z; 0, I) + ln |det dz/dx|` (Real NVP, eq. 2).
 
 use anyhow::{Context, Result, bail};
-use ndarray::{ArrayD, Axis};
+use ndarray::ArrayD;
 
 use super::job::{Inverted, Job, Painted};
 use super::observer::Observer;
+use super::one_pass;
 use crate::bundle::{Family, Role, names};
-use crate::stage::{ClassLabels, call, check_shape, picture_shape};
+use crate::stage::{ClassLabels, call, check_shape};
 
 /// Makes the pictures.
 pub(super) fn generate(job: &mut Job<'_>, observer: &mut dyn Observer) -> Result<Vec<Painted>> {
-    let latent_size = latent_size(job)?;
-    job.open(Role::Decoder, observer)?;
-    let mut painted = Vec::new();
-    for pictures in job.batches() {
-        job.cancel.check()?;
-        let latents = job.noise(pictures.clone()).draw(&[latent_size])? * job.request.temperature;
-        let samples = decode(job, &latents, &job.labels(pictures.clone()))?;
-        job.tell_of_pass(pictures.clone(), observer);
-        painted.extend(job.painted(pictures, &samples, &latents, &[])?);
-    }
-    job.release(Role::Decoder);
-    Ok(painted)
+    one_pass::generate(job, latent_size(job)?, observer)
 }
 
 /// The latent of `picture`, `[1, C, H, W]` f32 in [-1, 1], and the picture that it gives again.
 pub(super) fn invert(job: &mut Job<'_>, picture: &ArrayD<f32>) -> Result<Inverted> {
     let labels = job.labels(0..1);
     let (latent, _) = encode(job, picture, &labels)?;
-    let again = decode(job, &latent, &labels)?;
-    job.release(Role::Decoder);
-    Ok(Inverted { latent: latent.index_axis_move(Axis(0), 0), again: again.index_axis_move(Axis(0), 0) })
+    one_pass::inverted(job, latent, &labels)
 }
 
 /// The log-likelihood of `picture`, `[1, C, H, W]` f32 in [-1, 1], in nats.
@@ -61,11 +49,4 @@ fn encode(job: &mut Job<'_>, picture: &ArrayD<f32>, labels: &ClassLabels) -> Res
     check_shape(Role::Encoder, "log-determinant", &log_determinant, &[])?;
     let log_determinant = log_determinant.first().context("encoder: gave no log-determinant")?;
     Ok((latent, f64::from(*log_determinant)))
-}
-
-fn decode(job: &mut Job<'_>, latents: &ArrayD<f32>, labels: &ClassLabels) -> Result<ArrayD<f32>> {
-    let outputs = call(job.networks, Role::Decoder, &[(names::LATENT, latents)], labels, &[names::SAMPLE], job.cancel)?;
-    let samples = outputs.into_iter().next().context("decoder: gave nothing")?;
-    check_shape(Role::Decoder, "picture", &samples, &picture_shape(job.bundle))?;
-    Ok(samples)
 }

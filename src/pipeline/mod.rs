@@ -15,6 +15,7 @@ mod job;
 mod latent_diffusion;
 mod likelihood;
 mod observer;
+mod one_pass;
 mod preview;
 mod score;
 mod vae;

@@ -5,36 +5,24 @@
 //! "Simple and Effective VAE Training with Calibrated Decoders", arXiv:2006.13202).
 
 use anyhow::{Result, bail};
-use ndarray::{ArrayD, Axis, Zip};
+use ndarray::{ArrayD, Zip};
 
 use super::job::{Inverted, Job, Painted};
 use super::observer::Observer;
+use super::one_pass;
 use crate::bundle::{Family, Role, names};
-use crate::stage::{ClassLabels, call, check_shape, picture_shape};
+use crate::stage::{ClassLabels, call, check_shape};
 
 /// Makes the pictures.
 pub(super) fn generate(job: &mut Job<'_>, observer: &mut dyn Observer) -> Result<Vec<Painted>> {
-    let (latent_size, _) = facts(job)?;
-    job.open(Role::Decoder, observer)?;
-    let mut painted = Vec::new();
-    for pictures in job.batches() {
-        job.cancel.check()?;
-        let latents = job.noise(pictures.clone()).draw(&[latent_size])? * job.request.temperature;
-        let samples = decode(job, &latents, &job.labels(pictures.clone()))?;
-        job.tell_of_pass(pictures.clone(), observer);
-        painted.extend(job.painted(pictures, &samples, &latents, &[])?);
-    }
-    job.release(Role::Decoder);
-    Ok(painted)
+    one_pass::generate(job, facts(job)?.0, observer)
 }
 
 /// Encodes `picture`, `[1, C, H, W]` f32 in [-1, 1], as the mean of its latents, and decodes that.
 pub(super) fn invert(job: &mut Job<'_>, picture: &ArrayD<f32>) -> Result<Inverted> {
     let labels = job.labels(0..1);
     let (mean, _) = encode(job, picture, &labels)?;
-    let again = decode(job, &mean, &labels)?;
-    job.release(Role::Decoder);
-    Ok(Inverted { latent: mean.index_axis_move(Axis(0), 0), again: again.index_axis_move(Axis(0), 0) })
+    one_pass::inverted(job, mean, &labels)
 }
 
 /// The evidence lower bound of `picture`, `[1, C, H, W]` f32 in [-1, 1], in nats: eq. 7 with the
@@ -53,7 +41,7 @@ pub(super) fn log_likelihood(job: &mut Job<'_>, picture: &ArrayD<f32>) -> Result
             .and(&mean)
             .and(&log_variance)
             .for_each(|value, mean, log_variance| *value = mean + (0.5 * log_variance).exp() * *value);
-        let decoded = decode(job, &latent, &labels)?;
+        let decoded = one_pass::decode(job, &latent, &labels)?;
         let log_density =
             |(decoded, value): (&f32, &f32)| -normalizer - (f64::from(*value) - f64::from(*decoded)).powi(2) / (2.0 * variance);
         reconstruction += decoded.iter().zip(picture).map(log_density).sum::<f64>();
@@ -88,11 +76,4 @@ fn encode(job: &mut Job<'_>, picture: &ArrayD<f32>, labels: &ClassLabels) -> Res
     check_shape(Role::Encoder, "mean", &mean, &[latent_size])?;
     check_shape(Role::Encoder, "variance", &log_variance, &[latent_size])?;
     Ok((mean, log_variance))
-}
-
-fn decode(job: &mut Job<'_>, latents: &ArrayD<f32>, labels: &ClassLabels) -> Result<ArrayD<f32>> {
-    let mut outputs = call(job.networks, Role::Decoder, &[(names::LATENT, latents)], labels, &[names::SAMPLE], job.cancel)?;
-    let Some(samples) = outputs.pop() else { bail!("decoder: gave nothing") };
-    check_shape(Role::Decoder, "picture", &samples, &picture_shape(job.bundle))?;
-    Ok(samples)
 }
