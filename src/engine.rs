@@ -121,7 +121,6 @@ impl Engine {
     pub fn generate(&mut self, request: &Request, observer: &mut dyn Observer, cancel: &Cancel) -> Result<Vec<Generated>> {
         let begun = Instant::now();
         let (resolved, plan) = self.plan(request)?;
-        plan.warn_of_estimate(&self.settings.budget);
         let (painted, times) = self.with_job(&resolved, &plan, cancel, |job, encoders, preview_map| {
             pipeline::generate(job, encoders, preview_map, observer)
         })?;
@@ -308,6 +307,7 @@ impl Engine {
         cancel: &Cancel,
         work: impl FnOnce(Job<'_>, &TextEncoders, &mut Option<PreviewMap>) -> Result<T>,
     ) -> Result<(T, Vec<ComponentTimes>)> {
+        plan.warn(resolved, &self.settings.budget);
         plan.decisions.iter().for_each(|made| log::info!("{}: {} ({})", made.what, made.choice, made.because));
         let networks = Networks::for_plan(&mut self.networks, &self.runtime, plan);
         let job = Job { bundle: &self.bundle, networks, request: resolved, plan, cancel };

@@ -132,7 +132,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "low|normal|SIZE", help_heading = "Device", value_parser = MemoryWish::parse)]
     memory: Option<MemoryWish>,
 
-    /// The longest that it may take, loading included, such as 300ms or 2s
+    /// The longest that it may take, loading included, such as 500ms, 2s or 1m30s
     #[arg(long, value_name = "TIME", help_heading = "Device", value_parser = parse_time)]
     within: Option<f64>,
 

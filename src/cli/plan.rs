@@ -11,12 +11,19 @@ use super::generate::{parse_size, parse_tile};
 use super::inspect::megabytes;
 use crate::bundle::{Bundle, Shelf};
 use crate::error::is_refusal;
+use crate::lineage::wrapped;
 use crate::plan::{
     Assignments, Budget, Decision, MeasurementKey, Measurements, Memory, Plan, Settings, TileChoice, memory_text, parse_bytes,
     parse_time,
 };
 use crate::request::{Request, Resolved};
 use crate::runtime::{Board, Runtime};
+
+/// Columns of what is no terminal, and the fewest that a table is made for.
+const COLUMNS: usize = 80;
+const NARROWEST: usize = 60;
+/// Longer choices do not widen their column.
+const WIDEST_CHOICE: usize = 24;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -27,11 +34,11 @@ pub(super) struct Arguments {
     #[arg(long, short, value_name = "DIR")]
     model: Option<PathBuf>,
 
-    /// The longest that it may take, loading included, such as 300ms or 2s
+    /// The longest that it may take, loading included, such as 500ms, 2s or 1m30s
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     within: Option<f64>,
 
-    /// low, normal, or the most to hold, such as 2GiB or 900MiB [default: normal]
+    /// low, normal, or the most to hold, such as 2GiB or 900MB [default: normal]
     #[arg(long, value_name = "low|normal|SIZE", value_parser = MemoryWish::parse)]
     memory: Option<MemoryWish>,
 
@@ -100,7 +107,8 @@ impl MemoryWish {
 
 /// What was measured of `bundle` on this device; none is no fault, and a file that is not true is told of.
 pub(super) fn measurements(bundle: &Bundle, runtime: &Runtime) -> Option<Measurements> {
-    let cache = super::cache_folder()?;
+    // Telling what device this is takes far longer than finding that nothing was measured.
+    let cache = super::cache_folder().filter(|cache| MeasurementKey::any(cache, &bundle.fingerprint))?;
     let key = MeasurementKey {
         bundle: bundle.fingerprint.clone(),
         runtime: runtime.version().to_owned(),
@@ -149,7 +157,7 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>) -> Result<ExitC
     let assignments =
         runtime.as_deref().map(|runtime| Assignments::new(&bundle, &settings, runtime)).transpose()?.unwrap_or_default();
     let (resolved, plan) = Plan::within(&bundle, &request, &settings, &assignments, measured.as_ref())?;
-    plan.warn_of_estimate(&settings.budget);
+    plan.warn(&resolved, &settings.budget);
     let text = match arguments.json {
         true => format!("{}\n", serde_json::to_string_pretty(&json_of(&bundle, &resolved, &plan))?),
         false => super::plain(&table(&bundle, &plan)),
@@ -158,14 +166,36 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>) -> Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-fn table(bundle: &Bundle, plan: &Plan) -> String {
-    let mut text = format!("{}\n\n", bundle.name());
-    let widest =
-        |of: fn(&Decision) -> &str| plan.decisions.iter().map(|decision| of(decision).chars().count()).max().unwrap_or(0);
-    let (what, choice) = (widest(|decision| decision.what), widest(|decision| &decision.choice));
-    for decision in &plan.decisions {
-        let _ = writeln!(text, "{:<what$}  {:<choice$}  {}", decision.what, decision.choice, decision.because);
+/// How wide the terminal is.
+fn columns() -> usize {
+    let width = terminal_size::terminal_size().map_or(COLUMNS, |(width, _)| usize::from(width.0));
+    width.max(NARROWEST)
+}
+
+/// Three columns, the last of them wrapped; a choice that is too long for its own has the reason below it.
+fn decisions(decisions: &[Decision], columns: usize) -> String {
+    let widths = |of: fn(&Decision) -> &str| decisions.iter().map(move |decision| of(decision).chars().count());
+    let what = widths(|decision| decision.what).max().unwrap_or(0);
+    let choice = widths(|decision| &decision.choice).filter(|width| *width <= WIDEST_CHOICE).max().unwrap_or(0);
+    let begins = what + 2 + choice + 2;
+    let mut text = String::new();
+    for decision in decisions {
+        let mut line = format!("{:<what$}  {}", decision.what, decision.choice);
+        if decision.choice.chars().count() > choice {
+            text.push_str(&line);
+            text.push('\n');
+            line.clear();
+        }
+        for part in wrapped(&decision.because, columns.saturating_sub(begins).max(NARROWEST / 2)) {
+            let _ = writeln!(text, "{line:<begins$}{part}");
+            line.clear();
+        }
     }
+    text
+}
+
+fn table(bundle: &Bundle, plan: &Plan) -> String {
+    let mut text = format!("{}\n\n{}", bundle.name(), decisions(&plan.decisions, columns()));
     let _ = writeln!(text, "\n{:<16}{:>7}{:>12}{:>12}  from", "component", "calls", "ms", "memory");
     for component in &plan.forecast.components {
         let source = if component.is_measured { "measurement" } else { "estimate" };
@@ -209,4 +239,24 @@ fn json_of(bundle: &Bundle, resolved: &Resolved, plan: &Plan) -> serde_json::Val
         "expected_memory": memory_text(plan.forecast.memory_bytes), "measured": plan.forecast.is_measured,
         "components": components, "decisions": decisions,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_reasons_are_wrapped_and_long_choices_do_not_widen_the_table() {
+        let decision = |what, choice: &str, because: &str| Decision { what, choice: choice.into(), because: because.into() };
+        let long = "a reason of many words ".repeat(8);
+        let made =
+            [decision("size", "64x64", &long), decision("decoding", &"tiles ".repeat(8), "short"), decision("x", "y", "z")];
+        for columns in [NARROWEST, 80, 200] {
+            let text = decisions(&made, columns);
+            assert!(text.lines().all(|line| line.trim_end().chars().count() <= columns), "{text}");
+            assert_eq!(text.split_whitespace().filter(|word| *word == "reason").count(), 8, "{text}");
+            let begins = text.lines().find(|line| line.starts_with('x')).unwrap().find('z').unwrap();
+            assert_eq!(text.lines().find(|line| line.contains("short")).unwrap().trim_end().len(), begins + 5, "{text}");
+        }
+    }
 }

@@ -29,6 +29,15 @@ struct Candidate {
     plan: Plan,
 }
 
+/// What candidates have in common.
+#[derive(Clone, Copy)]
+struct Planner<'a> {
+    bundle: &'a Bundle,
+    settings: &'a Settings,
+    assignments: &'a Assignments,
+    measurements: Option<&'a Measurements>,
+}
+
 impl Plan {
     /// Decides how `request` is carried out within the budget of `settings`.
     ///
@@ -41,8 +50,9 @@ impl Plan {
         assignments: &Assignments,
         measurements: Option<&Measurements>,
     ) -> Result<(Resolved, Self)> {
+        let planner = Planner { bundle, settings, assignments, measurements };
         let budget = &settings.budget;
-        let first = candidate(bundle, request, settings, assignments, measurements)?;
+        let first = planner.candidate(request.resolve(bundle)?, settings)?;
         if budget.is_free() || fits(budget, &first.plan.forecast) {
             return Ok((first.resolved, reasoned(first.plan, budget, None)));
         }
@@ -52,76 +62,77 @@ impl Plan {
             memory: settings.memory == Memory::Normal,
             tile: settings.tile == TileChoice::Auto,
         };
-        let found = candidates(bundle, request, (settings, assignments), leave, measurements);
+        let found = planner.candidates(request, &first.resolved, leave);
         if let Some(found) = found.into_iter().find(|candidate| fits(budget, &candidate.plan.forecast)) {
             return Ok((found.resolved, reasoned(found.plan, budget, Some(&first.plan))));
         }
         // With a budget of memory there is no way to ask for residence beside it.
         let memory = leave.memory || budget.memory_bytes.is_none();
         let all = Leave { steps: true, size: true, memory, tile: true };
-        let anything = candidates(bundle, request, (settings, assignments), all, measurements);
+        let anything = planner.candidates(request, &first.resolved, all);
         Err(refused(&first, settings, &anything))
     }
 }
 
-fn candidate(
-    bundle: &Bundle,
-    request: &Request,
-    settings: &Settings,
-    assignments: &Assignments,
-    measurements: Option<&Measurements>,
-) -> Result<Candidate> {
-    let resolved = request.resolve(bundle)?;
-    let mut plan = Plan::new(bundle, &resolved, settings, assignments)?;
-    plan.forecast = Forecast::new(bundle, &resolved, &plan, measurements);
-    Ok(Candidate { resolved, plan })
-}
+impl Planner<'_> {
+    fn candidate(&self, resolved: Resolved, settings: &Settings) -> Result<Candidate> {
+        let mut plan = Plan::new(self.bundle, &resolved, settings, self.assignments)?;
+        plan.forecast = Forecast::new(self.bundle, &resolved, &plan, self.measurements);
+        Ok(Candidate { resolved, plan })
+    }
 
-/// Every way that `leave` allows, in the order of giving way; one that the bundle does not take is left out.
-fn candidates(
-    bundle: &Bundle,
-    request: &Request,
-    (settings, assignments): (&Settings, &Assignments),
-    leave: Leave,
-    measurements: Option<&Measurements>,
-) -> Vec<Candidate> {
-    let Ok(asked) = request.resolve(bundle) else { return Vec::new() };
-    let mut steps = vec![request.steps];
-    if leave.steps {
-        let fewer = bundle.habits.trained_steps.iter().rev().filter(|steps| **steps < asked.steps);
-        steps.extend(fewer.map(|steps| Some(*steps)));
-    }
-    let mut sizes = vec![request.size];
-    if leave.size && bundle.geometry.fixed_size.is_none() {
-        let unit = bundle.geometry.side_unit.max(1);
-        sizes.extend(SMALLER.map(|(part, of)| {
-            let side = |pixels: u32| (pixels * part / of / unit * unit).max(unit);
-            Some((side(asked.width), side(asked.height)))
-        }));
-    }
-    let mut found = Vec::new();
-    for size in sizes {
-        for steps in &steps {
-            // One seed for all: it is the same picture in other ways.
-            let request = Request { steps: *steps, size, seed: Some(asked.seed), ..request.clone() };
-            let (width, height) = size.unwrap_or((asked.width, asked.height));
-            let memories = if leave.memory { vec![Memory::Normal, Memory::Low] } else { vec![settings.memory] };
-            let mut ways: Vec<(Memory, TileChoice)> = memories.iter().map(|memory| (*memory, settings.tile)).collect();
-            if leave.tile {
-                let least = *memories.last().unwrap_or(&settings.memory);
-                let tiles = [2, 4, 8].into_iter().filter_map(|part| Tile::within(bundle, width.max(height) as usize / part));
-                ways.extend(tiles.map(|tile| (least, u32::try_from(tile.pixels()).map_or(settings.tile, TileChoice::Pixels))));
-            }
-            for (memory, tile) in ways {
-                let settings = Settings { memory, tile, ..settings.clone() };
-                match candidate(bundle, &request, &settings, assignments, measurements) {
-                    Ok(candidate) => found.push(candidate),
+    /// Every way that `leave` allows, in the order of giving way; one that the bundle does not take is left out.
+    fn candidates(&self, request: &Request, asked: &Resolved, leave: Leave) -> Vec<Candidate> {
+        let bundle = self.bundle;
+        let mut steps = vec![request.steps];
+        if leave.steps {
+            let fewer = bundle.habits.trained_steps.iter().rev().filter(|steps| **steps < asked.steps);
+            steps.extend(fewer.map(|steps| Some(*steps)));
+        }
+        let mut sizes = vec![request.size];
+        if leave.size && bundle.geometry.fixed_size.is_none() {
+            let unit = bundle.geometry.side_unit.max(1);
+            sizes.extend(SMALLER.map(|(part, of)| {
+                let side = |pixels: u32| (pixels * part / of / unit * unit).max(unit);
+                Some((side(asked.width), side(asked.height)))
+            }));
+        }
+        let mut found = Vec::new();
+        for size in sizes {
+            for steps in &steps {
+                let resolved = match (size, steps) == (request.size, &request.steps) {
+                    true => Ok(asked.clone()),
+                    // One seed for all: it is the same picture in other ways.
+                    false => Request { steps: *steps, size, seed: Some(asked.seed), ..request.clone() }.resolve(bundle),
+                };
+                match resolved {
+                    Ok(resolved) => self.ways(&resolved, leave, &mut found),
                     Err(error) => log::debug!("not planned: {error:#}"),
                 }
             }
         }
+        found
     }
-    found
+
+    /// Adds the ways of keeping components and of decoding that `leave` allows for one request.
+    fn ways(&self, resolved: &Resolved, leave: Leave, found: &mut Vec<Candidate>) {
+        let settings = self.settings;
+        let memories = if leave.memory { vec![Memory::Normal, Memory::Low] } else { vec![settings.memory] };
+        let mut ways: Vec<(Memory, TileChoice)> = memories.iter().map(|memory| (*memory, settings.tile)).collect();
+        if leave.tile {
+            let least = *memories.last().unwrap_or(&settings.memory);
+            let side = resolved.width.max(resolved.height) as usize;
+            let tiles = [2, 4, 8].into_iter().filter_map(|part| Tile::within(self.bundle, side / part));
+            ways.extend(tiles.map(|tile| (least, u32::try_from(tile.pixels()).map_or(settings.tile, TileChoice::Pixels))));
+        }
+        for (memory, tile) in ways {
+            let settings = Settings { memory, tile, ..settings.clone() };
+            match self.candidate(resolved.clone(), &settings) {
+                Ok(candidate) => found.push(candidate),
+                Err(error) => log::debug!("not planned: {error:#}"),
+            }
+        }
+    }
 }
 
 fn fits(budget: &Budget, forecast: &Forecast) -> bool {
@@ -132,11 +143,12 @@ fn fits(budget: &Budget, forecast: &Forecast) -> bool {
 
 /// Writes into the plan's reasons what gave way to `budget`.
 fn reasoned(mut plan: Plan, budget: &Budget, asked: Option<&Plan>) -> Plan {
-    let mut limits = Vec::new();
-    limits.extend(budget.within_ms.map(|within| format!("within {}", time_text(within))));
-    limits.extend(budget.memory_bytes.map(|bytes| format!("in {}", memory_text(bytes))));
-    let limits = limits.join(" and ");
+    let (within, memory) = (budget.within_ms.map(time_text), budget.memory_bytes.map(memory_text));
     if let Some(asked) = asked {
+        let mut limits = Vec::new();
+        limits.extend(within.as_ref().map(|within| format!("within {within}")));
+        limits.extend(memory.as_ref().map(|memory| format!("in {memory}")));
+        let limits = limits.join(" and ");
         for decision in &mut plan.decisions {
             let before = asked.decisions.iter().find(|before| before.what == decision.what);
             if let Some(before) = before.filter(|before| before.choice != decision.choice) {
@@ -145,12 +157,15 @@ fn reasoned(mut plan: Plan, budget: &Budget, asked: Option<&Plan>) -> Plan {
         }
     }
     let forecast = &plan.forecast;
-    let because = |own: &str| if limits.is_empty() { own.to_owned() } else { format!("{own}; to be done {limits}") };
     let time = forecast.time_ms.map_or_else(|| "not known".to_owned(), time_text);
     let time_source = if forecast.time_ms.is_some() { forecast.source() } else { "the solver chooses its own steps" };
-    plan.decisions.push(Decision { what: "expected time", choice: time, because: because(time_source) });
-    let memory = memory_text(forecast.memory_bytes);
-    plan.decisions.push(Decision { what: "expected memory", choice: memory, because: because(forecast.source()) });
+    let took = memory_text(forecast.memory_bytes);
+    let mut made = vec![("expected time", time, time_source)];
+    made.extend(within.map(|within| ("time allowed", within, "--within")));
+    made.push(("expected memory", took, forecast.source()));
+    made.extend(memory.map(|memory| ("memory allowed", memory, "--memory")));
+    let made = made.into_iter().map(|(what, choice, because)| Decision { what, choice, because: because.to_owned() });
+    plan.decisions.extend(made);
     plan
 }
 

@@ -16,6 +16,8 @@ use crate::output;
 pub const MEASUREMENTS_SCHEMA: u32 = 1;
 /// A whole tuning has some hundred rows of some hundred bytes.
 const LARGEST_FILE_BYTES: u64 = 4 << 20;
+/// Where measurements lie in the user's cache.
+const FOLDER: &str = "kiln/tune";
 /// Names in the file are short.
 const LONGEST_NAME: usize = 512;
 
@@ -71,9 +73,21 @@ impl MeasurementKey {
     #[must_use]
     pub fn file(&self, cache: &Path) -> PathBuf {
         let key = sha256_of_bytes(format!("{}\n{}\n{}", self.bundle, self.runtime, self.device).as_bytes());
-        let short = |text: &str, length: usize| text.chars().take(length).collect::<String>();
-        cache.join("kiln/tune").join(format!("{}-{}.json", short(&self.bundle, 12), short(&key, 12)))
+        cache.join(FOLDER).join(format!("{}-{}.json", short(&self.bundle), short(&key)))
     }
+
+    /// Whether anything was ever measured of `bundle`, a fingerprint, on any device: quickly found, where a device's name is not.
+    #[must_use]
+    pub fn any(cache: &Path, bundle: &str) -> bool {
+        let beginning = format!("{}-", short(bundle));
+        let Ok(entries) = std::fs::read_dir(cache.join(FOLDER)) else { return false };
+        entries.flatten().any(|entry| entry.file_name().to_str().is_some_and(|name| name.starts_with(&beginning)))
+    }
+}
+
+/// The beginning of a checksum that names a file.
+fn short(text: &str) -> String {
+    text.chars().take(12).collect()
 }
 
 /// What a person would like to know the cost of; what is `None` may be anything.
@@ -251,11 +265,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = key().file(folder.path());
         assert!(Measurements::load(&path, &key()).unwrap().is_none());
+        assert!(!MeasurementKey::any(folder.path(), &key().bundle));
         let mut measured = Measurements::new(key());
         measured.put(row(1, 10.0));
         measured.put(row(2, 6.0));
         measured.put(row(1, 11.0));
         measured.save(&path).unwrap();
+        assert!(MeasurementKey::any(folder.path(), &key().bundle) && !MeasurementKey::any(folder.path(), &"cd".repeat(32)));
         let read = Measurements::load(&path, &key()).unwrap().unwrap();
         assert_eq!(read, measured);
         assert_eq!(read.rows.len(), 2, "a configuration has one row");

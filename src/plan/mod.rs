@@ -239,8 +239,9 @@ impl Plan {
         }
     }
 
-    /// Warns that a time within `budget` is an estimate, where nothing of this plan was measured or only a part.
-    pub fn warn_of_estimate(&self, budget: &Budget) {
+    /// Tells, before `request` is carried out, what of it has no effect, and where a time within `budget` is an estimate.
+    pub fn warn(&self, request: &Resolved, budget: &Budget) {
+        request.warnings.iter().for_each(|warning| log::warn!("{warning}"));
         if budget.within_ms.is_some() && !self.forecast.is_measured {
             log::warn!(
                 "--within: the time is an estimate, and nothing stops a run that takes longer; `kiln tune MODEL` measures"

@@ -150,6 +150,8 @@ pub struct Resolved {
     pub task: Task,
     /// How much of an input picture is made anew; 1 without one.
     pub strength: f32,
+    /// What of the request has no effect or another than one may think; for whoever carries it out to tell, once.
+    pub warnings: Vec<String>,
 }
 
 impl Resolved {

@@ -35,7 +35,8 @@ impl Request {
         }
         let class = self.resolve_class(bundle)?;
         let (width, height) = self.resolve_size(bundle)?;
-        let task = self.resolve_task(bundle, width, height)?;
+        let mut warnings = Vec::new();
+        let task = self.resolve_task(bundle, width, height, &mut warnings)?;
         let strength = self.resolve_strength(bundle, &task)?;
         let guidance = self.resolve_guidance(bundle)?;
         let (sampler, solver) = match &bundle.family {
@@ -55,7 +56,7 @@ impl Request {
             // Built once here for its own checks, so that a run that cannot be made is refused before anything is loaded.
             config.build(&run)?;
         }
-        let negative = self.resolve_negative(bundle, guidance);
+        let negative = self.resolve_negative(bundle, guidance, &mut warnings);
         Ok(Resolved {
             prompt: self.prompt.clone(),
             negative,
@@ -77,16 +78,19 @@ impl Request {
             samples: self.resolve_samples()?,
             task,
             strength,
+            warnings,
         })
     }
 
-    fn resolve_negative(&self, bundle: &Bundle, guidance: f32) -> Option<String> {
+    fn resolve_negative(&self, bundle: &Bundle, guidance: f32, warnings: &mut Vec<String>) -> Option<String> {
         let negative = self.negative.as_ref()?;
         if bundle.takes_text() && guidance > 1.0 && !bundle.takes_guidance_embedding() {
             return Some(negative.clone());
         }
         if !negative.trim().is_empty() {
-            log::warn!("the negative prompt has no effect: this run makes no pass without the prompt (guidance {guidance})");
+            warnings.push(format!(
+                "the negative prompt has no effect: this run makes no pass without the prompt (guidance {guidance})"
+            ));
         }
         None
     }
@@ -123,7 +127,7 @@ impl Request {
         Ok((width, height))
     }
 
-    fn resolve_task(&self, bundle: &Bundle, width: u32, height: u32) -> Result<Task> {
+    fn resolve_task(&self, bundle: &Bundle, width: u32, height: u32, warnings: &mut Vec<String>) -> Result<Task> {
         let Some(input) = &self.input else {
             if self.mask.is_some() {
                 refuse!("mask: is given without an input picture; name the picture with --input");
@@ -150,7 +154,10 @@ impl Request {
         }
         let (wide, tall) = (f64::from(input.width) * f64::from(height), f64::from(input.height) * f64::from(width));
         if (wide / tall - 1.0).abs() > 0.02 {
-            log::warn!("the input is {}x{} and the picture {width}x{height}: its shape is changed", input.width, input.height);
+            warnings.push(format!(
+                "the input is {}x{} and the picture {width}x{height}: its shape is changed",
+                input.width, input.height
+            ));
         }
         let input = input.resize(width, height)?;
         match &self.mask {
@@ -162,7 +169,7 @@ impl Request {
             Some(mask) => {
                 let mask = mask.mask(width, height)?;
                 if mask.iter().all(|value| *value < 0.5) {
-                    log::warn!("the mask is black throughout, so nothing of the input may change");
+                    warnings.push("the mask is black throughout, so nothing of the input may change".to_owned());
                 }
                 Ok(Task::Inpaint { input, mask })
             }

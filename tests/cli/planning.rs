@@ -129,8 +129,12 @@ fn budgets_that_are_none_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let mut ran = 0;
     for (flag, texts, part) in [
-        ("--memory", ["0GiB", "-1GiB", "NaNGiB", "1e99GiB", "2", "lots"], "such as 2GiB or 900MiB, or low or normal"),
-        ("--within", ["0s", "-1s", "NaNs", "1e99s", "2", "soon"], "such as 300ms or 2s"),
+        (
+            "--memory",
+            ["0GiB", "-1GiB", "NaNGiB", "1e99GiB", "2", "lots"],
+            "such as 2GiB, 900MB or 1G (which is 1GiB), or low or normal",
+        ),
+        ("--within", ["0s", "-1s", "NaNs", "1e99s", "2", "soon"], "such as 500ms, 2s, 2min or 1m30s"),
     ] {
         for text in texts {
             for verb in ["plan", "generate"] {
@@ -142,4 +146,37 @@ fn budgets_that_are_none_are_refused() {
         }
     }
     assert_eq!(ran, 24);
+}
+
+#[test]
+fn budgets_are_written_in_many_ways_and_stand_on_their_own_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ran = 0;
+    for (memory, time, read) in [("1G", "1m30s", "1024MiB"), ("1g", "90s", "1024MiB"), ("1GiB", "1min", "1024MiB"), ("1e0", "", "")] {
+        if read.is_empty() {
+            kiln(folder.path(), &["plan", "x", "--model", &model("sd_turbo"), "--memory", memory]).refused(2, &["--memory", "1G"]);
+            ran += 1;
+            continue;
+        }
+        let planned = kiln(folder.path(), &["plan", "x", "--model", &model("sd_turbo"), "--memory", memory, "--within", time]);
+        let text = planned.expect_code(0).text();
+        let line = |begin: &str| text.lines().find(|line| line.starts_with(begin)).unwrap_or_else(|| panic!("{text}")).to_owned();
+        assert!(line("memory allowed").contains(read) && line("memory allowed").ends_with("--memory"), "{text}");
+        assert!(line("time allowed").ends_with("--within"), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        ran += 1;
+    }
+    assert_eq!(ran, 4);
+}
+
+#[test]
+fn a_request_is_warned_of_once_however_many_plans_were_tried() {
+    let folder = tempfile::tempdir().unwrap();
+    for verb in ["plan", "generate"] {
+        let mut arguments = vec!["--model", "MODEL", "--size", "512x512", "--memory", "250MiB", "--may-shrink", "--negative", "blue"];
+        let model = model("sd_turbo");
+        arguments[1] = &model;
+        let ran = run(command(folder.path()).args([verb, "x"]).args(arguments)).expect_code(0);
+        assert_eq!(ran.stderr.matches("the negative prompt has no effect").count(), 1, "{}", ran.stderr);
+    }
 }
