@@ -36,7 +36,7 @@ pub(super) struct Arguments {
     guidance: Option<f32>,
 
     /// Width and height in pixels [default: the model's own]
-    #[arg(long, value_name = "WxH", value_parser = super::generate::parse_size)]
+    #[arg(long, value_name = "WxH", value_parser = super::request::parse_size)]
     size: Option<(u32, u32)>,
 
     /// The prompt [default: "a red apple" where the model takes text]
@@ -47,11 +47,11 @@ pub(super) struct Arguments {
     device: DeviceArguments,
 
     /// low: load each component when it is needed and drop it after; normal: keep all
-    #[arg(long, value_name = "low|normal", default_value = "normal", value_parser = super::generate::parse_memory)]
+    #[arg(long, value_name = "low|normal", default_value = "normal", value_parser = super::request::parse_memory)]
     memory: Memory,
 
     /// Decode in tiles of this side in pixels
-    #[arg(long, value_name = "N|off|auto", default_value = "auto", value_parser = super::generate::parse_tile)]
+    #[arg(long, value_name = "N|off|auto", default_value = "auto", value_parser = super::request::parse_tile)]
     tile: TileChoice,
 
     /// Print JSON

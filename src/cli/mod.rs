@@ -19,6 +19,7 @@ mod plan;
 mod progress;
 mod reading;
 mod record;
+mod request;
 mod shell;
 mod show;
 mod target;

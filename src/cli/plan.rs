@@ -1,22 +1,19 @@
 //! `kiln plan`: how a picture would be made, in how much time and memory, each decision with its reason.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use serde_json::json;
 
-use super::generate::{parse_size, parse_tile};
 use super::inspect::megabytes;
-use crate::bundle::{Bundle, Shelf};
+use super::request::{Asked, RequestArguments};
+use crate::bundle::Bundle;
 use crate::error::is_refusal;
 use crate::lineage::wrapped;
-use crate::plan::{
-    Assignments, Budget, Decision, MeasurementKey, Measurements, Memory, Plan, Settings, TileChoice, memory_text, parse_bytes,
-    parse_time,
-};
-use crate::request::{Request, Resolved};
+use crate::plan::{Assignments, Decision, MeasurementKey, Measurements, Plan, memory_text};
+use crate::request::Resolved;
 use crate::runtime::{Board, Runtime};
 
 /// Columns of what is no terminal, and the fewest that a table is made for.
@@ -27,82 +24,12 @@ const WIDEST_CHOICE: usize = 24;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// What the picture would show
-    prompt: Option<String>,
-
-    /// The model: a folder, or a name that `kiln models` lists [default: sticker]
-    #[arg(long, short, value_name = "DIR")]
-    model: Option<PathBuf>,
-
-    /// The longest that it may take, loading included, such as 500ms, 2s or 1m30s
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
-    within: Option<f64>,
-
-    /// low, normal, or the most to hold, such as 2GiB or 900MB [default: normal]
-    #[arg(long, value_name = "low|normal|SIZE", value_parser = MemoryWish::parse)]
-    memory: Option<MemoryWish>,
-
-    /// Allow a smaller picture where --memory or --within asks for it
-    #[arg(long)]
-    may_shrink: bool,
-
-    /// Denoising steps [default: the model's own]
-    #[arg(long, value_name = "N")]
-    steps: Option<usize>,
-
-    /// Guidance scale [default: the model's own]
-    #[arg(long, value_name = "X")]
-    guidance: Option<f32>,
-
-    /// Width and height in pixels [default: the model's own]
-    #[arg(long, value_name = "WxH", value_parser = parse_size)]
-    size: Option<(u32, u32)>,
-
-    /// How many pictures
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    count: u32,
-
-    /// Decode latents in tiles of this side in pixels [default: auto]
-    #[arg(long, value_name = "N|off|auto", value_parser = parse_tile)]
-    tile: Option<TileChoice>,
-
-    /// Threads within one operator [default: all cores]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
+    #[command(flatten)]
+    asked: RequestArguments,
 
     /// Print JSON
     #[arg(long)]
     json: bool,
-}
-
-/// What `--memory` takes: a way to keep components, or a budget.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum MemoryWish {
-    Mode(Memory),
-    Budget(u64),
-}
-
-impl MemoryWish {
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
-        match text.parse() {
-            Ok(mode) => Ok(Self::Mode(mode)),
-            Err(_) => parse_bytes(text).map(Self::Budget).map_err(|error| format!("{error}, or low or normal")),
-        }
-    }
-
-    pub(super) fn mode(wish: Option<Self>) -> Option<Memory> {
-        match wish? {
-            Self::Mode(memory) => Some(memory),
-            Self::Budget(_) => None,
-        }
-    }
-
-    pub(super) fn budget(wish: Option<Self>) -> Option<u64> {
-        match wish? {
-            Self::Mode(_) => None,
-            Self::Budget(bytes) => Some(bytes),
-        }
-    }
 }
 
 /// What was measured of `bundle` on this device; none is no fault, and a file that is not true is told of.
@@ -124,25 +51,11 @@ pub(super) fn measurements(bundle: &Bundle, runtime: &Runtime) -> Option<Measure
 }
 
 pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>) -> Result<ExitCode> {
-    let bundle = Bundle::open(&Shelf::usual().find(arguments.model.as_deref())?)?;
-    let settings = Settings {
-        threads: arguments.threads.map(usize::from),
-        memory: MemoryWish::mode(arguments.memory).unwrap_or_default(),
-        tile: arguments.tile.unwrap_or_default(),
-        budget: Budget {
-            within_ms: arguments.within,
-            memory_bytes: MemoryWish::budget(arguments.memory),
-            may_shrink: arguments.may_shrink,
-        },
-        ..Settings::default()
-    };
-    let request = Request {
-        steps: arguments.steps,
-        guidance: arguments.guidance,
-        size: arguments.size,
-        count: usize::try_from(arguments.count)?,
-        ..Request::new(arguments.prompt.clone().unwrap_or_default())
-    };
+    let Asked { record, folder, request, settings, .. } = arguments.asked.read()?;
+    let bundle = Bundle::open(&folder)?;
+    if let Some(record) = record.as_ref().filter(|_| !arguments.asked.force) {
+        record.check_bundle(&bundle)?;
+    }
     let runtime = match Runtime::open(runtime) {
         Ok(runtime) => Some(runtime),
         // A library was named, and it is not one.

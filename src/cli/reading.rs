@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::device::DeviceArguments;
-use super::generate::parse_memory;
+use super::request::parse_memory;
 use crate::bundle::{Bundle, Shelf, sha256_of_bytes};
 use crate::engine::Engine;
 use crate::output::{Picture, read_limited};

@@ -16,14 +16,9 @@ pub struct Budget {
     pub memory_bytes: Option<u64>,
     /// Whether the picture may be made smaller than it was asked for.
     pub may_shrink: bool,
-}
-
-impl Budget {
-    /// Whether nothing is limited.
-    #[must_use]
-    pub fn is_free(&self) -> bool {
-        self.within_ms.is_none() && self.memory_bytes.is_none()
-    }
+    /// Whether the memory that is free when a plan is made counts, where `memory_bytes` says nothing: for a person who says nothing of
+    /// memory at all.
+    pub minds_free_memory: bool,
 }
 
 /// How times and amounts of memory are written, as errors say it.

@@ -3,6 +3,11 @@
 //! What gives way, in this order: components stay resident → each is dropped after use → latents are decoded in tiles, larger ones first → fewer
 //! of the steps that the model was trained for → a smaller picture, where that is allowed. What a person said themselves does not
 //! give way. The first plan that fits is taken; where none does, the error names the nearest that would.
+//!
+//! A time that was not measured refuses nothing: the quickest plan is then taken, with a warning. Where nobody speaks of memory, what is free is looked
+//! at, and residence and whole decoding give way to it, again with a warning; nothing is refused for it.
+
+use std::path::Path;
 
 use anyhow::Result;
 
@@ -10,6 +15,7 @@ use super::budget::{memory_text, over_budget, time_text};
 use super::{Assignments, Budget, Decision, Forecast, Measurements, Memory, Plan, Settings, Tile, TileChoice};
 use crate::bundle::Bundle;
 use crate::request::{Request, Resolved};
+use crate::runtime::{MachineMemory, resident_memory_bytes};
 
 /// Sizes that are tried below the one asked for, in parts of it.
 const SMALLER: [(u32, u32); 3] = [(3, 4), (1, 2), (1, 4)];
@@ -51,10 +57,29 @@ impl Plan {
         measurements: Option<&Measurements>,
     ) -> Result<(Resolved, Self)> {
         let planner = Planner { bundle, settings, assignments, measurements };
+        let minds_free = settings.budget.minds_free_memory && settings.budget.memory_bytes.is_none();
+        let found = planner.choose(request, minds_free.then(free_bytes).flatten())?;
+        Ok((found.resolved, found.plan))
+    }
+}
+
+/// What this process can hold in all without swapping, in bytes.
+fn free_bytes() -> Option<u64> {
+    let usable = MachineMemory::of_machine(Path::new("/")).usable_bytes()?;
+    Some(usable.saturating_add(resident_memory_bytes().unwrap_or(0)))
+}
+
+impl Planner<'_> {
+    /// The first way that fits the budget and, where it is known, what is free.
+    ///
+    /// * `free_bytes`: what the process can hold in all
+    fn choose(&self, request: &Request, free_bytes: Option<u64>) -> Result<Candidate> {
+        let (bundle, settings) = (self.bundle, self.settings);
         let budget = &settings.budget;
-        let first = planner.candidate(request.resolve(bundle)?, settings)?;
-        if budget.is_free() || fits(budget, &first.plan.forecast) {
-            return Ok((first.resolved, reasoned(first.plan, budget, None)));
+        let first = self.candidate(request.resolve(bundle)?, settings)?;
+        let lacks_free = free_bytes.is_some_and(|free| first.plan.forecast.memory_bytes > free);
+        if fits(budget, &first.plan.forecast) && !lacks_free {
+            return Ok(first.reasoned(budget, None));
         }
         let leave = Leave {
             steps: request.steps.is_none(),
@@ -62,19 +87,64 @@ impl Plan {
             memory: settings.memory == Memory::Normal,
             tile: settings.tile == TileChoice::Auto,
         };
-        let found = planner.candidates(request, &first.resolved, leave);
-        if let Some(found) = found.into_iter().find(|candidate| fits(budget, &candidate.plan.forecast)) {
-            return Ok((found.resolved, reasoned(found.plan, budget, Some(&first.plan))));
+        if fits(budget, &first.plan.forecast) {
+            return Ok(self.within_free(request, first, leave, free_bytes.unwrap_or(0)));
+        }
+        let mut found = self.candidates(request, &first.resolved, leave);
+        let limits = limits(budget);
+        if let Some(index) = found.iter().position(|candidate| fits(budget, &candidate.plan.forecast)) {
+            return Ok(found.swap_remove(index).reasoned(budget, Some((&first.plan, &limits))));
+        }
+        // A guess refuses nothing.
+        let time = |candidate: &Candidate| candidate.plan.forecast.time_ms.unwrap_or(f64::INFINITY);
+        found.retain(|candidate| fits_memory(budget, &candidate.plan.forecast) && time(candidate).is_finite());
+        if let Some(quickest) = found.into_iter().min_by(|left, right| time(left).total_cmp(&time(right)))
+            && !first.plan.forecast.is_measured
+        {
+            return Ok(quickest.reasoned(budget, Some((&first.plan, &limits))));
         }
         // With a budget of memory there is no way to ask for residence beside it.
         let memory = leave.memory || budget.memory_bytes.is_none();
         let all = Leave { steps: true, size: true, memory, tile: true };
-        let anything = planner.candidates(request, &first.resolved, all);
+        let anything = self.candidates(request, &first.resolved, all);
         Err(refused(&first, settings, &anything))
     }
-}
 
-impl Planner<'_> {
+    /// `first`, or a way that `leave` allows and that holds at most `free_bytes`; which it is, a warning says.
+    fn within_free(&self, request: &Request, first: Candidate, leave: Leave, free_bytes: u64) -> Candidate {
+        let budget = &self.settings.budget;
+        let leave = Leave { steps: false, size: false, ..leave };
+        let takes = format!(
+            "memory: this picture takes {} ({}), and {} are free",
+            memory_text(first.plan.forecast.memory_bytes),
+            first.plan.forecast.source(),
+            memory_text(free_bytes)
+        );
+        let fits = |candidate: &&mut Candidate| {
+            candidate.plan.forecast.memory_bytes <= free_bytes && fits(budget, &candidate.plan.forecast)
+        };
+        let mut ways = self.candidates(request, &first.resolved, leave);
+        match ways.iter_mut().find(fits) {
+            Some(found) => {
+                let flags = changes(&first, found, Some(found.plan.memory).filter(|memory| *memory != first.plan.memory));
+                found
+                    .resolved
+                    .warnings
+                    .push(format!("{takes}; it is made as with `{flags}`; `--memory normal` makes it as asked"));
+                let free = format!("in the {} that are free", memory_text(free_bytes));
+                Candidate { resolved: found.resolved.clone(), plan: found.plan.clone() }
+                    .reasoned(budget, Some((&first.plan, &free)))
+            }
+            None => {
+                let mut first = first.reasoned(budget, None);
+                let way =
+                    if leave.tile && leave.memory { "a smaller --size takes less" } else { "--memory low and --tile take less" };
+                first.resolved.warnings.push(format!("{takes}; the system may swap, or end the program; {way}"));
+                first
+            }
+        }
+    }
+
     fn candidate(&self, resolved: Resolved, settings: &Settings) -> Result<Candidate> {
         let mut plan = Plan::new(self.bundle, &resolved, settings, self.assignments)?;
         plan.forecast = Forecast::new(self.bundle, &resolved, &plan, self.measurements);
@@ -138,17 +208,31 @@ impl Planner<'_> {
 fn fits(budget: &Budget, forecast: &Forecast) -> bool {
     // A solver that chooses its steps promises nothing.
     let in_time = budget.within_ms.is_none_or(|within| forecast.time_ms.is_some_and(|time| time <= within));
-    in_time && budget.memory_bytes.is_none_or(|bytes| forecast.memory_bytes <= bytes)
+    in_time && fits_memory(budget, forecast)
 }
 
-/// Writes into the plan's reasons what gave way to `budget`.
-fn reasoned(mut plan: Plan, budget: &Budget, asked: Option<&Plan>) -> Plan {
+fn fits_memory(budget: &Budget, forecast: &Forecast) -> bool {
+    budget.memory_bytes.is_none_or(|bytes| forecast.memory_bytes <= bytes)
+}
+
+/// The limits of `budget` in words.
+fn limits(budget: &Budget) -> String {
+    let mut limits = Vec::new();
+    limits.extend(budget.within_ms.map(|within| format!("within {}", time_text(within))));
+    limits.extend(budget.memory_bytes.map(|bytes| format!("in {}", memory_text(bytes))));
+    limits.join(" and ")
+}
+
+impl Candidate {
+    /// Writes into the plan's reasons what gave way: of the plan that was asked for, to which limits.
+    fn reasoned(self, budget: &Budget, gave_way: Option<(&Plan, &str)>) -> Self {
+        Self { plan: reasoned(self.plan, budget, gave_way), ..self }
+    }
+}
+
+fn reasoned(mut plan: Plan, budget: &Budget, gave_way: Option<(&Plan, &str)>) -> Plan {
     let (within, memory) = (budget.within_ms.map(time_text), budget.memory_bytes.map(memory_text));
-    if let Some(asked) = asked {
-        let mut limits = Vec::new();
-        limits.extend(within.as_ref().map(|within| format!("within {within}")));
-        limits.extend(memory.as_ref().map(|memory| format!("in {memory}")));
-        let limits = limits.join(" and ");
+    if let Some((asked, limits)) = gave_way {
         for decision in &mut plan.decisions {
             let before = asked.decisions.iter().find(|before| before.what == decision.what);
             if let Some(before) = before.filter(|before| before.choice != decision.choice) {
@@ -219,4 +303,76 @@ fn changes(first: &Candidate, near: &Candidate, memory: Option<Memory>) -> Strin
     }
     words.extend(memory.map(|memory| format!("--memory {memory}")));
     words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Measurement, MeasurementKey};
+
+    fn turbo() -> Bundle {
+        Bundle::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bundles/sd_turbo")).unwrap()
+    }
+
+    fn choose(settings: &Settings, measurements: Option<&Measurements>, free_bytes: Option<u64>) -> Result<Candidate> {
+        let (bundle, assignments) = (turbo(), Assignments::default());
+        let request = Request { size: Some((512, 512)), seed: Some(7), ..Request::new("a sun") };
+        Planner { bundle: &bundle, settings, assignments: &assignments, measurements }.choose(&request, free_bytes)
+    }
+
+    #[test]
+    fn what_is_not_free_is_done_with_less_or_warned_of_and_never_refused() {
+        let settings = Settings { threads: Some(1), ..Settings::default() };
+        let asked = choose(&settings, None, None).unwrap();
+        let takes = asked.plan.forecast.memory_bytes;
+        assert_eq!((asked.resolved.warnings.len(), asked.plan.memory, asked.plan.tile), (0, Memory::Normal, None));
+        let ample = choose(&settings, None, Some(takes)).unwrap();
+        assert_eq!((ample.resolved.warnings.len(), ample.plan.memory, ample.plan.tile), (0, Memory::Normal, None));
+
+        let less = choose(&settings, None, Some(takes - 1)).unwrap();
+        assert!(less.plan.forecast.memory_bytes < takes && less.plan.memory == Memory::Low);
+        assert_eq!((less.resolved.width, less.resolved.steps), (512, asked.resolved.steps), "what is made stays as asked");
+        let [warning] = &less.resolved.warnings[..] else { panic!("{:?}", less.resolved.warnings) };
+        assert!(warning.contains("are free; it is made as with `") && warning.contains("--memory low"), "{warning}");
+        let because = less.plan.decisions.iter().find(|decision| decision.what == "components").unwrap().because.clone();
+        assert!(because.contains("instead of stay resident") && because.contains("that are free"), "{because}");
+
+        let nothing = choose(&settings, None, Some(1)).unwrap();
+        assert_eq!((nothing.plan.memory, nothing.plan.tile), (Memory::Normal, None));
+        let [warning] = &nothing.resolved.warnings[..] else { panic!("{:?}", nothing.resolved.warnings) };
+        assert!(warning.contains("1MiB are free; the system may swap, or end the program"), "{warning}");
+    }
+
+    #[test]
+    fn only_a_measured_time_refuses() {
+        let budget = Budget { within_ms: Some(1.0), ..Budget::default() };
+        let settings = Settings { threads: Some(1), budget, ..Settings::default() };
+        let guessed = choose(&settings, None, None).unwrap();
+        assert!(!guessed.plan.forecast.is_measured && guessed.plan.forecast.time_ms.unwrap() > 1.0);
+
+        let bundle = turbo();
+        let key = MeasurementKey { bundle: bundle.fingerprint.clone(), runtime: "1.31.1".into(), device: "a board".into() };
+        let mut measured = Measurements::new(key);
+        for (role, component) in &bundle.components {
+            measured.put(Measurement {
+                role: role.to_string(),
+                provider: "cpu".into(),
+                precision: component.header.precision.clone(),
+                threads: 1,
+                width: 512,
+                height: 512,
+                batch: 1,
+                load_ms: 20.0,
+                first_run_ms: 30.0,
+                run_ms: 25.0,
+                runs: 5,
+                peak_memory_bytes: Some(20 << 20),
+                resident_bytes: Some(10 << 20),
+            });
+        }
+        let error = choose(&settings, Some(&measured), None).err().unwrap().to_string();
+        assert!(error.contains("where 1ms are allowed (measured on this device)"), "{error}");
+        let settings = Settings { budget: Budget { within_ms: Some(10_000.0), ..budget }, ..settings };
+        assert!(choose(&settings, Some(&measured), None).unwrap().plan.forecast.is_measured);
+    }
 }

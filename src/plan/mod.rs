@@ -242,10 +242,17 @@ impl Plan {
     /// Tells, before `request` is carried out, what of it has no effect, and where a time within `budget` is an estimate.
     pub fn warn(&self, request: &Resolved, budget: &Budget) {
         request.warnings.iter().for_each(|warning| log::warn!("{warning}"));
-        if budget.within_ms.is_some() && !self.forecast.is_measured {
-            log::warn!(
+        let Some(within) = budget.within_ms.filter(|_| !self.forecast.is_measured) else { return };
+        match self.forecast.time_ms.filter(|time| *time > within) {
+            Some(time) => log::warn!(
+                "--within: {} may not be enough: the quickest way that is allowed takes {}, which is an estimate, so it is made all the \
+                 same; `kiln tune MODEL` measures",
+                time_text(within),
+                time_text(time)
+            ),
+            None => log::warn!(
                 "--within: the time is an estimate, and nothing stops a run that takes longer; `kiln tune MODEL` measures"
-            );
+            ),
         }
     }
 

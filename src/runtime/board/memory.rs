@@ -1,5 +1,7 @@
 //! Memory and swap of the machine, and what a container's limit leaves of it.
 
+use std::path::Path;
+
 use serde::Serialize;
 
 use super::Fact;
@@ -51,6 +53,12 @@ impl MachineMemory {
             swap_free_bytes: bytes("SwapFree"),
             limit: limit(tree),
         }
+    }
+
+    /// Reads what the file system under `root` tells; `/` is the machine itself.
+    #[must_use]
+    pub fn of_machine(root: &Path) -> Self {
+        Self::read(&Tree::new(root))
     }
 
     /// The most that this process could ever hold in memory, in bytes: the machine's, or a tighter limit.
