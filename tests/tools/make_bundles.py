@@ -19,7 +19,9 @@ from optimum.exporters.onnx import main_export  # noqa: E402
 import surgery  # noqa: E402
 from agreement import check_agreement  # noqa: E402
 from tiny_pipelines import PIPELINES, PUBLISHED_SCHEDULERS, VARIANTS, build  # noqa: E402
+from tiny_sentences import write_sentences  # noqa: E402
 from tiny_tokenizer import END, write_tokenizer  # noqa: E402
+from tiny_transformers import sentence_tokenizer, t5  # noqa: E402
 
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 
@@ -27,18 +29,32 @@ BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 def export(name: str) -> None:
     """Saves the pipeline, lets optimum export it, and replaces what would differ from machine to machine."""
     pipeline = build(name)
+    lacking = [part for part in ("text_encoder_3", "tokenizer_3") if pipeline.components.get(part, True) is None]
+    if lacking:
+        # No exporter loads a pipeline without them; a person who lacks the memory leaves the folders out afterwards.
+        pipeline.register_modules(text_encoder_3=t5(0), tokenizer_3=sentence_tokenizer())
     target = BUNDLES / name
     shutil.rmtree(target, ignore_errors=True)
     with tempfile.TemporaryDirectory() as folder:
         pipeline.save_pretrained(folder)
         torch.manual_seed(0)
         main_export(folder, str(target), task="inpainting" if name == "sd_inpaint" else "text-to-image", library_name="diffusers", do_validation=False)
+    if lacking:
+        pipeline.register_modules(**dict.fromkeys(lacking))
+        index = json.loads((target / "model_index.json").read_text())
+        write_json(target / "model_index.json", index | {part: [None, None] for part in lacking})
+        for part in lacking:
+            shutil.rmtree(target / part)
     for model in sorted(target.glob("*/model.onnx")):
         surgery.tidy(model)
     for config in [*target.glob("*/config.json"), target / "model_index.json"]:
         tidy_config(config)
     write_json(target / "scheduler" / "scheduler_config.json", PUBLISHED_SCHEDULERS[name])
     for folder in sorted(target.glob("tokenizer*")):
+        if "T5" in json.loads((folder / "tokenizer_config.json").read_text())["tokenizer_class"]:
+            shutil.rmtree(folder)
+            write_sentences(folder)
+            continue
         pad = json.loads((folder / "special_tokens_map.json").read_text())["pad_token"]
         pad = pad if isinstance(pad, str) else pad["content"]
         shutil.rmtree(folder)

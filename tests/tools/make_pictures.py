@@ -35,6 +35,10 @@ KINDS = {
     ("sdxl", "text2img"): diffusers.StableDiffusionXLPipeline,
     ("sdxl", "img2img"): diffusers.StableDiffusionXLImg2ImgPipeline,
     ("sdxl", "inpaint"): diffusers.StableDiffusionXLInpaintPipeline,
+    ("sd3", "text2img"): diffusers.StableDiffusion3Pipeline,
+    ("sd3", "img2img"): diffusers.StableDiffusion3Img2ImgPipeline,
+    ("flux", "text2img"): diffusers.FluxPipeline,
+    ("flux", "img2img"): diffusers.FluxImg2ImgPipeline,
 }
 
 
@@ -44,8 +48,8 @@ def pipeline_for(case: dict, onnx: bool):
     base = build(VARIANTS.get(bundle, bundle))
     if bundle == "sd_legacy":
         base.scheduler = scheduler(tiny_schedulers.SD_LEGACY)
-    family = next(family for family in ("sdxl", "lcm", "sd") if bundle.startswith(family))
-    extra = {} if family == "sdxl" else {"requires_safety_checker": False}
+    family = next(family for family in ("flux", "sd3", "sdxl", "lcm", "sd") if bundle.startswith(family))
+    extra = {"requires_safety_checker": False} if family in ("sd", "lcm") else {}
     parts = {name: part for name, part in base.components.items() if name != "image_encoder" or part is not None}
     pipeline = KINDS[family, case["task"]](**parts, **extra)
     pipeline.set_progress_bar_config(disable=True)
@@ -71,10 +75,13 @@ def arguments(case: dict) -> dict:
         "num_images_per_prompt": case["count"],
         "generator": generators if case["count"] > 1 else generators[0],
     }
-    if case["bundle"] != "lcm":
-        found |= {"negative_prompt": case["negative"], "eta": case["eta"]}
-    # Image to image takes its size from the picture.
-    if case["task"] != "img2img":
+    is_transformer = case["bundle"].startswith(("sd3", "flux"))
+    if case["bundle"] != "lcm" and not case["bundle"].startswith("flux"):
+        found["negative_prompt"] = case["negative"]
+    if case["bundle"] != "lcm" and not is_transformer:
+        found["eta"] = case["eta"]
+    # Image to image takes its size from the picture, but for the transformers'.
+    if case["task"] != "img2img" or is_transformer:
         found |= {"width": case["width"], "height": case["height"]}
     if case["input"]:
         found |= {"image": Image.open(PICTURES / case["input"]).convert("RGB"), "strength": case["strength"]}
@@ -87,6 +94,8 @@ def run(case: dict, onnx: bool = False) -> tuple[torch.Tensor, list[Image.Image]
     pipeline = pipeline_for(case, onnx)
     latents = pipeline(**arguments(case), output_type="latent").images
     pictures = pipeline(**arguments(case), output_type="pil").images
+    if hasattr(pipeline, "_unpack_latents"):
+        latents = pipeline._unpack_latents(latents, case["height"], case["width"], pipeline.vae_scale_factor)
     return latents.float().contiguous(), pictures
 
 

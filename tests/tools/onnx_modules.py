@@ -40,10 +40,13 @@ class Network:
 
 
 def use_onnx(pipeline, bundle: Path) -> None:
-    for role in ("text_encoder", "text_encoder_2"):
+    for role in ("text_encoder", "text_encoder_2", "text_encoder_3"):
         if (bundle / role).is_dir():
             getattr(pipeline, role).forward = text_encoder(Network(bundle / role))
-    pipeline.unet.forward = denoiser(Network(bundle / "unet"))
+    if (bundle / "transformer").is_dir():
+        pipeline.transformer.forward = transformer(Network(bundle / "transformer"))
+    else:
+        pipeline.unet.forward = denoiser(Network(bundle / "unet"))
     encoder, decoder = Network(bundle / "vae_encoder"), Network(bundle / "vae_decoder")
 
     def encode(sample):
@@ -63,7 +66,7 @@ def text_encoder(network: Network):
         hidden = tuple(found[f"hidden_states.{at}"] for at in range(count)) or None
         if "text_embeds" in found:
             return CLIPTextModelOutput(found["text_embeds"], found["last_hidden_state"], hidden)
-        return BaseModelOutputWithPooling(found["last_hidden_state"], found["pooler_output"], hidden)
+        return BaseModelOutputWithPooling(found["last_hidden_state"], found.get("pooler_output"), hidden)
 
     return forward
 
@@ -75,5 +78,12 @@ def denoiser(network: Network):
             extra["timestep_cond"] = timestep_cond
         found = network(sample=sample, timestep=timestep, encoder_hidden_states=encoder_hidden_states, **extra)
         return (found["out_sample"],)
+
+    return forward
+
+
+def transformer(network: Network):
+    def forward(joint_attention_kwargs=None, return_dict=False, **values):
+        return (network(**values)["out_hidden_states"],)
 
     return forward

@@ -239,8 +239,58 @@ def variants() -> list[dict]:
     return cases
 
 
+def transformers() -> list[dict]:
+    """Rectified flow in transformers. Guidance of `flux_dev` is an embedding, and `flux_schnell` is told none."""
+    large = {"width": 96, "height": 128}
+    sd3 = [
+        text("sd3", "sd3", guidance=7.0),
+        text("sd3_seed_0", "sd3", seed=0, steps=7, guidance=5.0),
+        text("sd3_seed_far", "sd3", seed=FAR_SEED, guidance=7.0),
+        text("sd3_apple", "sd3", prompt=APPLE, guidance=7.0),
+        text("sd3_negative", "sd3", negative=NEGATIVE, guidance=7.0),
+        text("sd3_long", "sd3", prompt=LONG, guidance=7.0),
+        text("sd3_empty", "sd3", prompt="", guidance=7.0),
+        text("sd3_guidance_1", "sd3", guidance=1.0),
+        text("sd3_steps_1", "sd3", steps=1, guidance=7.0),
+        text("sd3_wide", "sd3", guidance=7.0, **WIDE),
+        text("sd3_large", "sd3", guidance=7.0, **large),
+        text("sd3_count", "sd3", guidance=7.0, count=2),
+        text("sd3_heun", "sd3", guidance=7.0, sampler=sampler("FlowMatchHeunDiscreteScheduler", {})),
+        image("sd3_img2img_30", "sd3", strength=0.3, steps=7, guidance=7.0),
+        image("sd3_img2img_60", "sd3", strength=0.6, guidance=7.0, negative=NEGATIVE),
+        image("sd3_img2img_full", "sd3", strength=1.0, guidance=7.0),
+        image("sd3_img2img_wide", "sd3", guidance=7.0, **WIDE_INPUT),
+        text("sd35_turbo_4", "sd35_turbo", guidance=0.0),
+        text("sd35_turbo_1", "sd35_turbo", steps=1, guidance=1.0, seed=0),
+        text("sd35_turbo_guided", "sd35_turbo", prompt=APPLE, negative=NEGATIVE, guidance=4.5),
+        text("sd35_turbo_wide", "sd35_turbo", guidance=0.0, **WIDE),
+        image("sd35_turbo_img2img", "sd35_turbo", guidance=0.0),
+    ]
+    flux = [
+        text("flux_schnell_4", "flux_schnell", guidance=0.0),
+        text("flux_schnell_1", "flux_schnell", steps=1, guidance=0.0, seed=0),
+        text("flux_schnell_apple", "flux_schnell", prompt=APPLE, steps=2, guidance=0.0),
+        text("flux_schnell_long", "flux_schnell", prompt=LONG, guidance=0.0),
+        text("flux_schnell_wide", "flux_schnell", guidance=0.0, **WIDE),
+        text("flux_schnell_count", "flux_schnell", guidance=0.0, count=2),
+        image("flux_schnell_img2img", "flux_schnell", guidance=0.0),
+        text("flux_dev", "flux_dev", guidance=3.5),
+        text("flux_dev_seed_0", "flux_dev", seed=0, steps=7, guidance=3.5),
+        text("flux_dev_guidance_1", "flux_dev", guidance=1.0),
+        text("flux_dev_guidance_7", "flux_dev", guidance=7.0, prompt=APPLE),
+        text("flux_dev_empty", "flux_dev", prompt="", guidance=3.5),
+        text("flux_dev_tall", "flux_dev", guidance=3.5, width=40, height=72, steps=7),
+        text("flux_dev_large", "flux_dev", guidance=3.5, **large),
+        image("flux_dev_img2img_30", "flux_dev", strength=0.3, steps=7, guidance=3.5),
+        image("flux_dev_img2img_60", "flux_dev", strength=0.6, guidance=3.5),
+        image("flux_dev_img2img_wide", "flux_dev", guidance=3.5, **WIDE_INPUT),
+        image("flux_dev_img2img_count", "flux_dev", guidance=3.5, count=2),
+    ]
+    return sd3 + flux
+
+
 def all_cases() -> list[dict]:
-    cases = [*stable_diffusion(), *turbo(), *consistency(), *xl(), *from_pictures(), *variants()]
+    cases = [*stable_diffusion(), *turbo(), *consistency(), *xl(), *from_pictures(), *variants(), *transformers()]
     names = [case["name"] for case in cases]
     assert len(names) == len(set(names)), "two cases share a name"
     return cases

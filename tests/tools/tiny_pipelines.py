@@ -15,6 +15,7 @@ from transformers import CLIPTokenizer
 import tiny_schedulers
 from tiny_networks import autoencoder, denoiser, text_encoder
 from tiny_tokenizer import END, write_tokenizer
+from tiny_transformers import flux_dev, flux_schnell, sd3, sd35_turbo
 
 
 def tokenizer(pad: str = END) -> CLIPTokenizer:
@@ -118,6 +119,10 @@ PIPELINES = {
     "sd_inpaint": sd_inpaint,
     "sdxl": sdxl,
     "sdxl_turbo": sdxl_turbo,
+    "sd3": sd3,
+    "sd35_turbo": sd35_turbo,
+    "flux_schnell": flux_schnell,
+    "flux_dev": flux_dev,
 }
 # Derived by graph surgery; their pictures are those of the pipeline named.
 VARIANTS = {"sd_legacy": "sd", "sd_fp16": "sd", "sd_external": "sd"}
@@ -130,6 +135,10 @@ PUBLISHED_SCHEDULERS = {
     "sd_inpaint": tiny_schedulers.SD,
     "sdxl": tiny_schedulers.SDXL,
     "sdxl_turbo": tiny_schedulers.SDXL_TURBO,
+    "sd3": tiny_schedulers.SD3,
+    "sd35_turbo": tiny_schedulers.SD3,
+    "flux_schnell": tiny_schedulers.FLUX_SCHNELL,
+    "flux_dev": tiny_schedulers.FLUX_DEV,
 }
 
 

@@ -87,3 +87,24 @@ SDXL_TURBO = {
     "timestep_spacing": "trailing",
     "use_karras_sigmas": False,
 }
+
+SD3 = {
+    "_class_name": "FlowMatchEulerDiscreteScheduler",
+    "_diffusers_version": "0.29.0.dev0",
+    "num_train_timesteps": 1000,
+    "shift": 3.0,
+}
+
+FLUX_SCHNELL = {
+    "_class_name": "FlowMatchEulerDiscreteScheduler",
+    "_diffusers_version": "0.30.0.dev0",
+    "base_image_seq_len": 256,
+    "base_shift": 0.5,
+    "max_image_seq_len": 4096,
+    "max_shift": 1.15,
+    "num_train_timesteps": 1000,
+    "shift": 1.0,
+    "use_dynamic_shifting": False,
+}
+
+FLUX_DEV = FLUX_SCHNELL | {"shift": 3.0, "use_dynamic_shifting": True}
