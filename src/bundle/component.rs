@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::json::Object;
+use super::names;
 use super::onnx::{Header, read_header};
 use crate::runtime::{Port, Precision};
 
@@ -15,10 +16,14 @@ use crate::runtime::{Port, Precision};
 pub enum Role {
     /// Words into embeddings.
     TextEncoder,
-    /// The second text encoder of SDXL.
+    /// The second text encoder: SDXL's and Stable Diffusion 3's larger CLIP, Flux's T5.
     TextEncoder2,
+    /// The third text encoder: Stable Diffusion 3's T5.
+    TextEncoder3,
     /// One denoising prediction.
     Unet,
+    /// One denoising prediction of a transformer over patches.
+    Transformer,
     /// A picture into latents.
     VaeEncoder,
     /// Latents into a picture.
@@ -37,13 +42,15 @@ pub enum Role {
 
 impl Role {
     /// Every role, in the order in which they are used.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::TextEncoder,
         Self::TextEncoder2,
+        Self::TextEncoder3,
         Self::VaeEncoder,
         Self::Encoder,
         Self::Mapping,
         Self::Unet,
+        Self::Transformer,
         Self::PreviewDecoder,
         Self::VaeDecoder,
         Self::Decoder,
@@ -56,7 +63,9 @@ impl Role {
         match self {
             Self::TextEncoder => "text_encoder",
             Self::TextEncoder2 => "text_encoder_2",
+            Self::TextEncoder3 => "text_encoder_3",
             Self::Unet => "unet",
+            Self::Transformer => "transformer",
             Self::VaeEncoder => "vae_encoder",
             Self::VaeDecoder => "vae_decoder",
             Self::PreviewDecoder => "preview_decoder",
@@ -70,8 +79,20 @@ impl Role {
     /// The inputs that every such component has: what each is, its rank, and the names that exporters give it.
     fn inputs(self, conditioning: Conditioning) -> &'static [(&'static str, usize, &'static [&'static str])] {
         match (self, conditioning) {
-            (Self::TextEncoder | Self::TextEncoder2, _) => &[("token ids", 2, names::INPUT_IDS)],
-            (Self::Unet, Conditioning::Text) => &[
+            (Self::TextEncoder | Self::TextEncoder2 | Self::TextEncoder3, _) => &[("token ids", 2, names::INPUT_IDS)],
+            (Self::Transformer, Conditioning::PackedText) => &[
+                ("packed latents", 3, names::HIDDEN_STATES),
+                ("timestep", 1, names::TIMESTEP),
+                ("text embeddings", 3, names::ENCODER_HIDDEN_STATES),
+                ("pooled text embedding", 2, names::POOLED_PROJECTIONS),
+            ],
+            (Self::Transformer, _) => &[
+                ("latents", 4, names::HIDDEN_STATES),
+                ("timestep", 1, names::TIMESTEP),
+                ("text embeddings", 3, names::ENCODER_HIDDEN_STATES),
+                ("pooled text embedding", 2, names::POOLED_PROJECTIONS),
+            ],
+            (Self::Unet, Conditioning::Text | Conditioning::PackedText) => &[
                 ("latents", 4, names::SAMPLE),
                 ("timestep", 1, names::TIMESTEP),
                 ("text embeddings", 3, names::ENCODER_HIDDEN_STATES),
@@ -87,8 +108,20 @@ impl Role {
     /// Every input that such a component may have.
     fn known(self, conditioning: Conditioning) -> &'static [&'static [&'static str]] {
         match (self, conditioning) {
-            (Self::TextEncoder | Self::TextEncoder2, _) => &[names::INPUT_IDS, &["attention_mask"]],
-            (Self::Unet, Conditioning::Text) => &[
+            (Self::TextEncoder | Self::TextEncoder2 | Self::TextEncoder3, _) => &[names::INPUT_IDS, &["attention_mask"]],
+            (Self::Transformer, Conditioning::PackedText) => &[
+                names::HIDDEN_STATES,
+                names::TIMESTEP,
+                names::ENCODER_HIDDEN_STATES,
+                names::POOLED_PROJECTIONS,
+                names::PATCH_PLACES,
+                names::TOKEN_PLACES,
+                names::GUIDANCE,
+            ],
+            (Self::Transformer, _) => {
+                &[names::HIDDEN_STATES, names::TIMESTEP, names::ENCODER_HIDDEN_STATES, names::POOLED_PROJECTIONS]
+            }
+            (Self::Unet, Conditioning::Text | Conditioning::PackedText) => &[
                 names::SAMPLE,
                 names::TIMESTEP,
                 names::ENCODER_HIDDEN_STATES,
@@ -111,6 +144,8 @@ impl Role {
 pub(super) enum Conditioning {
     /// Embeddings of a prompt.
     Text,
+    /// The same, beside latents that are packed into patches.
+    PackedText,
     /// A class, or nothing.
     Class,
 }
@@ -119,48 +154,6 @@ impl fmt::Display for Role {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.folder())
     }
-}
-
-/// The names under which exporters write a port, the commonest first.
-pub mod names {
-    /// Token ids into a text encoder.
-    pub const INPUT_IDS: &[&str] = &["input_ids"];
-    /// A text encoder's last layer.
-    pub const LAST_HIDDEN_STATE: &[&str] = &["last_hidden_state"];
-    /// A text encoder's pooled embedding.
-    pub const POOLED: &[&str] = &["text_embeds", "pooler_output"];
-    /// Latents into the denoiser.
-    pub const SAMPLE: &[&str] = &["sample", "latent", "latents"];
-    /// Where the denoiser stands on the way.
-    pub const TIMESTEP: &[&str] = &["timestep", "timesteps", "t"];
-    /// Text embeddings into the denoiser.
-    pub const ENCODER_HIDDEN_STATES: &[&str] = &["encoder_hidden_states"];
-    /// The guidance embedding of a latent consistency model.
-    pub const TIMESTEP_COND: &[&str] = &["timestep_cond"];
-    /// SDXL's pooled text embedding.
-    pub const TEXT_EMBEDS: &[&str] = &["text_embeds"];
-    /// SDXL's sizes and crops.
-    pub const TIME_IDS: &[&str] = &["time_ids"];
-    /// A picture into an encoder.
-    pub const PICTURE: &[&str] = &["sample", "image", "pixel_values"];
-    /// Latents into a decoder.
-    pub const LATENT: &[&str] = &["latent_sample", "latent", "latents", "sample", "z"];
-    /// The encoder's mean and logarithm of the variance, one after the other along the channels.
-    pub const LATENT_PARAMETERS: &[&str] = &["latent_parameters", "moments"];
-    /// A picture's class.
-    pub const CLASS_LABELS: &[&str] = &["class_labels", "labels"];
-    /// Into how many steps the way is cut, which a denoiser that was distilled by halving is told.
-    pub const STEP_COUNT: &[&str] = &["step_count"];
-    /// Styles out of the mapping network and into the synthesis network.
-    pub const STYLES: &[&str] = &["styles", "w"];
-    /// Mean of a latent's distribution.
-    pub const MEAN: &[&str] = &["mean"];
-    /// Logarithm of its variance.
-    pub const LOG_VARIANCE: &[&str] = &["log_variance", "logvar"];
-    /// Logarithm of the determinant of a flow's Jacobian.
-    pub const LOG_DETERMINANT: &[&str] = &["log_determinant"];
-    /// Latents that the encoder drew already.
-    pub const DRAWN_LATENT: &[&str] = &["latent_sample", "latents", "latent"];
 }
 
 /// The first of `ports` that carries one of `names`.

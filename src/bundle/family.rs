@@ -6,19 +6,53 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::component::{Component, Role, names};
+use super::component::{Component, Role};
+use super::names;
 
 /// Values that a latent or a style may have; more would fill the memory before a network is asked.
 const LARGEST_LATENT: u64 = 1 << 20;
 const LARGEST_STYLE_COUNT: u64 = 256;
 
-/// Which of the Stable Diffusion line's two layouts a bundle has.
+/// Which layout a text-to-picture bundle has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Architecture {
     /// One text encoder: SD 1.x, 2.x, SD-Turbo, latent consistency models, the small models in the box.
     StableDiffusion,
     /// Two text encoders, pooled embeddings and sizes: SDXL and what was distilled from it.
     StableDiffusionXl,
+    /// A transformer told by two CLIP encoders and a T5, which may be missing: Stable Diffusion 3 and 3.5.
+    StableDiffusion3,
+    /// A transformer over packed latents told by CLIP's pooled embedding and a T5: Flux.
+    Flux,
+}
+
+impl Architecture {
+    /// The component that predicts.
+    #[must_use]
+    pub fn denoiser(self) -> Role {
+        if self.is_transformer() { Role::Transformer } else { Role::Unet }
+    }
+
+    /// Whether it is a transformer that follows a rectified flow, rather than a convolutional denoiser.
+    #[must_use]
+    pub fn is_transformer(self) -> bool {
+        matches!(self, Self::StableDiffusion3 | Self::Flux)
+    }
+
+    /// Its text encoders, each with the folder of its tokenizer, in the order in which their embeddings are joined.
+    #[must_use]
+    pub fn text_encoders(self) -> &'static [(Role, &'static str)] {
+        const ALL: &[(Role, &str)] = &[
+            (Role::TextEncoder, "tokenizer"),
+            (Role::TextEncoder2, "tokenizer_2"),
+            (Role::TextEncoder3, "tokenizer_3"),
+        ];
+        match self {
+            Self::StableDiffusion => &ALL[..1],
+            Self::StableDiffusionXl | Self::Flux => &ALL[..2],
+            Self::StableDiffusion3 => ALL,
+        }
+    }
 }
 
 /// The algorithm that turns a bundle's components into pictures.
@@ -77,7 +111,7 @@ pub(super) enum Layout {
 }
 
 /// The pipeline classes that this build runs; exporters put a prefix before diffusers' own names.
-const CLASSES: [(&str, Layout); 17] = [
+const CLASSES: [(&str, Layout); 21] = [
     ("StableDiffusionPipeline", Layout::Text(Architecture::StableDiffusion)),
     ("StableDiffusionImg2ImgPipeline", Layout::Text(Architecture::StableDiffusion)),
     ("StableDiffusionInpaintPipeline", Layout::Text(Architecture::StableDiffusion)),
@@ -86,6 +120,10 @@ const CLASSES: [(&str, Layout); 17] = [
     ("StableDiffusionXLPipeline", Layout::Text(Architecture::StableDiffusionXl)),
     ("StableDiffusionXLImg2ImgPipeline", Layout::Text(Architecture::StableDiffusionXl)),
     ("StableDiffusionXLInpaintPipeline", Layout::Text(Architecture::StableDiffusionXl)),
+    ("StableDiffusion3Pipeline", Layout::Text(Architecture::StableDiffusion3)),
+    ("StableDiffusion3Img2ImgPipeline", Layout::Text(Architecture::StableDiffusion3)),
+    ("FluxPipeline", Layout::Text(Architecture::Flux)),
+    ("FluxImg2ImgPipeline", Layout::Text(Architecture::Flux)),
     ("VaePipeline", Layout::Vae),
     ("GanPipeline", Layout::Gan),
     ("FlowPipeline", Layout::Flow),
@@ -108,16 +146,14 @@ impl Layout {
         bail!("`_class_name` is `{class_name}`, and this build runs {}", known.join(", "));
     }
 
-    /// Whether a prompt goes through a text encoder.
-    pub(super) fn takes_text(self) -> bool {
-        matches!(self, Self::Text(_))
-    }
-
     /// The components that it cannot do without.
     pub(super) fn required(self) -> &'static [Role] {
         match self {
             Self::Text(Architecture::StableDiffusion) => &[Role::TextEncoder, Role::Unet, Role::VaeDecoder],
             Self::Text(Architecture::StableDiffusionXl) => &[Role::TextEncoder, Role::TextEncoder2, Role::Unet, Role::VaeDecoder],
+            Self::Text(Architecture::StableDiffusion3 | Architecture::Flux) => {
+                &[Role::TextEncoder, Role::TextEncoder2, Role::Transformer, Role::VaeDecoder]
+            }
             Self::Vae | Self::Flow => &[Role::Encoder, Role::Decoder],
             Self::Gan => &[Role::Mapping, Role::Synthesis],
             Self::ContinuousFlow | Self::Score | Self::Diffusion => &[Role::Unet],
@@ -127,6 +163,18 @@ impl Layout {
     /// The components that it looks for.
     pub(super) fn roles(self) -> &'static [Role] {
         match self {
+            Self::Text(Architecture::StableDiffusion3) => &[
+                Role::TextEncoder,
+                Role::TextEncoder2,
+                Role::TextEncoder3,
+                Role::VaeEncoder,
+                Role::Transformer,
+                Role::PreviewDecoder,
+                Role::VaeDecoder,
+            ],
+            Self::Text(Architecture::Flux) => {
+                &[Role::TextEncoder, Role::TextEncoder2, Role::VaeEncoder, Role::Transformer, Role::PreviewDecoder, Role::VaeDecoder]
+            }
             Self::Text(_) => {
                 &[Role::TextEncoder, Role::TextEncoder2, Role::VaeEncoder, Role::Unet, Role::PreviewDecoder, Role::VaeDecoder]
             }
@@ -147,7 +195,8 @@ impl Layout {
     /// The component whose input or output is the picture, and that port.
     pub(super) fn picture_role(self) -> Role {
         match self {
-            Self::Text(_) | Self::ContinuousFlow | Self::Score | Self::Diffusion => Role::Unet,
+            Self::Text(architecture) => architecture.denoiser(),
+            Self::ContinuousFlow | Self::Score | Self::Diffusion => Role::Unet,
             Self::Vae | Self::Flow => Role::Decoder,
             Self::Gan => Role::Synthesis,
         }
@@ -164,7 +213,7 @@ impl Family {
         Ok(match layout {
             Layout::Text(architecture) => {
                 ensure!(
-                    architecture == Architecture::StableDiffusionXl || !components.contains_key(&Role::TextEncoder2),
+                    architecture != Architecture::StableDiffusion || !components.contains_key(&Role::TextEncoder2),
                     "model_index.json: `_class_name` is of a model with one text encoder, and there is a text_encoder_2"
                 );
                 Self::LatentDiffusion(architecture)

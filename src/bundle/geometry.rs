@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 
-use super::component::{Component, Role, find, names};
+use super::component::{Component, Role, find};
+use super::family::Architecture;
+use super::names;
 use crate::runtime::Port;
 
 /// The factor of diffusers' `AutoencoderKL` where a configuration does not say one.
 const DEFAULT_SCALING_FACTOR: f32 = 0.18215;
+/// Latents to a patch, each way, where they are packed for the transformer.
+pub const PACKED_SIDE: usize = 2;
 /// Pictures that an export may fix as its batch; more would fill the memory before the network is asked.
 const LARGEST_BATCH: usize = 64;
 
@@ -30,6 +34,8 @@ pub struct Geometry {
     pub fixed_size: Option<(u32, u32)>,
     /// Channels of the picture: 3, or 4 with transparency.
     pub picture_channels: usize,
+    /// The longest side in pixels that the denoiser has places for; `None` where it sets no bound.
+    pub largest_side: Option<u32>,
     /// Pictures in a batch when the denoiser's export takes no other count.
     pub fixed_batch: Option<usize>,
     /// Length of the guidance embedding of a latent consistency model.
@@ -52,65 +58,104 @@ pub struct LatentScaling {
 }
 
 impl Geometry {
-    pub(super) fn of(components: &BTreeMap<Role, Component>) -> Result<Self> {
-        let unet = components.get(&Role::Unet).context("there is no unet/model.onnx")?;
+    /// The geometry of a denoiser in the latents of an autoencoder.
+    pub(super) fn of_latents(components: &BTreeMap<Role, Component>, architecture: Architecture) -> Result<Self> {
+        let role = architecture.denoiser();
+        let packed = architecture == Architecture::Flux;
+        let denoiser = components.get(&role).with_context(|| format!("there is no {role}/model.onnx"))?;
         let decoder = components.get(&Role::VaeDecoder).context("there is no vae_decoder/model.onnx")?;
-        let sample = unet.input(names::SAMPLE).context("unet: has no input for latents")?;
+        let port = if architecture.is_transformer() { names::HIDDEN_STATES } else { names::SAMPLE };
+        let sample = denoiser.input(port).with_context(|| format!("{role}: has no input for latents"))?;
         let latent = decoder.input(names::LATENT).context("vae_decoder: has no input for latents")?;
 
         let dimension = |port: &Port, axis: usize| port.shape.get(axis).copied().flatten();
-        let denoiser_channels =
-            agree("unet", "in_channels", unet.integer("in_channels", 1..=1024)?, dimension(sample, 1))?.unwrap_or(4);
+        let taken = dimension(sample, if packed { 2 } else { 1 });
+        let taken = agree(role.folder(), "in_channels", denoiser.integer("in_channels", 1..=4096)?, taken)?;
+        let denoiser_channels = match (architecture.is_transformer(), packed) {
+            (true, true) => taken.map_or(16, |taken| taken / (PACKED_SIDE * PACKED_SIDE)),
+            (true, false) => taken.unwrap_or(16),
+            (false, _) => taken.unwrap_or(4),
+        };
         let latent_channels =
             agree("vae_decoder", "latent_channels", decoder.integer("latent_channels", 1..=1024)?, dimension(latent, 1))?
-                .unwrap_or_else(|| denoiser_channels.min(4));
+                .unwrap_or_else(|| if architecture.is_transformer() { denoiser_channels } else { denoiser_channels.min(4) });
+        let as_many = match packed {
+            true => taken.is_none_or(|taken| taken == latent_channels * PACKED_SIDE * PACKED_SIDE),
+            false => denoiser_channels == latent_channels,
+        };
         ensure!(
-            denoiser_channels == latent_channels || denoiser_channels == 2 * latent_channels + 1,
-            "unet takes {denoiser_channels} channels and vae_decoder {latent_channels}, expected as many, or for inpainting {}",
-            2 * latent_channels + 1
+            as_many || (role == Role::Unet && denoiser_channels == 2 * latent_channels + 1),
+            "{role} takes {} channels and vae_decoder {latent_channels}, expected {}",
+            taken.unwrap_or(denoiser_channels),
+            match (role, packed) {
+                (Role::Unet, _) => format!("as many, or for inpainting {}", 2 * latent_channels + 1),
+                (_, true) => format!("{}: patches of {PACKED_SIDE} by {PACKED_SIDE}", latent_channels * PACKED_SIDE * PACKED_SIDE),
+                (_, false) => "as many".to_owned(),
+            }
         );
         let blocks = decoder.list_length("block_out_channels")?.unwrap_or(4);
         ensure!((1..=6).contains(&blocks), "vae_decoder/config.json: `block_out_channels` has {blocks} entries, expected 1 to 6");
         let pixels_per_latent = 1_usize << (blocks - 1);
 
-        let levels = unet.list_length("block_out_channels")?.unwrap_or(1);
-        ensure!((1..=8).contains(&levels), "unet/config.json: `block_out_channels` has {levels} entries, expected 1 to 8");
-        let side_unit = u32::try_from(pixels_per_latent << (levels - 1))?;
+        let latents_per_unit = match architecture {
+            Architecture::Flux => PACKED_SIDE,
+            Architecture::StableDiffusion3 => denoiser.integer("patch_size", 1..=16)?.unwrap_or(2),
+            _ => {
+                let levels = denoiser.list_length("block_out_channels")?.unwrap_or(1);
+                ensure!((1..=8).contains(&levels), "unet/config.json: `block_out_channels` has {levels} entries, expected 1 to 8");
+                1 << (levels - 1)
+            }
+        };
+        let side_unit = u32::try_from(pixels_per_latent * latents_per_unit)?;
+        let places = match architecture {
+            Architecture::StableDiffusion3 => denoiser.integer("pos_embed_max_size", 1..=4096)?,
+            _ => None,
+        };
+        let largest_side = places.map(|places| u32::try_from(places).map(|places| places.saturating_mul(side_unit))).transpose()?;
 
         let fixed = match (dimension(sample, 2), dimension(sample, 3)) {
-            (Some(height), Some(width)) => Some((width, height)),
+            (Some(height), Some(width)) if !packed => Some((width, height)),
             _ => match (dimension(latent, 2), dimension(latent, 3)) {
                 (Some(height), Some(width)) => Some((width, height)),
                 _ => None,
             },
         };
-        let trained = sample_size(unet)?.or(fixed).unwrap_or((64, 64));
+        if let (true, Some(patches)) = (packed, dimension(sample, 1)) {
+            ensure!(
+                fixed.is_some_and(|(width, height)| width / PACKED_SIDE * (height / PACKED_SIDE) == patches),
+                "{role}/model.onnx: input `{}` is {}, and vae_decoder/model.onnx does not fix as many latents; export both for one size",
+                sample.name,
+                sample.shape_text()
+            );
+        }
+        let usual = if architecture.is_transformer() { 128 } else { 64 };
+        let trained = sample_size(denoiser)?.or(fixed).unwrap_or((usual, usual));
         let pixels = |(width, height): (usize, usize)| -> Result<(u32, u32)> {
             let side =
                 |latents: usize| u32::try_from(latents.saturating_mul(pixels_per_latent)).ok().filter(|side| *side <= 8192);
             let size = side(width).zip(side(height));
-            size.with_context(|| format!("unet: latents of {width}x{height} make a picture of more than 8192 pixels a side"))
+            size.with_context(|| format!("{role}: latents of {width}x{height} make a picture of more than 8192 pixels a side"))
         };
-        if let (Some(declared), Some(fixed)) = (sample_size(unet)?, fixed) {
+        if let (Some(declared), Some(fixed)) = (sample_size(denoiser)?, fixed) {
             ensure!(
                 declared == fixed,
-                "unet/model.onnx: input `{}` is {}, unet/config.json says `sample_size` {}x{}",
+                "{role}/model.onnx: input `{}` is {}, {role}/config.json says `sample_size` {}x{}",
                 sample.name,
                 sample.shape_text(),
                 declared.1,
                 declared.0
             );
         }
-        check_embeddings(components, unet)?;
+        check_embeddings(components, denoiser, architecture)?;
 
         let picture = decoder.header.outputs.first().context("vae_decoder: has no output")?;
         let picture_channels =
             agree("vae_decoder", "out_channels", decoder.integer("out_channels", 1..=1024)?, dimension(picture, 1))?.unwrap_or(3);
         ensure!(matches!(picture_channels, 1 | 3 | 4), "vae_decoder gives {picture_channels} channels, expected 1, 3 or 4");
 
-        let guidance_embedding = match unet.input(names::TIMESTEP_COND) {
+        let guidance_embedding = match denoiser.input(names::TIMESTEP_COND) {
             Some(port) => Some(
-                agree("unet", "time_cond_proj_dim", unet.integer("time_cond_proj_dim", 2..=65536)?, dimension(port, 1))?
+                agree("unet", "time_cond_proj_dim", denoiser.integer("time_cond_proj_dim", 2..=65536)?, dimension(port, 1))?
                     .unwrap_or(256),
             ),
             None => None,
@@ -118,7 +163,7 @@ impl Geometry {
         let fixed_batch = dimension(sample, 0);
         ensure!(
             fixed_batch.is_none_or(|batch| batch <= LARGEST_BATCH),
-            "unet/model.onnx: input `{}` is {}, expected at most {LARGEST_BATCH} pictures at once",
+            "{role}/model.onnx: input `{}` is {}, expected at most {LARGEST_BATCH} pictures at once",
             sample.name,
             sample.shape_text()
         );
@@ -131,6 +176,7 @@ impl Geometry {
             default_size: pixels(trained)?,
             fixed_size: fixed.map(pixels).transpose()?,
             picture_channels,
+            largest_side,
             fixed_batch,
             guidance_embedding,
             scaling: LatentScaling::of(decoder, DEFAULT_SCALING_FACTOR, latent_channels)?,
@@ -184,6 +230,7 @@ impl Geometry {
             // Such a network makes pictures of the size it was trained for, and nothing of sense at another.
             fixed_size: Some(size),
             picture_channels: channels,
+            largest_side: None,
             fixed_batch: first,
             guidance_embedding: None,
             scaling: identity.clone(),
@@ -261,24 +308,33 @@ fn sample_size(component: &Component) -> Result<Option<(usize, usize)>> {
     }
 }
 
-/// The text encoder's width is the denoiser's where both are fixed; SDXL's denoiser takes both encoders side by side.
-fn check_embeddings(components: &BTreeMap<Role, Component>, unet: &Component) -> Result<()> {
-    let width = |role: Role, wanted: &[&str]| {
-        let component = components.get(&role)?;
-        let port = find(&component.header.outputs, wanted)?;
+/// The width of the text embeddings is the denoiser's where both are fixed. SDXL's two encoders stand side by side; Stable Diffusion
+/// 3 fills the two up to the width of the third.
+fn check_embeddings(components: &BTreeMap<Role, Component>, denoiser: &Component, architecture: Architecture) -> Result<()> {
+    let width = |role: Role| {
+        let port = find(&components.get(&role)?.header.outputs, names::LAST_HIDDEN_STATE)?;
         port.shape.last().copied().flatten()
     };
-    let taken = unet.input(names::ENCODER_HIDDEN_STATES).and_then(|port| port.shape.last().copied().flatten());
-    let given = match components.contains_key(&Role::TextEncoder2) {
-        false => width(Role::TextEncoder, names::LAST_HIDDEN_STATE),
-        true => width(Role::TextEncoder, names::LAST_HIDDEN_STATE)
-            .zip(width(Role::TextEncoder2, names::LAST_HIDDEN_STATE))
-            .map(|(first, second)| first + second),
+    let pair = || width(Role::TextEncoder).zip(width(Role::TextEncoder2)).map(|(first, second)| first + second);
+    let role = denoiser.role;
+    let taken = denoiser.input(names::ENCODER_HIDDEN_STATES).and_then(|port| port.shape.last().copied().flatten());
+    let given = match architecture {
+        Architecture::StableDiffusion => width(Role::TextEncoder),
+        Architecture::StableDiffusionXl => pair(),
+        Architecture::StableDiffusion3 => width(Role::TextEncoder3),
+        Architecture::Flux => width(Role::TextEncoder2),
     };
-    if let (Some(taken), Some(given)) = (taken, given) {
+    let Some(taken) = taken else { return Ok(()) };
+    if let Some(given) = given {
         ensure!(
             taken == given,
-            "unet takes text embeddings of width {taken}, and the text encoders give {given}: they are of two models"
+            "{role} takes text embeddings of width {taken}, and the text encoders give {given}: they are of two models"
+        );
+    }
+    if let (Architecture::StableDiffusion3, Some(given)) = (architecture, pair()) {
+        ensure!(
+            given <= taken,
+            "{role} takes text embeddings of width {taken}, and the first two text encoders give {given}: they are of two models"
         );
     }
     Ok(())

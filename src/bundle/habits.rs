@@ -78,7 +78,20 @@ impl Habits {
             without_guidance: true,
             source: source.to_owned(),
         };
-        if bundle.takes_guidance_embedding() {
+        if architecture == Architecture::Flux {
+            // What has no input for a scale was distilled to need none, in few steps.
+            return match bundle.takes_guidance_embedding() {
+                true => Self { guidance: 3.5, without_guidance: false, ..own(28, longest, "the pipeline's own defaults") },
+                false => Self { trained_steps: vec![1, 2, 3, 4], largest_steps: 4, ..own(4, 4, "the transformer, which takes no guidance") },
+            };
+        }
+        if architecture == Architecture::StableDiffusion3 {
+            return match says("turbo") {
+                true => distilled(&[1, 2, 3, 4, 5, 6, 7, 8], 4, "the name, which says turbo"),
+                false => Self { guidance: 7.0, without_guidance: false, ..own(28, longest, "the pipeline's own defaults") },
+            };
+        }
+        if bundle.is_latent_consistency() {
             return Self {
                 guidance: 8.5,
                 without_guidance: false,
@@ -116,8 +129,8 @@ impl Habits {
             };
         }
         let (default_steps, guidance) = match architecture {
-            Architecture::StableDiffusion => (50, 7.5),
             Architecture::StableDiffusionXl => (50, 5.0),
+            _ => (50, 7.5),
         };
         Self {
             trained_steps: Vec::new(),

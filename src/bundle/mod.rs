@@ -12,6 +12,7 @@ mod family;
 mod geometry;
 mod habits;
 mod json;
+pub mod names;
 mod onnx;
 mod shelf;
 mod wire;
@@ -23,9 +24,9 @@ use anyhow::{Context, Result, bail, ensure};
 
 pub use card::{CARD_FILE, Card};
 pub use checksum::{FileState, sha256_of_bytes, sha256_of_file, verify};
-pub use component::{Component, Role, find, names};
+pub use component::{Component, Role, find};
 pub use family::{Architecture, Family};
-pub use geometry::{Geometry, LatentScaling};
+pub use geometry::{Geometry, LatentScaling, PACKED_SIDE};
 pub use habits::Habits;
 pub use onnx::{Header, read_header};
 pub use shelf::{Shelf, ShelvedBundle};
@@ -91,7 +92,11 @@ impl Bundle {
         let class_name = index.text("_class_name")?.with_context(|| format!("{}: has no `_class_name`", index_path.display()))?;
         let class_name = json::shortened(class_name);
         let layout = Layout::of(&class_name).with_context(|| index_path.display().to_string())?;
-        let conditioning = if layout.takes_text() { Conditioning::Text } else { Conditioning::Class };
+        let conditioning = match layout {
+            Layout::Text(Architecture::Flux) => Conditioning::PackedText,
+            Layout::Text(_) => Conditioning::Text,
+            _ => Conditioning::Class,
+        };
         let mut components = BTreeMap::new();
         for role in layout.roles() {
             if let Some(component) = Component::open(folder, *role, conditioning)? {
@@ -105,12 +110,8 @@ impl Bundle {
                 folder.display()
             );
         }
-        let tokenizers: &[&str] = match layout {
-            Layout::Text(Architecture::StableDiffusion) => &["tokenizer"],
-            Layout::Text(Architecture::StableDiffusionXl) => &["tokenizer", "tokenizer_2"],
-            _ => &[],
-        };
-        for tokenizer in tokenizers {
+        let encoders = if let Layout::Text(architecture) = layout { architecture.text_encoders() } else { &[] };
+        for (_, tokenizer) in encoders.iter().filter(|(role, _)| components.contains_key(role)) {
             ensure!(
                 folder.join(tokenizer).is_dir(),
                 "{}: there is no `{tokenizer}` folder, which a {class_name} needs",
@@ -235,9 +236,31 @@ impl Bundle {
         self.family == Family::LatentDiffusion(Architecture::StableDiffusionXl)
     }
 
-    /// Whether guidance goes into the denoiser as an embedding, so that no second pass is made (latent consistency models).
+    /// The layout of a model that reads; `None` for the other families.
+    #[must_use]
+    pub fn architecture(&self) -> Option<Architecture> {
+        match self.family {
+            Family::LatentDiffusion(architecture) => Some(architecture),
+            _ => None,
+        }
+    }
+
+    /// The component that predicts; for a family of one pass there is none of that role.
+    #[must_use]
+    pub fn denoiser(&self) -> Role {
+        self.architecture().map_or(Role::Unet, Architecture::denoiser)
+    }
+
+    /// Whether guidance goes into the denoiser as an embedding, so that no second pass is made (latent consistency models, Flux).
     #[must_use]
     pub fn takes_guidance_embedding(&self) -> bool {
+        let takes_guidance = |network: &Component| network.input(names::GUIDANCE).is_some();
+        self.is_latent_consistency() || self.components.get(&Role::Transformer).is_some_and(takes_guidance)
+    }
+
+    /// Whether it is a latent consistency model, whose few steps are some of its teacher's.
+    #[must_use]
+    pub fn is_latent_consistency(&self) -> bool {
         self.components.get(&Role::Unet).is_some_and(|unet| unet.input(names::TIMESTEP_COND).is_some())
     }
 
@@ -297,8 +320,8 @@ fn read_scheduler(path: &Path) -> Result<(sampler::Config, Option<String>)> {
 
 /// The geometry of `layout`, from the component that has the picture at one of its ends.
 fn geometry(layout: Layout, components: &BTreeMap<Role, Component>) -> Result<Geometry> {
-    if layout.takes_text() {
-        return Geometry::of(components);
+    if let Layout::Text(architecture) = layout {
+        return Geometry::of_latents(components, architecture);
     }
     let role = layout.picture_role();
     let component = components.get(&role).with_context(|| format!("there is no `{role}/model.onnx`"))?;

@@ -4,7 +4,7 @@
 //! arXiv:2112.10752. Picture to picture after C. Meng et al., 2021, "SDEdit", arXiv:2108.01073.
 //!
 //! In: a resolved request. Out: pictures. Serves SD 1.x and 2.x, SD-Turbo, latent consistency models, SDXL and what was distilled
-//! from it.
+//! from it; Stable Diffusion 3 and Flux, which differ in the network that predicts and in what it is told.
 
 use anyhow::{Context, Result, ensure};
 use ndarray::{ArrayD, Axis, Ix3};
@@ -21,7 +21,7 @@ use crate::request::{Resolved, Task, steps_taken};
 use crate::runtime::Cancel;
 use crate::sampler::{Sampler, Step};
 use crate::stage::{
-    Conditioning, Decoding, Denoiser, Embeddings, MaskChannels, Networks, PreviewMap, TextEncoders, decode_within_memory,
+    Conditioning, Decoding, Denoiser, MaskChannels, Networks, PreviewMap, TextEncoders, Transformer, decode_within_memory,
 };
 
 /// Everything that lives as long as one run.
@@ -49,7 +49,7 @@ impl LatentDiffusion<'_> {
             let (latents, timesteps) = self.denoise(first, &conditioning, &input, preview.as_ref(), observer)?;
             denoised.extend(latents.axis_iter(Axis(0)).map(|latents| (latents.to_owned(), timesteps.clone())));
         }
-        self.job.release(Role::Unet);
+        self.job.release(self.job.bundle.denoiser());
         self.job.release(Role::PreviewDecoder);
         let mut painted = Vec::with_capacity(denoised.len());
         // What was too large for the memory once is not tried again for the next picture.
@@ -87,7 +87,7 @@ impl LatentDiffusion<'_> {
             }
             self.job.release(role);
         }
-        let mut embeddings = parts.iter().map(|parts| Embeddings::joined(parts));
+        let mut embeddings = parts.iter().map(|parts| self.encoders.joined(parts));
         let prompt = embeddings.next().context("no text was encoded")??;
         let negative = match embeddings.next() {
             Some(negative) => Some(negative?),
@@ -128,7 +128,7 @@ impl LatentDiffusion<'_> {
     ) -> Result<(ArrayD<f32>, Vec<f32>)> {
         let (bundle, request) = (self.job.bundle, self.job.request);
         let mut sampler = request.sampler()?.build(&request.run)?;
-        let begin = begin_index(&*sampler, request);
+        let begin = begin_index(bundle, &*sampler, request);
         let timesteps = sampler.timesteps().get(begin..).unwrap_or_default().to_vec();
         ensure!(!timesteps.is_empty(), "sampler `{}` leaves no step to make", request.sampler_name());
 
@@ -137,9 +137,16 @@ impl LatentDiffusion<'_> {
         let shape = [bundle.geometry.latent_channels, request.height as usize / side, request.width as usize / side];
         let start = input.start(bundle, request, &*sampler, begin, &shape, &mut noise)?;
 
-        self.job.open(Role::Unet, observer)?;
+        self.job.open(bundle.denoiser(), observer)?;
+        let (passes, cancel) = (self.job.plan.guidance_passes, self.job.cancel);
+        let denoiser = match bundle.denoiser() {
+            Role::Transformer => {
+                Predictor::Transformer(Transformer::new(bundle, self.job.networks, passes, conditioning, cancel)?)
+            }
+            _ => Predictor::Unet(Denoiser::new(bundle, self.job.networks, passes, conditioning, cancel)?),
+        };
         let mut model = LatentModel {
-            denoiser: Denoiser::new(bundle, self.job.networks, self.job.plan.guidance_passes, conditioning, self.job.cancel)?,
+            denoiser,
             bundle,
             networks: self.job.networks,
             mask_channels: start.mask_channels,
@@ -154,14 +161,20 @@ impl LatentDiffusion<'_> {
         };
         let (sample, estimate) = denoise(&mut model, &mut *sampler, begin, start.sample, &mut noise, self.job.cancel)?;
         // diffusers' latent consistency pipelines decode the estimate: with timesteps of one's own the last sample is noised again.
-        let decodes_estimate = bundle.takes_guidance_embedding() && !matches!(request.task, Task::Inpaint { .. });
+        let decodes_estimate = bundle.is_latent_consistency() && !matches!(request.task, Task::Inpaint { .. });
         Ok((if decodes_estimate { estimate } else { sample }, timesteps))
     }
 }
 
+/// What predicts.
+enum Predictor<'a> {
+    Unet(Denoiser<'a>),
+    Transformer(Transformer<'a>),
+}
+
 /// What the loop is given: the denoiser, and what happens between its calls.
 struct LatentModel<'a> {
-    denoiser: Denoiser<'a>,
+    denoiser: Predictor<'a>,
     bundle: &'a Bundle,
     networks: &'a mut Networks,
     mask_channels: Option<MaskChannels>,
@@ -177,7 +190,12 @@ struct LatentModel<'a> {
 
 impl Model for LatentModel<'_> {
     fn predict(&mut self, sample: &ArrayD<f32>, timestep: f32) -> Result<ArrayD<f32>> {
-        self.denoiser.predict(self.networks, sample, timestep, self.mask_channels.as_ref(), self.cancel)
+        match &self.denoiser {
+            Predictor::Unet(denoiser) => {
+                denoiser.predict(self.networks, sample, timestep, self.mask_channels.as_ref(), self.cancel)
+            }
+            Predictor::Transformer(transformer) => transformer.predict(self.networks, sample, timestep, self.cancel),
+        }
     }
 
     fn after(&mut self, sampler: &dyn Sampler, index: usize, step: Step) -> Result<ArrayD<f32>> {
@@ -196,11 +214,11 @@ impl Model for LatentModel<'_> {
 }
 
 /// The network call that the loop begins with; diffusers' `get_timesteps` of the picture-to-picture pipelines.
-fn begin_index(sampler: &dyn Sampler, request: &Resolved) -> usize {
+fn begin_index(bundle: &Bundle, sampler: &dyn Sampler, request: &Resolved) -> usize {
     // A latent consistency model is given a shorter way instead, and begins at its start.
     if matches!(request.task, Task::TextToPicture) || request.run.strength.is_some() {
         return 0;
     }
     let steps = request.run.steps;
-    (steps - steps_taken(steps, request.strength)) * sampler.order()
+    (steps - steps_taken(bundle, steps, request.strength)) * sampler.order()
 }

@@ -148,7 +148,7 @@ impl Assignments {
     /// The provider that is most wanted for the component which runs most: the denoiser, else the last.
     #[must_use]
     pub fn main_provider(&self) -> Provider {
-        let main = self.of.get(&Role::Unet).or_else(|| self.of.values().next_back());
+        let main = self.of.get(&Role::Unet).or_else(|| self.of.get(&Role::Transformer)).or_else(|| self.of.values().next_back());
         main.and_then(|assignment| assignment.providers.first()).map_or(Provider::Cpu, ProviderSetup::provider)
     }
 }

@@ -152,18 +152,18 @@ fn calls(bundle: &Bundle, request: &Resolved, plan: &Plan) -> Vec<(Role, usize, 
     let full = sampler_calls.or(solver_calls).unwrap_or(request.steps);
     let taken = match request.task {
         Task::TextToPicture => full,
-        _ => full * steps_taken(request.steps, request.strength) / request.steps.max(1),
+        _ => full * steps_taken(bundle, request.steps, request.strength) / request.steps.max(1),
     };
     let passes = if plan.guidance_passes == GuidancePasses::TwoRuns { 2 } else { 1 };
     let mut found = Vec::new();
     let texts = if plan.guidance_passes == GuidancePasses::One { 1 } else { 2 };
     if bundle.takes_text() {
-        found.extend([(Role::TextEncoder, texts, 1), (Role::TextEncoder2, texts, 1)]);
+        found.extend([Role::TextEncoder, Role::TextEncoder2, Role::TextEncoder3].map(|role| (role, texts, 1)));
         if !matches!(request.task, Task::TextToPicture) {
             found.push((Role::VaeEncoder, 1, 1));
         }
     }
-    found.push((Role::Unet, taken * passes * batches, memory::denoiser_rows(plan)));
+    found.push((bundle.denoiser(), taken * passes * batches, memory::denoiser_rows(plan)));
     if bundle.takes_text() {
         let side = bundle.geometry.pixels_per_latent;
         let along = |pixels: u32| plan.tile.map_or(1, |tile| (pixels as usize / side).div_ceil(tile.stride()));
@@ -180,6 +180,9 @@ fn quick_ms(bundle: &Bundle, role: Role, weights: Weights, (width, height): (usi
     let side = bundle.geometry.pixels_per_latent;
     let points = match role {
         Role::TextEncoder | Role::TextEncoder2 => 77.0,
+        Role::TextEncoder3 => 256.0,
+        // Each weight of a transformer works on each patch.
+        Role::Transformer => count(width / side) * count(height / side) / 4.0 + 256.0,
         // Most weights lie at the coarse levels, most of the work at the fine ones.
         Role::VaeDecoder | Role::VaeEncoder | Role::PreviewDecoder => count(width * height) / 48.0,
         Role::Unet if bundle.takes_text() => count(width / side) * count(height / side) / 8.0,

@@ -17,6 +17,8 @@ const MEBIBYTE: f64 = 1_048_576.0;
 /// Of the weights' size: held while a file is read, and after.
 const WHILE_LOADING: f64 = 2.5;
 const LOADED: f64 = 1.5;
+/// Tokens of the texts beside a transformer's patches: CLIP's and T5's.
+const TOKENS_OF_TEXTS: f64 = 512.0;
 /// Tensors of attention scores that a denoiser holds at once.
 const SCORES_OF_A_DENOISER: f64 = 2.5;
 /// The same for an autoencoder, without and with the runtime's arena, which grows in powers of two.
@@ -78,6 +80,8 @@ fn activations(bundle: &Bundle, component: &Component, memory: Memory, (width, h
     let maps = |channels: f64, points: f64| channels * points * FLOAT_BYTES * FEATURE_MAPS;
     match component.role {
         Role::TextEncoder | Role::TextEncoder2 => 4.0 * MEBIBYTE,
+        Role::TextEncoder3 => 32.0 * MEBIBYTE,
+        Role::Transformer => transformer(component, points(side) / 4.0 + TOKENS_OF_TEXTS),
         Role::VaeDecoder | Role::VaeEncoder | Role::PreviewDecoder => {
             // Before its last block a decoder works at full size with the channels of the block before.
             let finest = channels.iter().take(2).copied().fold(0.0, f64::max);
@@ -97,6 +101,16 @@ fn activations(bundle: &Bundle, component: &Component, memory: Memory, (width, h
         // The small families say nothing of their inside; their pictures are small.
         _ => maps(UNKNOWN_CHANNELS, points(1)),
     }
+}
+
+/// Bytes of activations of a transformer over `tokens` of picture and text.
+fn transformer(component: &Component, tokens: f64) -> f64 {
+    let number = |key: &str, otherwise: f64| {
+        component.value(key).and_then(serde_json::Value::as_f64).filter(|value| *value >= 1.0).unwrap_or(otherwise)
+    };
+    let heads = number("num_attention_heads", 24.0);
+    let width = heads * number("attention_head_dim", 64.0);
+    tokens.powi(2) * heads * FLOAT_BYTES * SCORES_OF_A_DENOISER + tokens * width * FLOAT_BYTES * FEATURE_MAPS * 4.0
 }
 
 /// `block_out_channels`, the finest level first; empty where the configuration does not say.
@@ -123,7 +137,7 @@ fn heads(component: &Component, level: usize) -> f64 {
 
 /// What is held beside the networks: tokenizers, latents, decoded pictures.
 pub(super) fn beside(bundle: &Bundle, request: &Resolved, plan: &Plan) -> f64 {
-    let files = ["tokenizer", "tokenizer_2"].iter().map(|name| folder_bytes(&bundle.folder.join(name))).sum::<u64>();
+    let files = ["tokenizer", "tokenizer_2", "tokenizer_3"].iter().map(|name| folder_bytes(&bundle.folder.join(name))).sum::<u64>();
     let pixels = count(request.width as usize) * count(request.height as usize);
     let channels = count(bundle.geometry.picture_channels);
     // Bytes of every picture; of the one at work also its values, a tile's copy of them and the one that is checked.

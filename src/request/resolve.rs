@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hasher};
 use anyhow::{Context, Result};
 
 use super::{LARGEST_COUNT, LONGEST_SIDE, Request, Resolved, Task};
-use crate::bundle::{Bundle, Family, Role};
+use crate::bundle::{Architecture, Bundle, Family, Role};
 use crate::{refuse, sampler, text};
 
 /// Steps of a sampler that a pixel model was not published with, where the person names none.
@@ -49,10 +49,10 @@ impl Request {
         }
         let steps = self.resolve_steps(bundle, sampler.as_ref(), strength)?;
         // A latent consistency model shortens the teacher's way rather than its own; the others begin later on theirs.
-        let shortened = bundle.takes_guidance_embedding().then(|| widen(strength));
+        let shortened = bundle.is_latent_consistency().then(|| widen(strength));
         let mut run = sampler::Run { steps, strength: shortened, ..self.sampler.run.clone() };
         if let Some(config) = &sampler {
-            run = with_sequence_length(run, config, bundle, width, height);
+            run = with_patches(run, config, bundle, width, height);
             // Built once here for its own checks, so that a run that cannot be made is refused before anything is loaded.
             config.build(&run)?;
         }
@@ -114,6 +114,9 @@ impl Request {
         let (width, height) = self.size.or(of_input).unwrap_or(bundle.default_size());
         if let Some((fixed_width, fixed_height)) = geometry.fixed_size.filter(|fixed| *fixed != (width, height)) {
             refuse!("size: is {width}x{height}, and this export takes {fixed_width}x{fixed_height} only");
+        }
+        if let Some(largest) = geometry.largest_side.filter(|largest| width.max(height) > *largest) {
+            refuse!("size: is {width}x{height}, and this model has places for sides up to {largest} only");
         }
         let side_ok = |side: u32| side > 0 && side <= LONGEST_SIDE && side.is_multiple_of(unit);
         if !side_ok(width) || !side_ok(height) {
@@ -178,8 +181,10 @@ impl Request {
 
     fn resolve_strength(&self, bundle: &Bundle, task: &Task) -> Result<f32> {
         // The defaults of diffusers' pipelines, which differ.
+        let is_transformer = bundle.architecture().is_some_and(Architecture::is_transformer);
         let default = match (task, bundle.is_xl()) {
             (Task::TextToPicture, _) => 1.0,
+            (Task::PictureToPicture { .. } | Task::Inpaint { .. }, _) if is_transformer => 0.6,
             (Task::PictureToPicture { .. }, false) => 0.8,
             (Task::PictureToPicture { .. }, true) => 0.3,
             (Task::Inpaint { .. }, false) => 1.0,
@@ -258,7 +263,7 @@ impl Request {
         if let (Some(given), Some(steps)) = (given, self.steps.filter(|steps| Some(*steps) != given)) {
             refuse!("steps: is {steps}, and {given} timesteps or sigmas are given; leave one of the two out");
         }
-        let makes_a_step = |steps: usize| bundle.takes_guidance_embedding() || steps_taken(steps, strength) > 0;
+        let makes_a_step = |steps: usize| bundle.is_latent_consistency() || steps_taken(bundle, steps, strength) > 0;
         let steps = given.or(self.steps).unwrap_or_else(|| {
             // A picture to begin with shortens the way: of the counts the model takes, the first that leaves a step.
             let mut steps = habits.default_steps;
@@ -302,12 +307,17 @@ impl Request {
     }
 }
 
-/// How many of `steps` are made when a picture is taken in at `strength`, as diffusers counts them.
+/// How many of `steps` are made when a picture is taken in at `strength`, as diffusers counts them: a part of a step is left out,
+/// and made by the transformers' pipelines.
 #[must_use]
-pub fn steps_taken(steps: usize, strength: f32) -> usize {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a count of steps")]
-    let taken = (steps as f64 * widen(strength)) as usize;
-    taken.min(steps)
+pub fn steps_taken(bundle: &Bundle, steps: usize, strength: f32) -> usize {
+    part_of_steps(steps, strength, bundle.architecture().is_some_and(Architecture::is_transformer))
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a count of steps")]
+fn part_of_steps(steps: usize, strength: f32, begun_is_made: bool) -> usize {
+    let taken = (steps as f64 * widen(strength)).min(steps as f64);
+    if begun_is_made { steps - (steps as f64 - taken) as usize } else { taken as usize }
 }
 
 /// 0.6 as a person wrote it, rather than the f32 next to it: the product with a count is cut off, and 5 × 0.6 is 3.
@@ -315,8 +325,9 @@ pub(crate) fn widen(number: f32) -> f64 {
     number.to_string().parse().unwrap_or_else(|_| f64::from(number))
 }
 
-/// Tells a sampler with dynamic shifting how large the picture is, in patches of two by two latents.
-fn with_sequence_length(
+/// Tells a sampler with dynamic shifting how large the picture is, in patches of two by two latents; and gives a packed
+/// transformer the noise levels that it is published with.
+fn with_patches(
     mut run: sampler::Run,
     config: &sampler::Config,
     bundle: &Bundle,
@@ -326,6 +337,10 @@ fn with_sequence_length(
     if config.uses_dynamic_shifting() && run.image_sequence_length.is_none() {
         let patches = |side: u32| side as usize / bundle.geometry.pixels_per_latent / 2;
         run.image_sequence_length = Some(patches(width) * patches(height));
+    }
+    let takes_levels = matches!(config.kind(), sampler::Kind::FlowMatchEuler | sampler::Kind::FlowMatchLcm);
+    if bundle.architecture() == Some(Architecture::Flux) && takes_levels && run.timesteps.is_none() && run.sigmas.is_none() {
+        run.sigmas = Some(sampler::linear_sigmas(run.steps));
     }
     run
 }
@@ -346,7 +361,10 @@ mod tests {
         for (steps, strength, expected) in
             [(5, 0.6, 3), (10, 0.7, 7), (50, 0.8, 40), (3, 0.3, 0), (1, 1.0, 1), (4, 0.25, 1), (7, 0.75, 5)]
         {
-            assert_eq!(steps_taken(steps, strength), expected, "{steps} at {strength}");
+            assert_eq!(part_of_steps(steps, strength, false), expected, "{steps} at {strength}");
+        }
+        for (steps, strength, expected) in [(5, 0.6, 3), (7, 0.3, 3), (3, 0.3, 1), (4, 0.25, 1), (28, 0.6, 17), (4, 1.0, 4)] {
+            assert_eq!(part_of_steps(steps, strength, true), expected, "{steps} at {strength}");
         }
     }
 }

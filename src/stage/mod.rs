@@ -10,6 +10,7 @@ mod networks;
 mod picture_encoder;
 mod text_encoder;
 mod tiles;
+mod transformer;
 
 pub use call::{ClassLabels, call, check_shape, picture_shape};
 pub use class_denoiser::ClassDenoiser;
@@ -18,3 +19,4 @@ pub use denoiser::{Conditioning, Denoiser, MaskChannels};
 pub use networks::{ComponentTimes, Networks};
 pub use picture_encoder::{EncodedPicture, encode_picture};
 pub use text_encoder::{Embeddings, TextEncoders};
+pub use transformer::Transformer;

@@ -1,29 +1,42 @@
 //! Words into embeddings.
 //!
-//! In: texts. Out: [`Embeddings`], one row for each text. One encoder gives its last layer; SDXL's two give their last layer
-//! but one, side by side, and the second its pooled embedding.
+//! In: texts. Out: [`Embeddings`], one row for each text, joined as the architecture has it:
+//!
+//! | architecture | tokens | pooled |
+//! | --- | --- | --- |
+//! | Stable Diffusion | the last layer | none |
+//! | SDXL | the last layers but one, side by side | the second encoder's |
+//! | Stable Diffusion 3 | the same, filled up with zeros to T5's width; then T5's, or zeros without it | the first two, side by side |
+//! | Flux | T5's | CLIP's |
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use ndarray::{ArrayD, Axis, IxDyn, concatenate};
 
 use super::networks::Networks;
-use crate::bundle::{Bundle, Role, find, names};
+use crate::bundle::{Architecture, Bundle, Role, find, names};
 use crate::runtime::{Cancel, Port, Tensor};
 use crate::text::Tokenizer;
+
+/// Tokens of a text that a T5 is given at most, as diffusers' pipelines have it.
+const SENTENCE_TOKENS: usize = 512;
+/// The same for Stable Diffusion 3, and as many zeros where there is no T5.
+const SENTENCE_TOKENS_SD3: usize = 256;
 
 /// What the denoiser is told about the texts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Embeddings {
     /// `[B, L, D]` f32, one row for each token of each text.
     pub tokens: ArrayD<f32>,
-    /// `[B, P]` f32, each text as a whole; SDXL's denoiser takes it.
+    /// `[B, P]` f32, each text as a whole; only some denoisers take it.
     pub pooled: Option<ArrayD<f32>>,
 }
 
 /// The tokenizers of a bundle, and how its encoders are called.
 pub struct TextEncoders {
     tokenizers: Vec<(Role, Tokenizer)>,
-    is_xl: bool,
+    architecture: Architecture,
+    /// Width of the embeddings that the denoiser takes, where its file or its configuration says so.
+    width: Option<usize>,
 }
 
 impl TextEncoders {
@@ -32,14 +45,19 @@ impl TextEncoders {
     /// # Errors
     /// A tokenizer's folder is missing or a file in it is broken.
     pub fn open(bundle: &Bundle) -> Result<Self> {
-        let mut tokenizers = Vec::new();
-        if bundle.takes_text() {
-            tokenizers.push((Role::TextEncoder, tokenizer(bundle, Role::TextEncoder, "tokenizer")?));
-        }
-        if bundle.is_xl() {
-            tokenizers.push((Role::TextEncoder2, tokenizer(bundle, Role::TextEncoder2, "tokenizer_2")?));
-        }
-        Ok(Self { tokenizers, is_xl: bundle.is_xl() })
+        let Some(architecture) = bundle.architecture() else {
+            return Ok(Self { tokenizers: Vec::new(), architecture: Architecture::StableDiffusion, width: None });
+        };
+        let there = architecture.text_encoders().iter().filter(|(role, _)| bundle.components.contains_key(role));
+        let tokenizers = there
+            .map(|(role, folder)| Ok((*role, tokenizer(bundle, architecture, *role, folder)?)))
+            .collect::<Result<Vec<_>>>()?;
+        let denoiser = bundle.component(architecture.denoiser())?;
+        let port = denoiser.input(names::ENCODER_HIDDEN_STATES);
+        let declared = denoiser.value("joint_attention_dim").and_then(serde_json::Value::as_u64);
+        let width = port.and_then(|port| port.shape.last().copied().flatten());
+        let width = width.or(declared.filter(|width| *width <= 65_536).and_then(|width| usize::try_from(width).ok()));
+        Ok(Self { tokenizers, architecture, width })
     }
 
     /// The encoders, in the order in which their embeddings are joined.
@@ -58,7 +76,10 @@ impl TextEncoders {
         if let Some(rest) = &tokens.truncated {
             let shown: String = rest.chars().take(80).collect();
             let more = if shown.len() < rest.len() { "…" } else { "" };
-            log::warn!("{role}: the prompt is longer than the {} tokens it reads; left out: {shown:?}{more}", tokens.ids.len());
+            let told = format!("{role}: the prompt is longer than the {} tokens it reads; left out: {shown:?}{more}", tokens.ids.len());
+            // Where another encoder reads further the rest is not lost.
+            let reads_further = self.tokenizers.iter().any(|(_, other)| other.max_length() > tokenizer.max_length());
+            log::log!(if reads_further { log::Level::Info } else { log::Level::Warn }, "{told}");
         }
         let ids = Tensor::Integer(ArrayD::from_shape_vec(IxDyn(&[1, tokens.ids.len()]), tokens.ids)?);
         let attention = Tensor::Integer(ArrayD::ones(IxDyn(ids.shape())));
@@ -68,16 +89,17 @@ impl TextEncoders {
             .map(|port| (port.name.as_str(), if port.name == "attention_mask" { &attention } else { &ids }))
             .collect();
         let outputs = networks.outputs(role, cancel)?.to_vec();
-        let layer = if self.is_xl {
+        let layer = if takes_last_but_one(self.architecture, role) {
             last_layer_but_one(role, &outputs)?
         } else {
             let port = find(&outputs, names::LAST_HIDDEN_STATE).or_else(|| outputs.first());
             port.map(|port| port.name.clone()).with_context(|| format!("{role}: has no output"))?
         };
         let mut wanted = vec![layer.as_str()];
-        let wants_pooled = role == Role::TextEncoder2;
+        let wants_pooled = gives_pooled(self.architecture, role);
         if wants_pooled {
-            wanted.push(&find(&outputs, names::POOLED).with_context(|| format!("{role}: has no output `text_embeds`"))?.name);
+            let pooled = find(&outputs, names::POOLED);
+            wanted.push(&pooled.with_context(|| format!("{role}: has no output `{}`", names::POOLED.join("` or `")))?.name);
         }
         let mut results = networks.run(role, &given, &wanted, cancel)?;
         let pooled = if wants_pooled { results.pop() } else { None };
@@ -87,19 +109,74 @@ impl TextEncoders {
         }
         Ok(Embeddings { tokens, pooled })
     }
+
+    /// Joins what the encoders say of one text, `parts` in their order.
+    ///
+    /// # Errors
+    /// They give embeddings of different lengths, or wider ones than the denoiser takes.
+    pub fn joined(&self, parts: &[Embeddings]) -> Result<Embeddings> {
+        let pooled: Vec<_> = parts.iter().filter_map(|part| part.pooled.as_ref().map(|pooled| pooled.view())).collect();
+        let pooled = match pooled.is_empty() {
+            true => None,
+            false => Some(concatenate(Axis(1), &pooled).context("the text encoders give pooled embeddings of different lengths")?),
+        };
+        let tokens = match (self.architecture, parts) {
+            (Architecture::Flux, [.., sentence]) => sentence.tokens.clone(),
+            (Architecture::StableDiffusion3, [first, second, rest @ ..]) => {
+                let pair = side_by_side(&[first, second])?;
+                let sentence = rest.first().map(|sentence| &sentence.tokens);
+                let width = sentence.map(|sentence| sentence.len_of(Axis(2))).or(self.width);
+                let width = width.context("transformer/config.json: has no `joint_attention_dim`")?;
+                below_each_other(&pair, sentence, width)?
+            }
+            _ => side_by_side(&parts.iter().collect::<Vec<_>>())?,
+        };
+        Ok(Embeddings { tokens, pooled })
+    }
+}
+
+/// Whether the last layer but one is taken of an encoder, rather than the last.
+fn takes_last_but_one(architecture: Architecture, role: Role) -> bool {
+    match architecture {
+        Architecture::StableDiffusionXl => true,
+        Architecture::StableDiffusion3 => role != Role::TextEncoder3,
+        Architecture::StableDiffusion | Architecture::Flux => false,
+    }
+}
+
+/// Whether the denoiser is told an encoder's pooled embedding.
+fn gives_pooled(architecture: Architecture, role: Role) -> bool {
+    match architecture {
+        Architecture::StableDiffusion => false,
+        Architecture::StableDiffusionXl => role == Role::TextEncoder2,
+        Architecture::StableDiffusion3 => role != Role::TextEncoder3,
+        Architecture::Flux => role == Role::TextEncoder,
+    }
+}
+
+fn side_by_side(parts: &[&Embeddings]) -> Result<ArrayD<f32>> {
+    let views: Vec<_> = parts.iter().map(|part| part.tokens.view()).collect();
+    concatenate(Axis(2), &views).context("the text encoders give embeddings of different lengths")
+}
+
+/// `pair` filled up with zeros to `width`, and the tokens of `sentence` after its; zeros where there is none.
+fn below_each_other(pair: &ArrayD<f32>, sentence: Option<&ArrayD<f32>>, width: usize) -> Result<ArrayD<f32>> {
+    let (batch, tokens, narrow) = (pair.len_of(Axis(0)), pair.len_of(Axis(1)), pair.len_of(Axis(2)));
+    ensure!(narrow <= width, "the first two text encoders give embeddings of width {narrow}, and the transformer takes {width}");
+    let fill = ArrayD::zeros(IxDyn(&[batch, tokens, width - narrow]));
+    let wide = concatenate(Axis(2), &[pair.view(), fill.view()])?;
+    let none;
+    let sentence = match sentence {
+        Some(sentence) => sentence,
+        None => {
+            none = ArrayD::zeros(IxDyn(&[batch, SENTENCE_TOKENS_SD3, width]));
+            &none
+        }
+    };
+    Ok(concatenate(Axis(1), &[wide.view(), sentence.view()])?)
 }
 
 impl Embeddings {
-    /// Joins what several encoders say of one text, side by side.
-    ///
-    /// # Errors
-    /// They give embeddings of different lengths.
-    pub fn joined(parts: &[Self]) -> Result<Self> {
-        let views: Vec<_> = parts.iter().map(|part| part.tokens.view()).collect();
-        let tokens = concatenate(Axis(2), &views).context("the text encoders give embeddings of different lengths")?;
-        Ok(Self { tokens, pooled: parts.iter().find_map(|part| part.pooled.clone()) })
-    }
-
     /// All zeros, of the same shapes: what SDXL takes for no negative prompt.
     #[must_use]
     pub fn zeros_like(&self) -> Self {
@@ -111,9 +188,16 @@ impl Embeddings {
 }
 
 /// Reads a tokenizer and holds it against its encoder: as many ids as that takes, and none that it has no embedding for.
-fn tokenizer(bundle: &Bundle, role: Role, folder: &str) -> Result<Tokenizer> {
+fn tokenizer(bundle: &Bundle, architecture: Architecture, role: Role, folder: &str) -> Result<Tokenizer> {
     let folder = bundle.folder.join(folder);
     let mut tokenizer = Tokenizer::open(&folder)?;
+    let longest = match (architecture, role) {
+        (Architecture::StableDiffusion3, Role::TextEncoder3) => SENTENCE_TOKENS_SD3,
+        _ => SENTENCE_TOKENS,
+    };
+    if tokenizer.max_length() > longest {
+        tokenizer = tokenizer.with_max_length(longest).with_context(|| folder.display().to_string())?;
+    }
     let encoder = bundle.component(role)?;
     let port = encoder.input(names::INPUT_IDS).with_context(|| format!("{role}: has no input for token ids"))?;
     if let Some(length) = port.shape.get(1).copied().flatten().filter(|length| *length != tokenizer.max_length()) {

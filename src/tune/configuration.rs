@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bundle::{Bundle, Component, Role};
+use crate::bundle::{Bundle, Component};
 use crate::plan::Wanted;
 
 /// One way in which one component can be run.
@@ -78,7 +78,7 @@ pub fn configurations(bundle: &Bundle, providers: &[String], cores: usize) -> Ve
                     for threads in if provider == "cpu" { thread_counts(cores) } else { vec![cores.max(1)] } {
                         add(threads, fixed_batch.unwrap_or(1));
                     }
-                    if *role == Role::Unet && fixed_batch.is_none() {
+                    if *role == bundle.denoiser() && fixed_batch.is_none() {
                         add(cores.max(1), 2);
                     }
                 }

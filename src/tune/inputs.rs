@@ -4,11 +4,13 @@ use anyhow::{Context, Result, bail};
 use ndarray::{ArrayD, IxDyn};
 
 use super::Configuration;
-use crate::bundle::{Bundle, Component, Role, names};
+use crate::bundle::{Bundle, Component, PACKED_SIDE, Role, names};
 use crate::runtime::{Port, Tensor};
 
 /// Tokens of a text where an export leaves their number open: CLIP's.
 const TOKENS: usize = 77;
+/// Tokens of a text for a T5.
+const SENTENCE_TOKENS: usize = 256;
 /// Values of SDXL's `time_ids`.
 const TIME_IDS: usize = 6;
 /// A timestep in the middle of the usual 1000.
@@ -37,6 +39,20 @@ fn tensor(bundle: &Bundle, role: Role, port: &Port, configuration: &Configuratio
     let open: Vec<Option<usize>> = match role {
         _ if is(names::CLASS_LABELS) => vec![Some(batch)],
         Role::TextEncoder | Role::TextEncoder2 => vec![Some(batch), Some(TOKENS)],
+        Role::TextEncoder3 => vec![Some(batch), Some(SENTENCE_TOKENS)],
+        Role::Transformer if is(names::HIDDEN_STATES) && port.shape.len() == 3 => {
+            vec![Some(batch), Some(patches(width / side, height / side)), Some(geometry.latent_channels * PACKED_SIDE * PACKED_SIDE)]
+        }
+        Role::Transformer if is(names::HIDDEN_STATES) => {
+            vec![Some(batch), Some(geometry.denoiser_channels), Some(height / side), Some(width / side)]
+        }
+        Role::Transformer if is(names::TIMESTEP) || is(names::GUIDANCE) => {
+            return Ok(Tensor::number_for(port, TIMESTEP, batch));
+        }
+        Role::Transformer if is(names::ENCODER_HIDDEN_STATES) => vec![Some(batch), Some(SENTENCE_TOKENS), None],
+        Role::Transformer if is(names::POOLED_PROJECTIONS) => vec![Some(batch), None],
+        Role::Transformer if is(names::PATCH_PLACES) => places(port, batch, patches(width / side, height / side)),
+        Role::Transformer if is(names::TOKEN_PLACES) => places(port, batch, SENTENCE_TOKENS),
         Role::Unet if is(names::SAMPLE) => {
             vec![Some(batch), Some(geometry.denoiser_channels), Some(height / side), Some(width / side)]
         }
@@ -51,7 +67,7 @@ fn tensor(bundle: &Bundle, role: Role, port: &Port, configuration: &Configuratio
             vec![Some(batch), Some(geometry.latent_channels), Some(height / side), Some(width / side)]
         }
         Role::Decoder | Role::Mapping | Role::Synthesis => vec![Some(batch), None, None],
-        Role::Unet => bail!("is none that Kiln knows"),
+        Role::Unet | Role::Transformer => bail!("is none that Kiln knows"),
     };
     let shape: Option<Vec<usize>> =
         port.shape.iter().enumerate().map(|(axis, declared)| declared.or_else(|| open.get(axis).copied().flatten())).collect();
@@ -61,6 +77,17 @@ fn tensor(bundle: &Bundle, role: Role, port: &Port, configuration: &Configuratio
         true => Tensor::Float(ArrayD::from_shape_vec(IxDyn(&shape), wave(shape.iter().product()))?),
         false => Tensor::Integer(ArrayD::ones(IxDyn(&shape))),
     })
+}
+
+/// Patches of latents that are packed.
+fn patches(width: usize, height: usize) -> usize {
+    width / PACKED_SIDE * (height / PACKED_SIDE)
+}
+
+/// The shape of `count` places, with a batch before it where the export has one.
+fn places(port: &Port, batch: usize, count: usize) -> Vec<Option<usize>> {
+    let batches = if port.shape.len() == 3 { vec![Some(batch)] } else { Vec::new() };
+    batches.into_iter().chain([Some(count), None]).collect()
 }
 
 /// Numbers between -1 and 1 that follow no simple pattern.

@@ -218,13 +218,13 @@ def from_pictures() -> list[dict]:
         paint("sd_inpaint_four_unipc", "sd", strength=0.6, steps=7, sampler=sampler("UniPCMultistepScheduler", {})),
         paint("sd_inpaint_four_lcm", "sd", strength=0.75, sampler=sampler("LCMScheduler", {})),
         paint("sd_inpaint_four_resized", "sd", group="resized", input="input_odd.png", mask="mask_large.png"),
-        paint("sd_inpaint_four_count", "sd", group="inpaint_count", count=2, strength=0.6),
+        paint("sd_inpaint_four_count", "sd", group="shared_draw", count=2, strength=0.6),
         paint("sd_inpaint_nine_60", "sd_inpaint", strength=0.6, steps=7),
         paint("sd_inpaint_nine_full", "sd_inpaint", seed=0),
         paint("sd_inpaint_nine_guidance_1", "sd_inpaint", guidance=1.0),
         paint("sd_inpaint_nine_wide", "sd_inpaint", negative=NEGATIVE, **WIDE_MASK),
         paint("sd_inpaint_nine_ancestral", "sd_inpaint", steps=7, sampler=ancestral),
-        paint("sd_inpaint_nine_count", "sd_inpaint", group="inpaint_count", count=2),
+        paint("sd_inpaint_nine_count", "sd_inpaint", group="shared_draw", count=2),
     ]
 
 
@@ -284,7 +284,7 @@ def transformers() -> list[dict]:
         image("flux_dev_img2img_30", "flux_dev", strength=0.3, steps=7, guidance=3.5),
         image("flux_dev_img2img_60", "flux_dev", strength=0.6, guidance=3.5),
         image("flux_dev_img2img_wide", "flux_dev", guidance=3.5, **WIDE_INPUT),
-        image("flux_dev_img2img_count", "flux_dev", guidance=3.5, count=2),
+        image("flux_dev_img2img_count", "flux_dev", group="shared_draw", guidance=3.5, count=2),
     ]
     return sd3 + flux
 

@@ -1,0 +1,221 @@
+//! One prediction of a transformer over patches of latents, with classifier-free guidance.
+//!
+//! In: latents, a timestep, what the texts say. Out: the velocity, of the latents' shape. W. Peebles, S. Xie, 2022, "Scalable Diffusion
+//! Models with Transformers", arXiv:2212.09748; P. Esser et al., 2024, arXiv:2403.03206 (text and picture in one sequence). Guidance
+//! as in `denoiser.rs`; a transformer that was distilled to be told the scale makes one pass.
+
+use anyhow::{Context, Result, bail, ensure};
+use ndarray::{ArrayD, ArrayViewD, Axis, Dimension, Ix4, IxDyn, concatenate};
+
+use super::denoiser::{Conditioning, guide};
+use super::networks::Networks;
+use super::text_encoder::Embeddings;
+use crate::bundle::{Architecture, Bundle, PACKED_SIDE, Role, find, names};
+use crate::plan::GuidancePasses;
+use crate::runtime::{Cancel, Port, Tensor};
+
+/// Numbers by which a place is told: an index that is always 0, row, column.
+const PLACE: usize = 3;
+/// The end of the way as packed transformers count it is 1, as samplers count it this.
+const TRAINED_TIMESTEPS: f32 = 1000.0;
+
+/// A transformer made ready for one run.
+pub struct Transformer<'a> {
+    passes: GuidancePasses,
+    conditioning: &'a Conditioning,
+    ports: Vec<Port>,
+    output: String,
+    packed: bool,
+}
+
+impl<'a> Transformer<'a> {
+    /// Asks the network for its ports and makes ready.
+    ///
+    /// # Errors
+    /// The network does not open, or has no output.
+    pub fn new(
+        bundle: &Bundle,
+        networks: &mut Networks,
+        passes: GuidancePasses,
+        conditioning: &'a Conditioning,
+        cancel: &Cancel,
+    ) -> Result<Self> {
+        let ports = networks.inputs(Role::Transformer, cancel)?.to_vec();
+        let outputs = networks.outputs(Role::Transformer, cancel)?;
+        let output = outputs.first().context("transformer: has no output")?.name.clone();
+        let packed = bundle.architecture() == Some(Architecture::Flux);
+        Ok(Self { passes, conditioning, ports, output, packed })
+    }
+
+    /// Predicts at `timestep`.
+    ///
+    /// * `latents`: `[B, C, h, w]` f32
+    ///
+    /// Returns `[B, C, h, w]` f32 with guidance applied.
+    ///
+    /// # Errors
+    /// The network fails, gives another shape, or is cancelled.
+    pub fn predict(
+        &self,
+        networks: &mut Networks,
+        latents: &ArrayD<f32>,
+        timestep: f32,
+        cancel: &Cancel,
+    ) -> Result<ArrayD<f32>> {
+        let conditional = &self.conditioning.prompt;
+        let prediction = match (self.passes, &self.conditioning.negative) {
+            (GuidancePasses::One, _) | (_, None) => self.call(networks, latents, &[conditional], timestep, cancel)?,
+            (GuidancePasses::TwoRuns, Some(negative)) => {
+                let unconditional = self.call(networks, latents, &[negative], timestep, cancel)?;
+                let conditional = self.call(networks, latents, &[conditional], timestep, cancel)?;
+                guide(unconditional.view(), conditional.view(), self.conditioning.guidance)
+            }
+            (GuidancePasses::BatchOfTwo, Some(negative)) => {
+                let twice = concatenate(Axis(0), &[latents.view(), latents.view()])?;
+                let both = self.call(networks, &twice, &[negative, conditional], timestep, cancel)?;
+                let (unconditional, conditional) = both.view().split_at(Axis(0), latents.len_of(Axis(0)));
+                guide(unconditional, conditional, self.conditioning.guidance)
+            }
+        };
+        Ok(prediction)
+    }
+
+    /// One call; `texts` share the batch evenly, in order.
+    fn call(
+        &self,
+        networks: &mut Networks,
+        latents: &ArrayD<f32>,
+        texts: &[&Embeddings],
+        timestep: f32,
+        cancel: &Cancel,
+    ) -> Result<ArrayD<f32>> {
+        let shape = latents.shape().to_vec();
+        let (batch, height, width) = match shape.as_slice() {
+            [batch, _, height, width] => (*batch, *height, *width),
+            other => bail!("transformer: is given latents of shape {other:?}, expected [batch, channels, height, width]"),
+        };
+        let sample = if self.packed { packed(latents)? } else { latents.clone() };
+        let tokens = texts.first().map_or(0, |text| text.tokens.len_of(Axis(1)));
+        let mut inputs: Vec<(&str, Tensor)> = Vec::new();
+        for port in &self.ports {
+            let name = port.name.as_str();
+            let tensor = if names::HIDDEN_STATES.contains(&name) {
+                sample.clone().into()
+            } else if names::TIMESTEP.contains(&name) {
+                let timestep = if self.packed { timestep / TRAINED_TIMESTEPS } else { timestep };
+                Tensor::number_for(port, timestep, batch)
+            } else if names::ENCODER_HIDDEN_STATES.contains(&name) {
+                rows(texts, batch, name, |text| Some(&text.tokens))?
+            } else if names::POOLED_PROJECTIONS.contains(&name) {
+                rows(texts, batch, name, |text| text.pooled.as_ref())?
+            } else if names::PATCH_PLACES.contains(&name) {
+                places(port, batch, height / PACKED_SIDE * (width / PACKED_SIDE), width / PACKED_SIDE)
+            } else if names::TOKEN_PLACES.contains(&name) {
+                // A text has no place in the picture: each of its tokens stands in row 0, column 0.
+                places(port, batch, tokens, 0)
+            } else if names::GUIDANCE.contains(&name) {
+                Tensor::number_for(port, self.conditioning.guidance, batch)
+            } else {
+                bail!("transformer: takes an input `{name}` that Kiln does not know");
+            };
+            inputs.push((name, tensor));
+        }
+        ensure!(find(&self.ports, names::HIDDEN_STATES).is_some(), "transformer: has no input for latents");
+        let given: Vec<(&str, &Tensor)> = inputs.iter().map(|(name, tensor)| (*name, tensor)).collect();
+        let mut outputs = networks.run(Role::Transformer, &given, &[&self.output], cancel)?;
+        let prediction = outputs.pop().context("transformer: gave nothing")?;
+        ensure!(
+            prediction.shape() == sample.shape(),
+            "transformer: gave a prediction of shape {:?}, expected the latents' {:?}",
+            prediction.shape(),
+            sample.shape()
+        );
+        if self.packed { unpacked(prediction, &shape) } else { Ok(prediction) }
+    }
+}
+
+/// A row for each picture of the batch.
+fn rows(
+    texts: &[&Embeddings],
+    batch: usize,
+    name: &str,
+    array: impl Fn(&Embeddings) -> Option<&ArrayD<f32>>,
+) -> Result<Tensor> {
+    let mut parts: Vec<ArrayViewD<'_, f32>> = Vec::new();
+    for text in texts {
+        let row = array(text).with_context(|| format!("transformer: takes `{name}`, which the text encoders do not give"))?;
+        parts.extend(std::iter::repeat_n(row.view(), batch / texts.len().max(1)));
+    }
+    let joined = concatenate(Axis(0), &parts).with_context(|| format!("transformer: `{name}` of two texts differ in shape"))?;
+    Ok(joined.into())
+}
+
+/// `[count, 3]`, or with a batch before it where the export has one: row and column of each place, `columns` to a row.
+fn places(port: &Port, batch: usize, count: usize, columns: usize) -> Tensor {
+    let batches = if port.shape.len() == 3 { Some(batch) } else { None };
+    let shape: Vec<usize> = batches.into_iter().chain([count, PLACE]).collect();
+    let place = |at: IxDyn| {
+        let (index, part) = (at[at.ndim() - 2], at[at.ndim() - 1]);
+        match (part, columns) {
+            (_, 0) | (0, _) => 0,
+            (1, columns) => index / columns,
+            (_, columns) => index % columns,
+        }
+    };
+    #[expect(clippy::cast_precision_loss, clippy::cast_possible_wrap, reason = "a row or a column of a picture")]
+    match port.element.is_float() {
+        true => Tensor::Float(ArrayD::from_shape_fn(IxDyn(&shape), |at| place(at) as f32)),
+        false => Tensor::Integer(ArrayD::from_shape_fn(IxDyn(&shape), |at| place(at) as i64)),
+    }
+}
+
+/// Latents `[B, C, h, w]` as patches `[B, h/2 · w/2, 4C]`: of each patch the channels, of each channel the four latents.
+fn packed(latents: &ArrayD<f32>) -> Result<ArrayD<f32>> {
+    let (batch, channels, height, width) = latents.view().into_dimensionality::<Ix4>()?.dim();
+    let (rows, columns) = (height / PACKED_SIDE, width / PACKED_SIDE);
+    let split = latents.view().into_shape_with_order(IxDyn(&[batch, channels, rows, PACKED_SIDE, columns, PACKED_SIDE]));
+    let split = split.context("transformer: latents of an odd side cannot be packed")?;
+    let patches = split.permuted_axes(IxDyn(&[0, 2, 4, 1, 3, 5])).as_standard_layout().into_owned();
+    Ok(patches.into_shape_with_order(IxDyn(&[batch, rows * columns, channels * PACKED_SIDE * PACKED_SIDE]))?)
+}
+
+/// The latents of shape `[B, C, h, w]` that `patches` hold.
+fn unpacked(patches: ArrayD<f32>, shape: &[usize]) -> Result<ArrayD<f32>> {
+    let &[batch, channels, height, width] = shape else { bail!("transformer: latents of {} dimensions", shape.len()) };
+    let (rows, columns) = (height / PACKED_SIDE, width / PACKED_SIDE);
+    let split = patches.into_shape_with_order(IxDyn(&[batch, rows, columns, channels, PACKED_SIDE, PACKED_SIDE]))?;
+    let latents = split.permuted_axes(IxDyn(&[0, 3, 1, 4, 2, 5])).as_standard_layout().into_owned();
+    Ok(latents.into_shape_with_order(IxDyn(shape))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::Element;
+
+    #[test]
+    fn patches_hold_channels_then_rows_then_columns() {
+        let latents = ArrayD::from_shape_fn(IxDyn(&[1, 2, 4, 6]), |at| (100 * at[1] + 10 * at[2] + at[3]) as f32);
+        let patches = packed(&latents).unwrap();
+        assert_eq!(patches.shape(), [1, 6, 8]);
+        let second: Vec<f32> = patches.index_axis(Axis(1), 1).iter().copied().collect();
+        assert_eq!(second, [2.0, 3.0, 12.0, 13.0, 102.0, 103.0, 112.0, 113.0]);
+        assert_eq!(unpacked(patches, latents.shape()).unwrap(), latents);
+        assert!(packed(&ArrayD::zeros(IxDyn(&[1, 2, 3, 6]))).is_err());
+    }
+
+    #[test]
+    fn places_are_rows_and_columns_in_the_form_of_the_port() {
+        let port = |element, shape: &[Option<usize>]| Port { name: "img_ids".into(), element, shape: shape.to_vec() };
+        let plain = places(&port(Element::Int64, &[None, Some(3)]), 2, 6, 3);
+        let Tensor::Integer(plain) = plain else { panic!("integers were asked for") };
+        assert_eq!(plain.shape(), [6, 3]);
+        assert_eq!(plain.index_axis(Axis(0), 4).iter().copied().collect::<Vec<_>>(), [0, 1, 1]);
+        let batched = places(&port(Element::Float32, &[None, None, Some(3)]), 2, 6, 3);
+        let Tensor::Float(batched) = batched else { panic!("fractions were asked for") };
+        assert_eq!(batched.shape(), [2, 6, 3]);
+        assert_eq!(batched[[1, 5, 2]], 2.0);
+        let Tensor::Integer(text) = places(&port(Element::Int64, &[None, Some(3)]), 2, 7, 0) else { panic!("integers") };
+        assert!(text.iter().all(|value| *value == 0));
+    }
+}
