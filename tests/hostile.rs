@@ -77,6 +77,20 @@ fn what_only_a_run_can_know_is_refused_with_one_clear_error() {
     assert_eq!(cases.len(), 24, "the number of cases in the table");
 }
 
+#[test]
+fn every_spoilt_folder_of_a_transformer_is_refused_with_one_clear_error() {
+    let cases = spoil::transformer_folders();
+    run_cases(&cases, Bundle::open);
+    assert_eq!(cases.len(), 104, "the number of cases in the table");
+}
+
+#[test]
+fn what_only_a_run_of_a_transformer_can_know_is_refused_with_one_clear_error() {
+    let cases = spoil::transformer_runs();
+    run_cases(&cases, open_and_paint);
+    assert_eq!(cases.len(), 6, "the number of cases in the table");
+}
+
 /// Makes a picture, and goes back from one where the family can.
 fn open_and_use_family(folder: &Path) -> Result<()> {
     let mut engine = Engine::open(folder, &Settings::default(), None)?;

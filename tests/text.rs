@@ -1,4 +1,4 @@
-//! Token ids against those of transformers' `CLIPTokenizer`.
+//! Token ids against those of transformers' `CLIPTokenizer` and `T5TokenizerFast`.
 //!
 //! `tests/golden/pictures/tokens.json` was written by `tests/tools/make_tokens.py`.
 
@@ -19,15 +19,19 @@ fn every_text_gives_transformers_ids() {
     let mut wrong = Vec::new();
     for (name, folder) in folders {
         let tokenizer = Tokenizer::open(&tests("bundles").join(folder.as_str().unwrap())).unwrap();
-        assert_eq!(tokenizer.max_length(), 77);
+        assert_eq!(tokenizer.max_length(), if name == "sd3_3" { 512 } else { 77 });
+        let tokenizer = tokenizer.with_max_length(77).unwrap();
         for row in golden["texts"].as_array().unwrap() {
             let text = row["text"].as_str().unwrap();
             let expected: Vec<i64> = row["input_ids"][name].as_array().unwrap().iter().map(|id| id.as_i64().unwrap()).collect();
             cases += 1;
             if text.contains('\0') {
                 assert!(kiln::error::is_refusal(&tokenizer.encode(text).unwrap_err()));
-                let clean = tokenizer.encode(&text.replace('\0', "")).unwrap();
-                assert_eq!(clean.ids, expected, "{text:?}");
+                // CLIP passes it over; to T5 it is a word that it does not know.
+                if name != "sd3_3" {
+                    let clean = tokenizer.encode(&text.replace('\0', "")).unwrap();
+                    assert_eq!(clean.ids, expected, "{text:?}");
+                }
                 continue;
             }
             let tokens = tokenizer.encode(text).unwrap();
@@ -38,5 +42,5 @@ fn every_text_gives_transformers_ids() {
     }
     assert!(wrong.is_empty(), "{} of {cases} differ, such as {:?}", wrong.len(), wrong.first());
     println!("{cases} texts");
-    assert_eq!(cases, 98);
+    assert_eq!(cases, 147);
 }

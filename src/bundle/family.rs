@@ -42,11 +42,8 @@ impl Architecture {
     /// Its text encoders, each with the folder of its tokenizer, in the order in which their embeddings are joined.
     #[must_use]
     pub fn text_encoders(self) -> &'static [(Role, &'static str)] {
-        const ALL: &[(Role, &str)] = &[
-            (Role::TextEncoder, "tokenizer"),
-            (Role::TextEncoder2, "tokenizer_2"),
-            (Role::TextEncoder3, "tokenizer_3"),
-        ];
+        const ALL: &[(Role, &str)] =
+            &[(Role::TextEncoder, "tokenizer"), (Role::TextEncoder2, "tokenizer_2"), (Role::TextEncoder3, "tokenizer_3")];
         match self {
             Self::StableDiffusion => &ALL[..1],
             Self::StableDiffusionXl | Self::Flux => &ALL[..2],
@@ -142,7 +139,8 @@ impl Layout {
         if let Some((_, layout)) = CLASSES.iter().find(|(name, _)| *name == plain) {
             return Ok(*layout);
         }
-        let known: Vec<&str> = CLASSES.iter().map(|(name, _)| *name).collect();
+        let is_of_a_task = |name: &str| name.contains("Img2Img") || name.contains("Inpaint");
+        let known: Vec<&str> = CLASSES.iter().map(|(name, _)| *name).filter(|name| !is_of_a_task(name)).collect();
         bail!("`_class_name` is `{class_name}`, and this build runs {}", known.join(", "));
     }
 
@@ -172,9 +170,14 @@ impl Layout {
                 Role::PreviewDecoder,
                 Role::VaeDecoder,
             ],
-            Self::Text(Architecture::Flux) => {
-                &[Role::TextEncoder, Role::TextEncoder2, Role::VaeEncoder, Role::Transformer, Role::PreviewDecoder, Role::VaeDecoder]
-            }
+            Self::Text(Architecture::Flux) => &[
+                Role::TextEncoder,
+                Role::TextEncoder2,
+                Role::VaeEncoder,
+                Role::Transformer,
+                Role::PreviewDecoder,
+                Role::VaeDecoder,
+            ],
             Self::Text(_) => {
                 &[Role::TextEncoder, Role::TextEncoder2, Role::VaeEncoder, Role::Unet, Role::PreviewDecoder, Role::VaeDecoder]
             }

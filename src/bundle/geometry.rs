@@ -13,6 +13,8 @@ use crate::runtime::Port;
 const DEFAULT_SCALING_FACTOR: f32 = 0.18215;
 /// Latents to a patch, each way, where they are packed for the transformer.
 pub const PACKED_SIDE: usize = 2;
+/// Numbers by which a transformer over packed latents is told a place: an index that is always 0, row, column.
+pub const PLACE: usize = 3;
 /// Pictures that an export may fix as its batch; more would fill the memory before the network is asked.
 const LARGEST_BATCH: usize = 64;
 
@@ -89,7 +91,8 @@ impl Geometry {
             taken.unwrap_or(denoiser_channels),
             match (role, packed) {
                 (Role::Unet, _) => format!("as many, or for inpainting {}", 2 * latent_channels + 1),
-                (_, true) => format!("{}: patches of {PACKED_SIDE} by {PACKED_SIDE}", latent_channels * PACKED_SIDE * PACKED_SIDE),
+                (_, true) =>
+                    format!("{}: patches of {PACKED_SIDE} by {PACKED_SIDE}", latent_channels * PACKED_SIDE * PACKED_SIDE),
                 (_, false) => "as many".to_owned(),
             }
         );
@@ -102,7 +105,10 @@ impl Geometry {
             Architecture::StableDiffusion3 => denoiser.integer("patch_size", 1..=16)?.unwrap_or(2),
             _ => {
                 let levels = denoiser.list_length("block_out_channels")?.unwrap_or(1);
-                ensure!((1..=8).contains(&levels), "unet/config.json: `block_out_channels` has {levels} entries, expected 1 to 8");
+                ensure!(
+                    (1..=8).contains(&levels),
+                    "unet/config.json: `block_out_channels` has {levels} entries, expected 1 to 8"
+                );
                 1 << (levels - 1)
             }
         };
@@ -111,7 +117,8 @@ impl Geometry {
             Architecture::StableDiffusion3 => denoiser.integer("pos_embed_max_size", 1..=4096)?,
             _ => None,
         };
-        let largest_side = places.map(|places| u32::try_from(places).map(|places| places.saturating_mul(side_unit))).transpose()?;
+        let largest_side =
+            places.map(|places| u32::try_from(places).map(|places| places.saturating_mul(side_unit))).transpose()?;
 
         let fixed = match (dimension(sample, 2), dimension(sample, 3)) {
             (Some(height), Some(width)) if !packed => Some((width, height)),
@@ -120,6 +127,14 @@ impl Geometry {
                 _ => None,
             },
         };
+        for port in [names::PATCH_PLACES, names::TOKEN_PLACES].into_iter().filter_map(|names| denoiser.input(names)) {
+            ensure!(
+                matches!(port.shape.as_slice(), [_, None | Some(PLACE)] | [_, _, None | Some(PLACE)]),
+                "{role}/model.onnx: input `{}` is {}, expected places of {PLACE} numbers",
+                port.name,
+                port.shape_text()
+            );
+        }
         if let (true, Some(patches)) = (packed, dimension(sample, 1)) {
             ensure!(
                 fixed.is_some_and(|(width, height)| width / PACKED_SIDE * (height / PACKED_SIDE) == patches),
@@ -319,6 +334,8 @@ fn check_embeddings(components: &BTreeMap<Role, Component>, denoiser: &Component
     let role = denoiser.role;
     let taken = denoiser.input(names::ENCODER_HIDDEN_STATES).and_then(|port| port.shape.last().copied().flatten());
     let given = match architecture {
+        // With a second encoder it is not of this architecture, and is told so elsewhere.
+        Architecture::StableDiffusion if components.contains_key(&Role::TextEncoder2) => None,
         Architecture::StableDiffusion => width(Role::TextEncoder),
         Architecture::StableDiffusionXl => pair(),
         Architecture::StableDiffusion3 => width(Role::TextEncoder3),

@@ -82,7 +82,11 @@ impl Habits {
             // What has no input for a scale was distilled to need none, in few steps.
             return match bundle.takes_guidance_embedding() {
                 true => Self { guidance: 3.5, without_guidance: false, ..own(28, longest, "the pipeline's own defaults") },
-                false => Self { trained_steps: vec![1, 2, 3, 4], largest_steps: 4, ..own(4, 4, "the transformer, which takes no guidance") },
+                false => Self {
+                    trained_steps: vec![1, 2, 3, 4],
+                    largest_steps: 4,
+                    ..own(4, 4, "the transformer, which takes no guidance")
+                },
             };
         }
         if architecture == Architecture::StableDiffusion3 {

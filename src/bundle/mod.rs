@@ -26,7 +26,7 @@ pub use card::{CARD_FILE, Card};
 pub use checksum::{FileState, sha256_of_bytes, sha256_of_file, verify};
 pub use component::{Component, Role, find};
 pub use family::{Architecture, Family};
-pub use geometry::{Geometry, LatentScaling, PACKED_SIDE};
+pub use geometry::{Geometry, LatentScaling, PACKED_SIDE, PLACE};
 pub use habits::Habits;
 pub use onnx::{Header, read_header};
 pub use shelf::{Shelf, ShelvedBundle};

@@ -137,7 +137,8 @@ fn heads(component: &Component, level: usize) -> f64 {
 
 /// What is held beside the networks: tokenizers, latents, decoded pictures.
 pub(super) fn beside(bundle: &Bundle, request: &Resolved, plan: &Plan) -> f64 {
-    let files = ["tokenizer", "tokenizer_2", "tokenizer_3"].iter().map(|name| folder_bytes(&bundle.folder.join(name))).sum::<u64>();
+    let files =
+        ["tokenizer", "tokenizer_2", "tokenizer_3"].iter().map(|name| folder_bytes(&bundle.folder.join(name))).sum::<u64>();
     let pixels = count(request.width as usize) * count(request.height as usize);
     let channels = count(bundle.geometry.picture_channels);
     // Bytes of every picture; of the one at work also its values, a tile's copy of them and the one that is checked.

@@ -327,13 +327,7 @@ pub(crate) fn widen(number: f32) -> f64 {
 
 /// Tells a sampler with dynamic shifting how large the picture is, in patches of two by two latents; and gives a packed
 /// transformer the noise levels that it is published with.
-fn with_patches(
-    mut run: sampler::Run,
-    config: &sampler::Config,
-    bundle: &Bundle,
-    width: u32,
-    height: u32,
-) -> sampler::Run {
+fn with_patches(mut run: sampler::Run, config: &sampler::Config, bundle: &Bundle, width: u32, height: u32) -> sampler::Run {
     if config.uses_dynamic_shifting() && run.image_sequence_length.is_none() {
         let patches = |side: u32| side as usize / bundle.geometry.pixels_per_latent / 2;
         run.image_sequence_length = Some(patches(width) * patches(height));

@@ -76,7 +76,8 @@ impl TextEncoders {
         if let Some(rest) = &tokens.truncated {
             let shown: String = rest.chars().take(80).collect();
             let more = if shown.len() < rest.len() { "…" } else { "" };
-            let told = format!("{role}: the prompt is longer than the {} tokens it reads; left out: {shown:?}{more}", tokens.ids.len());
+            let told =
+                format!("{role}: the prompt is longer than the {} tokens it reads; left out: {shown:?}{more}", tokens.ids.len());
             // Where another encoder reads further the rest is not lost.
             let reads_further = self.tokenizers.iter().any(|(_, other)| other.max_length() > tokenizer.max_length());
             log::log!(if reads_further { log::Level::Info } else { log::Level::Warn }, "{told}");
@@ -118,7 +119,9 @@ impl TextEncoders {
         let pooled: Vec<_> = parts.iter().filter_map(|part| part.pooled.as_ref().map(|pooled| pooled.view())).collect();
         let pooled = match pooled.is_empty() {
             true => None,
-            false => Some(concatenate(Axis(1), &pooled).context("the text encoders give pooled embeddings of different lengths")?),
+            false => {
+                Some(concatenate(Axis(1), &pooled).context("the text encoders give pooled embeddings of different lengths")?)
+            }
         };
         let tokens = match (self.architecture, parts) {
             (Architecture::Flux, [.., sentence]) => sentence.tokens.clone(),

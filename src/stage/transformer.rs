@@ -10,12 +10,10 @@ use ndarray::{ArrayD, ArrayViewD, Axis, Dimension, Ix4, IxDyn, concatenate};
 use super::denoiser::{Conditioning, guide};
 use super::networks::Networks;
 use super::text_encoder::Embeddings;
-use crate::bundle::{Architecture, Bundle, PACKED_SIDE, Role, find, names};
+use crate::bundle::{Architecture, Bundle, PACKED_SIDE, PLACE, Role, find, names};
 use crate::plan::GuidancePasses;
 use crate::runtime::{Cancel, Port, Tensor};
 
-/// Numbers by which a place is told: an index that is always 0, row, column.
-const PLACE: usize = 3;
 /// The end of the way as packed transformers count it is 1, as samplers count it this.
 const TRAINED_TIMESTEPS: f32 = 1000.0;
 
@@ -55,13 +53,7 @@ impl<'a> Transformer<'a> {
     ///
     /// # Errors
     /// The network fails, gives another shape, or is cancelled.
-    pub fn predict(
-        &self,
-        networks: &mut Networks,
-        latents: &ArrayD<f32>,
-        timestep: f32,
-        cancel: &Cancel,
-    ) -> Result<ArrayD<f32>> {
+    pub fn predict(&self, networks: &mut Networks, latents: &ArrayD<f32>, timestep: f32, cancel: &Cancel) -> Result<ArrayD<f32>> {
         let conditional = &self.conditioning.prompt;
         let prediction = match (self.passes, &self.conditioning.negative) {
             (GuidancePasses::One, _) | (_, None) => self.call(networks, latents, &[conditional], timestep, cancel)?,
@@ -135,12 +127,7 @@ impl<'a> Transformer<'a> {
 }
 
 /// A row for each picture of the batch.
-fn rows(
-    texts: &[&Embeddings],
-    batch: usize,
-    name: &str,
-    array: impl Fn(&Embeddings) -> Option<&ArrayD<f32>>,
-) -> Result<Tensor> {
+fn rows(texts: &[&Embeddings], batch: usize, name: &str, array: impl Fn(&Embeddings) -> Option<&ArrayD<f32>>) -> Result<Tensor> {
     let mut parts: Vec<ArrayViewD<'_, f32>> = Vec::new();
     for text in texts {
         let row = array(text).with_context(|| format!("transformer: takes `{name}`, which the text encoders do not give"))?;

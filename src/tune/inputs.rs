@@ -41,7 +41,11 @@ fn tensor(bundle: &Bundle, role: Role, port: &Port, configuration: &Configuratio
         Role::TextEncoder | Role::TextEncoder2 => vec![Some(batch), Some(TOKENS)],
         Role::TextEncoder3 => vec![Some(batch), Some(SENTENCE_TOKENS)],
         Role::Transformer if is(names::HIDDEN_STATES) && port.shape.len() == 3 => {
-            vec![Some(batch), Some(patches(width / side, height / side)), Some(geometry.latent_channels * PACKED_SIDE * PACKED_SIDE)]
+            vec![
+                Some(batch),
+                Some(patches(width / side, height / side)),
+                Some(geometry.latent_channels * PACKED_SIDE * PACKED_SIDE),
+            ]
         }
         Role::Transformer if is(names::HIDDEN_STATES) => {
             vec![Some(batch), Some(geometry.denoiser_channels), Some(height / side), Some(width / side)]

@@ -8,10 +8,13 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import transformers  # noqa: E402
-from transformers import CLIPTokenizer, CLIPTokenizerFast  # noqa: E402
+from transformers import CLIPTokenizer, CLIPTokenizerFast, T5TokenizerFast  # noqa: E402
 
 from make_bundles import BUNDLES  # noqa: E402
 from make_pictures import PICTURES  # noqa: E402
+
+# CLIP's; of T5's longer texts the beginning says enough.
+LENGTH = 77
 
 TEXTS = [
     "",
@@ -73,10 +76,13 @@ def main() -> None:
         slow = CLIPTokenizer.from_pretrained(BUNDLES / folder)
         fast = CLIPTokenizerFast.from_pretrained(BUNDLES / folder)
         slower[name] = (slow, fast, folder)
+    # T5's has a fast form alone here, since its slow one reads SentencePiece's own file.
+    t5 = T5TokenizerFast.from_pretrained(BUNDLES / "sd3/tokenizer_3", extra_ids=0)
+    slower["sd3_3"] = (t5, t5, "sd3/tokenizer_3")
     for text in TEXTS:
         row = {"text": text, "input_ids": {}}
         for name, (slow, fast, _) in slower.items():
-            options = {"padding": "max_length", "max_length": slow.model_max_length, "truncation": True}
+            options = {"padding": "max_length", "max_length": min(slow.model_max_length, LENGTH), "truncation": True}
             ids = slow(text, **options)["input_ids"]
             others = fast(text, **options)["input_ids"]
             row["input_ids"][name] = ids

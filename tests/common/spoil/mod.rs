@@ -11,9 +11,11 @@ mod families;
 mod networks;
 mod runs;
 mod texts;
+mod transformers;
 
 pub use families::{family_folders, family_runs};
 pub use runs::runs;
+pub use transformers::{transformer_folders, transformer_runs};
 
 /// What is done to a copy of a bundle.
 pub type Spoil = Box<dyn Fn(&Path)>;
@@ -147,8 +149,8 @@ fn layout() -> Vec<Case> {
         case(
             "unknown class",
             "sd",
-            set(INDEX, "_class_name", json!("FluxPipeline")),
-            &[INDEX, "is `FluxPipeline`", "this build runs"],
+            set(INDEX, "_class_name", json!("KolorsPipeline")),
+            &[INDEX, "is `KolorsPipeline`", "this build runs"],
         ),
         case(
             "class of SDXL",
