@@ -37,8 +37,10 @@ KINDS = {
     ("sdxl", "inpaint"): diffusers.StableDiffusionXLInpaintPipeline,
     ("sd3", "text2img"): diffusers.StableDiffusion3Pipeline,
     ("sd3", "img2img"): diffusers.StableDiffusion3Img2ImgPipeline,
+    ("sd3", "inpaint"): diffusers.StableDiffusion3InpaintPipeline,
     ("flux", "text2img"): diffusers.FluxPipeline,
     ("flux", "img2img"): diffusers.FluxImg2ImgPipeline,
+    ("flux", "inpaint"): diffusers.FluxInpaintPipeline,
 }
 
 

@@ -265,6 +265,9 @@ def transformers() -> list[dict]:
         text("sd35_turbo_guided", "sd35_turbo", prompt=APPLE, negative=NEGATIVE, guidance=4.5),
         text("sd35_turbo_wide", "sd35_turbo", guidance=0.0, **WIDE),
         image("sd35_turbo_img2img", "sd35_turbo", guidance=0.0),
+        paint("sd3_inpaint_60", "sd3", strength=0.6, steps=7, guidance=7.0),
+        paint("sd3_inpaint_full", "sd3", guidance=7.0, negative=NEGATIVE),
+        paint("sd3_inpaint_wide", "sd3", guidance=7.0, **WIDE_MASK),
     ]
     flux = [
         text("flux_schnell_4", "flux_schnell", guidance=0.0),
@@ -284,6 +287,9 @@ def transformers() -> list[dict]:
         image("flux_dev_img2img_30", "flux_dev", strength=0.3, steps=7, guidance=3.5),
         image("flux_dev_img2img_60", "flux_dev", strength=0.6, guidance=3.5),
         image("flux_dev_img2img_wide", "flux_dev", guidance=3.5, **WIDE_INPUT),
+        paint("flux_dev_inpaint_60", "flux_dev", strength=0.6, steps=7, guidance=3.5),
+        paint("flux_dev_inpaint_full", "flux_dev", guidance=3.5),
+        paint("flux_schnell_inpaint", "flux_schnell", strength=0.75, guidance=0.0, **WIDE_MASK),
         image("flux_dev_img2img_count", "flux_dev", group="shared_draw", guidance=3.5, count=2),
     ]
     return sd3 + flux
