@@ -25,6 +25,7 @@ mod runtime_library;
 mod stopping;
 mod tiles;
 mod tuning;
+mod webgpu;
 
 use std::fs;
 use std::path::Path;
