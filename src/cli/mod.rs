@@ -14,6 +14,8 @@ mod invert;
 mod judge;
 mod likelihood;
 mod lineage;
+#[cfg(feature = "manual")]
+mod manual;
 mod models;
 mod plan;
 mod progress;
@@ -93,6 +95,10 @@ enum Verb {
         /// Which shell
         shell: clap_complete::Shell,
     },
+    /// Write the manual pages into a folder
+    #[cfg(feature = "manual")]
+    #[command(hide = true)]
+    Manual(manual::Arguments),
 }
 
 impl Verb {
@@ -166,6 +172,8 @@ fn run(arguments: &Arguments, cancel: &Cancel) -> Result<ExitCode> {
             print(&script)?;
             Ok(ExitCode::SUCCESS)
         }
+        #[cfg(feature = "manual")]
+        Some(Verb::Manual(verb)) => manual::run(verb, Arguments::command()),
     }
 }
 

@@ -183,6 +183,28 @@ fn completions_are_printed_for_each_shell() {
     }
 }
 
+#[cfg(feature = "manual")]
+#[test]
+fn manual_pages_are_written_for_each_verb() {
+    let folder = tempfile::tempdir().unwrap();
+    kiln(folder.path(), &["manual", "."]).expect_code(0);
+    let pages = names(folder.path());
+    let help = kiln(folder.path(), &["--help"]).expect_code(0);
+    let verbs = help.text().lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let mut count = 0;
+    // A description that goes on in a second line is indented further.
+    let verbs = verbs.filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+    for verb in verbs.filter(|verb| !["", "help"].contains(verb)) {
+        count += 1;
+        assert!(pages.contains(&format!("kiln-{verb}.1")), "{verb}: {pages:?}");
+    }
+    assert!(count >= 14 && pages.len() == count + 1, "{count} verbs, {pages:?}");
+    let page = std::fs::read_to_string(folder.path().join("kiln-generate.1")).unwrap();
+    assert!(page.contains(".TH kiln-generate 1") && page.contains("strength"), "{page}");
+    let ran = kiln(folder.path(), &["manual", "nowhere"]).expect_code(2);
+    assert!(ran.stderr.contains("nowhere") && ran.stderr.contains("expected a folder"), "{}", ran.stderr);
+}
+
 #[test]
 fn every_verb_explains_itself() {
     let folder = tempfile::tempdir().unwrap();
