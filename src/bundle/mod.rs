@@ -16,6 +16,7 @@ pub mod names;
 mod onnx;
 mod shelf;
 mod wire;
+mod work;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -30,6 +31,7 @@ pub use geometry::{Geometry, LatentScaling, PACKED_SIDE, PLACE};
 pub use habits::Habits;
 pub use onnx::{Header, read_header};
 pub use shelf::{Shelf, ShelvedBundle};
+pub use work::Work;
 
 use crate::refuse;
 use crate::sampler;

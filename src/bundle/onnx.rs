@@ -12,12 +12,17 @@ use anyhow::{Context, Result, ensure};
 
 use super::external::Reference;
 use super::wire::{BYTES, VARINT, Wire};
+use super::work::{Constant, Follower, Node, Work};
 use crate::runtime::{Element, Port};
 
 /// Graphs nest in the branches of `If` and `Loop`; real exports stay far below.
 const DEEPEST_NESTING: usize = 32;
 /// The largest models of the line have some ten thousand weights; a hostile file of two bytes each would fill the memory.
 const MOST_TENSORS: usize = 1_000_000;
+/// ONNX's number of 32-bit floats.
+const FLOAT: i32 = 1;
+/// Values of more bytes are weights, not settings of an operator.
+const FEW_BYTES: u64 = 64;
 /// ONNX Runtime's operators go up to some eight dimensions.
 const MOST_DIMENSIONS: usize = 64;
 
@@ -42,6 +47,8 @@ pub struct Header {
     pub external_files: Vec<PathBuf>,
     /// Size of the file and of its external files in bytes.
     pub size_bytes: u64,
+    /// What one row of a call computes, as an estimate; `None` where the graph is too large to be followed.
+    pub work: Option<Work>,
 }
 
 /// Reads the header of the file at `path`.
@@ -68,6 +75,7 @@ fn read(path: &Path) -> Result<Header> {
         opset: None,
         has_graph: false,
         draws_random: false,
+        follower: Follower::default(),
     };
     walk.wire.refuse_pointer()?;
     walk.model()?;
@@ -83,6 +91,8 @@ fn read(path: &Path) -> Result<Header> {
     header.precision = precision(&walk.weights);
     header.nodes = walk.nodes;
     header.draws_random = walk.draws_random;
+    header.inputs.iter().for_each(|port| walk.follower.input(&port.name, &port.shape));
+    header.work = walk.follower.work();
     for reference in walk.external {
         let file = reference.check(path)?;
         if !header.external_files.contains(&file) {
@@ -109,6 +119,13 @@ fn precision(weights: &[(u64, i32)]) -> String {
     }
 }
 
+/// A varint as the signed number that it stands for.
+fn signed(value: u64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "an attribute of an estimate")]
+    let number = i64::from_ne_bytes(value.to_ne_bytes()) as f64;
+    number
+}
+
 struct Walk {
     wire: Wire,
     inputs: Vec<Port>,
@@ -121,6 +138,7 @@ struct Walk {
     opset: Option<i64>,
     has_graph: bool,
     draws_random: bool,
+    follower: Follower,
 }
 
 impl Walk {
@@ -159,7 +177,7 @@ impl Walk {
     fn function(&mut self, end: u64) -> Result<()> {
         while let Some(field) = self.wire.field(end)? {
             if (field.number, field.kind) == (7, BYTES) {
-                self.node(field.end, 1)?;
+                drop(self.node(field.end, 1)?);
             }
             self.wire.skip_to(field.end)?;
         }
@@ -172,11 +190,15 @@ impl Walk {
             match (field.number, field.kind) {
                 (1, BYTES) => {
                     self.nodes += usize::from(outermost);
-                    self.node(field.end, depth)?;
+                    let node = self.node(field.end, depth)?;
+                    if outermost {
+                        self.follower.node(node);
+                    }
                 }
                 (5, BYTES) => {
-                    let name = self.tensor(field.end)?;
+                    let (name, constant) = self.tensor(field.end)?;
                     if outermost {
+                        self.follower.weight(name.clone(), constant);
                         self.initializers.insert(name);
                     }
                 }
@@ -201,28 +223,44 @@ impl Walk {
         Ok(())
     }
 
-    fn node(&mut self, end: u64, depth: usize) -> Result<()> {
+    fn node(&mut self, end: u64, depth: usize) -> Result<Node> {
+        let mut node = Node::default();
         while let Some(field) = self.wire.field(end)? {
             match (field.number, field.kind) {
-                (4, BYTES) => self.draws_random |= self.wire.string(field.end)?.starts_with("Random"),
-                (5, BYTES) => self.attribute(field.end, depth)?,
+                (1, BYTES) => node.inputs.push(self.wire.string(field.end)?),
+                (2, BYTES) => node.outputs.push(self.wire.string(field.end)?),
+                (4, BYTES) => {
+                    node.operator = self.wire.string(field.end)?;
+                    self.draws_random |= node.operator.starts_with("Random");
+                }
+                (5, BYTES) => self.attribute(field.end, depth, &mut node)?,
                 _ => {}
             }
             self.wire.skip_to(field.end)?;
         }
-        Ok(())
+        Ok(node)
     }
 
-    fn attribute(&mut self, end: u64, depth: usize) -> Result<()> {
+    fn attribute(&mut self, end: u64, depth: usize, node: &mut Node) -> Result<()> {
+        let (mut name, mut number) = (String::new(), None);
         while let Some(field) = self.wire.field(end)? {
             match (field.number, field.kind) {
-                (5 | 10, BYTES) => drop(self.tensor(field.end)?),
+                (1, BYTES) => name = self.wire.string(field.end)?,
+                (3 | 8, VARINT) => number = Some(number.unwrap_or(1.0) * signed(field.value)),
+                (8, BYTES) => {
+                    while self.wire.position < field.end {
+                        number = Some(number.unwrap_or(1.0) * signed(self.wire.varint()?));
+                    }
+                }
+                (5, BYTES) => node.constant = Some(self.tensor(field.end)?.1),
+                (10, BYTES) => drop(self.tensor(field.end)?),
                 (6 | 11, BYTES) => self.graph(field.end, false, depth + 1)?,
                 (22 | 23, BYTES) => drop(self.sparse_tensor(field.end)?),
                 _ => {}
             }
             self.wire.skip_to(field.end)?;
         }
+        node.numbers.extend(number.map(|number| (name, number)));
         Ok(())
     }
 
@@ -231,7 +269,7 @@ impl Walk {
         let mut name = String::new();
         while let Some(field) = self.wire.field(end)? {
             match (field.number, field.kind) {
-                (1, BYTES) => name = self.tensor(field.end)?,
+                (1, BYTES) => (name, _) = self.tensor(field.end)?,
                 (2, BYTES) => drop(self.tensor(field.end)?),
                 _ => {}
             }
@@ -240,17 +278,27 @@ impl Walk {
         Ok(name)
     }
 
-    /// Notes a tensor's size and where its bytes are; returns its name.
-    fn tensor(&mut self, end: u64) -> Result<String> {
-        let mut reference = Reference::default();
-        let (mut count, mut kind, mut external) = (1_u64, 0_i32, false);
+    /// Notes a tensor's size and where its bytes are; returns its name, its dimensions and, of a few numbers, their values.
+    fn tensor(&mut self, end: u64) -> Result<(String, Constant)> {
+        let (mut reference, mut constant) = (Reference::default(), Constant::default());
+        let (mut kind, mut external) = (0_i32, false);
         while let Some(field) = self.wire.field(end)? {
             match (field.number, field.kind) {
-                (1, VARINT) => count = count.saturating_mul(field.value),
+                (1, VARINT) if constant.dimensions.len() <= MOST_DIMENSIONS => constant.dimensions.push(field.value),
                 (1, BYTES) => {
                     while self.wire.position < field.end {
-                        count = count.saturating_mul(self.wire.varint()?);
+                        let size = self.wire.varint()?;
+                        ensure!(
+                            constant.dimensions.len() < MOST_DIMENSIONS,
+                            "a weight has more than {MOST_DIMENSIONS} dimensions"
+                        );
+                        constant.dimensions.push(size);
                     }
+                }
+                (9, BYTES) if kind == FLOAT && field.end - self.wire.position <= FEW_BYTES => {
+                    let bytes = self.wire.bytes(field.end)?;
+                    constant.floats =
+                        bytes.chunks_exact(4).filter_map(|four| Some(f32::from_le_bytes(four.try_into().ok()?))).collect();
                 }
                 (2, VARINT) => kind = i32::try_from(field.value).unwrap_or(0),
                 (8, BYTES) => reference.tensor = self.wire.string(field.end)?,
@@ -260,13 +308,19 @@ impl Walk {
             }
         }
         ensure!(self.weights.len() < MOST_TENSORS, "holds more than {MOST_TENSORS} weights");
+        ensure!(
+            constant.dimensions.len() <= MOST_DIMENSIONS,
+            "weight `{}` has more than {MOST_DIMENSIONS} dimensions",
+            reference.tensor
+        );
+        let count = constant.dimensions.iter().fold(1_u64, |count, size| count.saturating_mul(*size));
         ensure!(count < u64::MAX, "weight `{}` has dimensions without end", reference.tensor);
         self.weights.push((count, kind));
         let name = reference.tensor.clone();
         if external || !reference.location.is_empty() {
             self.external.push(reference);
         }
-        Ok(name)
+        Ok((name, constant))
     }
 
     fn external_entry(&mut self, end: u64, reference: &mut Reference) -> Result<()> {

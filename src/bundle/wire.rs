@@ -96,6 +96,16 @@ impl Wire {
         Ok(())
     }
 
+    /// The bytes up to `end`, which the caller found to be few.
+    pub(super) fn bytes(&mut self, end: u64) -> Result<Vec<u8>> {
+        let size = end - self.position;
+        let mut bytes = Vec::new();
+        self.reader.by_ref().take(size).read_to_end(&mut bytes)?;
+        ensure!(bytes.len() as u64 == size, "is truncated: it ends within a value");
+        self.position = end;
+        Ok(bytes)
+    }
+
     pub(super) fn string(&mut self, end: u64) -> Result<String> {
         let size = end - self.position;
         ensure!(

@@ -31,10 +31,6 @@ pub(super) struct Arguments {
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 
-    /// Write the picture to this file as it develops, after each step and when it is done
-    #[arg(long, value_name = "FILE")]
-    preview: Option<PathBuf>,
-
     /// No progress, no picture in the terminal, no path; only errors
     #[arg(long, short)]
     pub(super) quiet: bool,
@@ -47,7 +43,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel) -> Result<ExitCode> {
     let Asked { record, folder, request, clip, inputs, settings } = arguments.asked.read()?;
     let output = Output::new(arguments, clip, request.count)?;
-    let preview = arguments.preview.as_deref().map(|path| Target::new(path, None)).transpose()?;
+    let preview = arguments.asked.preview.as_deref().map(|path| Target::new(path, None)).transpose()?;
     check_preview(preview.as_ref())?;
     let mut engine = Engine::open(&folder, &settings, runtime)?;
     engine.set_measurements(measurements(engine.bundle(), engine.runtime()));

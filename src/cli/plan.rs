@@ -140,7 +140,7 @@ fn json_of(bundle: &Bundle, resolved: &Resolved, plan: &Plan) -> serde_json::Val
                 assigned.or_else(|| bundle.component(component.role).ok().map(|found| found.header.precision.clone()));
             json!({
                 "role": component.role.folder(), "provider": plan.assignments.provider_of(component.role).to_string(), "precision": precision, "calls": component.calls,
-                "time_ms": component.time_ms, "memory_bytes": component.memory_bytes, "measured": component.is_measured,
+                "time_ms": component.time_ms, "memory_bytes": component.memory_bytes, "device_memory_bytes": component.device_memory_bytes, "measured": component.is_measured,
             })
         })
         .collect();
@@ -149,7 +149,7 @@ fn json_of(bundle: &Bundle, resolved: &Resolved, plan: &Plan) -> serde_json::Val
         "steps": resolved.steps, "guidance": resolved.guidance, "sampler": resolved.sampler_name(), "threads": plan.threads,
         "memory": plan.memory.to_string(), "resident": plan.keeps_components(), "tile": plan.tile.map(crate::plan::Tile::pixels),
         "expected_time_ms": plan.forecast.time_ms, "expected_memory_bytes": plan.forecast.memory_bytes,
-        "expected_memory": memory_text(plan.forecast.memory_bytes), "measured": plan.forecast.is_measured,
+        "expected_device_memory_bytes": plan.forecast.device_memory_bytes, "expected_memory": memory_text(plan.forecast.memory_bytes), "measured": plan.forecast.is_measured,
         "components": components, "decisions": decisions,
     })
 }

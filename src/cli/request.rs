@@ -108,6 +108,10 @@ pub(super) struct RequestArguments {
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
 
+    /// Write the picture to this file as it develops, after each step and when it is done
+    #[arg(long, value_name = "FILE")]
+    pub(super) preview: Option<PathBuf>,
+
     #[command(flatten)]
     device: DeviceArguments,
 
@@ -175,6 +179,7 @@ impl RequestArguments {
                 may_shrink: self.may_shrink,
                 minds_free_memory: self.memory.is_none() && memory != Some(Memory::Low),
             },
+            previews: self.preview.is_some(),
             tile: self.tile.or(record.as_ref().and_then(Record::tile)).unwrap_or_default(),
             precisions: match record.as_ref().filter(|_| self.device.precision.is_none()) {
                 Some(record) => record.precisions(&folder)?,

@@ -248,6 +248,9 @@ fn reasoned(mut plan: Plan, budget: &Budget, gave_way: Option<(&Plan, &str)>) ->
     made.extend(within.map(|within| ("time allowed", within, "--within")));
     made.push(("expected memory", took, forecast.source()));
     made.extend(memory.map(|memory| ("memory allowed", memory, "--memory")));
+    if forecast.device_memory_bytes > 0 {
+        made.push(("device memory", memory_text(forecast.device_memory_bytes), "an estimate; --memory is of the process's own"));
+    }
     let made = made.into_iter().map(|(what, choice, because)| Decision { what, choice, because: because.to_owned() });
     plan.decisions.extend(made);
     plan

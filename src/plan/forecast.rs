@@ -1,19 +1,19 @@
 //! What carrying out a plan will probably take: memory and time, each with where it is known from.
 
-use super::memory::{self, BASE_BYTES, Need, Weights, count};
+use super::memory::{self, BASE_BYTES, FIRST_SESSION_BYTES, Need, Use, Weights, count};
+use super::time::{self, Calls, Network};
 use super::{GuidancePasses, Measurements, Memory, Plan, Tile, Wanted};
 use crate::bundle::{Bundle, Family, Role};
 use crate::ode::Method;
 use crate::request::{Resolved, Task, steps_taken};
 
 /// What is added to a forecast of memory, in shares and in bytes: allocators round up.
-const MARGIN: f64 = 1.1;
-const MARGIN_BYTES: f64 = 8.0 * 1_048_576.0;
+const MARGIN: f64 = 1.06;
+const MARGIN_BYTES: f64 = 5.0 * 1_048_576.0;
 /// Reading a bundle's configuration and the runtime's library, and writing a picture.
-const AROUND_MS: f64 = 120.0;
-/// For the quick estimate: bytes of weights read and repacked in a millisecond, and operations of one core in a millisecond.
-const LOADED_BYTES_PER_MS: f64 = 60_000.0;
-const OPERATIONS_PER_MS: f64 = 4e6;
+const AROUND_MS: f64 = 45.0;
+/// Bytes of a tokenizer's files read in a millisecond.
+const TOKENIZER_BYTES_PER_MS: f64 = 40_000.0;
 
 /// One component's part in a forecast.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,9 +24,11 @@ pub struct ComponentForecast {
     pub calls: usize,
     /// Opening it and all its calls, in milliseconds.
     pub time_ms: f64,
-    /// The most that it holds, in bytes.
+    /// The most that it holds of the process's memory, in bytes.
     pub memory_bytes: u64,
-    /// Whether both were measured on this device.
+    /// The most that it holds of the device's memory, in bytes; 0 where the device has none of its own.
+    pub device_memory_bytes: u64,
+    /// Whether time and the process's memory were measured on this device.
     pub is_measured: bool,
 }
 
@@ -35,6 +37,8 @@ pub struct ComponentForecast {
 pub struct Forecast {
     /// The most that the process will hold at once, in bytes.
     pub memory_bytes: u64,
+    /// The most that a device with memory of its own will hold at once, in bytes; 0 where none runs anything. It is always an estimate.
+    pub device_memory_bytes: u64,
     /// From the start of the program to the finished picture, in milliseconds; `None` where a solver chooses how many steps it makes.
     pub time_ms: Option<f64>,
     /// Whether every component was measured on this device in this configuration.
@@ -57,7 +61,7 @@ impl Forecast {
     /// Forecasts what `plan` takes for `request`.
     #[must_use]
     pub fn new(bundle: &Bundle, request: &Resolved, plan: &Plan, measurements: Option<&Measurements>) -> Self {
-        let mut parts = Vec::new();
+        let (mut parts, mut of_device) = (Vec::new(), Vec::new());
         let mut components = Vec::new();
         for (role, calls, rows) in calls(bundle, request, plan) {
             let Ok(component) = bundle.component(role) else { continue };
@@ -68,7 +72,12 @@ impl Forecast {
             let weights = assignment.map_or(Weights { parameters: header.parameters, size_bytes: header.size_bytes }, |file| {
                 Weights { parameters: file.parameters, size_bytes: file.size_bytes }
             });
-            let estimate = memory::need(bundle, component, weights, plan.memory, size, rows);
+            let arena = plan.memory == Memory::Normal;
+            let estimate = memory::need(bundle, component, weights, Use { size, rows, calls, arena });
+            let (estimate, device) = match plan.assignments.provider_of(role).facts().has_own_memory {
+                true => memory::on_device(estimate, weights),
+                false => (estimate, Need::default()),
+            };
             let provider = plan.assignments.provider_of(role).to_string();
             let wanted = Wanted {
                 role: role.folder(),
@@ -84,31 +93,40 @@ impl Forecast {
             let need = match measured.and_then(|row| row.peak_memory_bytes) {
                 Some(peak) => {
                     #[expect(clippy::cast_precision_loss, reason = "bytes of a process")]
-                    let peak = peak as f64;
+                    let peak = (peak as f64 - FIRST_SESSION_BYTES).max(0.0);
                     Need { loading: peak, resident: estimate.resident.min(peak), running: peak - estimate.resident.min(peak) }
                 }
                 None => estimate,
             };
             let time_ms = match measured {
                 Some(row) => row.load_ms + row.first_run_ms.max(row.run_ms) + row.run_ms * count(calls.saturating_sub(1)),
-                None => quick_ms(bundle, role, weights, size, rows * calls, plan.threads),
+                None => {
+                    let points = points(bundle, role, size);
+                    let network = Network { header, weights, call_bytes: estimate.running + device.running, arena };
+                    time::quick_ms(network, points, Calls { calls, rows, threads: plan.threads })
+                }
             };
             components.push(ComponentForecast {
                 role,
                 calls,
                 time_ms,
-                memory_bytes: bytes(need.loading.max(need.resident + need.running)),
+                memory_bytes: bytes(need.peak()),
+                device_memory_bytes: bytes(device.peak()),
                 is_measured: measured.is_some_and(|row| row.peak_memory_bytes.is_some()),
             });
             parts.push(need);
+            of_device.push(device);
         }
         let adaptive = request.solver.is_some_and(|solver| solver.method == Method::DormandPrince);
-        let time_ms = AROUND_MS + components.iter().map(|component| component.time_ms).sum::<f64>();
-        let base = measurements.and_then(|measurements| measurements.base_bytes).unwrap_or(BASE_BYTES).max(BASE_BYTES);
+        let time_ms = AROUND_MS
+            + memory::tokenizer_bytes(bundle) / TOKENIZER_BYTES_PER_MS
+            + components.iter().map(|component| component.time_ms).sum::<f64>();
+        let base = measurements.and_then(|measurements| measurements.base_bytes).unwrap_or(BASE_BYTES);
         #[expect(clippy::cast_precision_loss, reason = "bytes of a process")]
-        let held = base as f64 + memory::beside(bundle, request, plan) + together(&parts, plan.memory);
+        let held = base as f64 + FIRST_SESSION_BYTES + memory::beside(bundle, request, plan) + together(&parts, plan.memory);
         Self {
             memory_bytes: bytes(held * MARGIN + MARGIN_BYTES),
+            device_memory_bytes: bytes(together(&of_device, plan.memory) * MARGIN),
             time_ms: (!adaptive).then_some(time_ms),
             is_measured: !components.is_empty() && components.iter().all(|component| component.is_measured),
             components,
@@ -138,6 +156,15 @@ fn piece(role: Role, request: &Resolved, tile: Option<Tile>) -> (usize, usize) {
     }
 }
 
+/// Height times width of what goes into a component that sees `size` in pixels.
+fn points(bundle: &Bundle, role: Role, (width, height): (usize, usize)) -> f64 {
+    let side = match role {
+        Role::Unet | Role::Transformer | Role::VaeDecoder | Role::PreviewDecoder => bundle.geometry.pixels_per_latent.max(1),
+        _ => 1,
+    };
+    count(width / side) * count(height / side)
+}
+
 /// Which components run how often, and with how many rows at once.
 fn calls(bundle: &Bundle, request: &Resolved, plan: &Plan) -> Vec<(Role, usize, usize)> {
     let batches = request.count.div_ceil(plan.batch.max(1));
@@ -163,6 +190,9 @@ fn calls(bundle: &Bundle, request: &Resolved, plan: &Plan) -> Vec<(Role, usize, 
             found.push((Role::VaeEncoder, 1, 1));
         }
     }
+    if plan.previews {
+        found.push((Role::PreviewDecoder, taken * batches, 1));
+    }
     found.push((bundle.denoiser(), taken * passes * batches, memory::denoiser_rows(plan)));
     if bundle.takes_text() {
         let side = bundle.geometry.pixels_per_latent;
@@ -171,25 +201,6 @@ fn calls(bundle: &Bundle, request: &Resolved, plan: &Plan) -> Vec<(Role, usize, 
     }
     found.retain(|(role, ..)| bundle.components.contains_key(role));
     found
-}
-
-/// A guess at a component's time from its weights and its size: every weight of a network of pictures is used at some of its points.
-fn quick_ms(bundle: &Bundle, role: Role, weights: Weights, (width, height): (usize, usize), rows: usize, threads: usize) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    let (size, parameters) = (weights.size_bytes as f64, weights.parameters as f64);
-    let side = bundle.geometry.pixels_per_latent;
-    let points = match role {
-        Role::TextEncoder | Role::TextEncoder2 => 77.0,
-        Role::TextEncoder3 => 256.0,
-        // Each weight of a transformer works on each patch.
-        Role::Transformer => count(width / side) * count(height / side) / 4.0 + 256.0,
-        // Most weights lie at the coarse levels, most of the work at the fine ones.
-        Role::VaeDecoder | Role::VaeEncoder | Role::PreviewDecoder => count(width * height) / 48.0,
-        Role::Unet if bundle.takes_text() => count(width / side) * count(height / side) / 8.0,
-        _ => count(width * height) / 2.0,
-    };
-    let operations = 2.0 * parameters * points * count(rows);
-    size / LOADED_BYTES_PER_MS + operations / (OPERATIONS_PER_MS * count(threads.max(1)))
 }
 
 fn bytes(value: f64) -> u64 {

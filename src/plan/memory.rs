@@ -2,15 +2,18 @@
 //!
 //! Weights: while a file is read, ONNX Runtime holds it and its copy; after, the weights and what was repacked of them. Weights of less than
 //! 32 bits are counted as if widened, which the runtime does to most of them. Activations: of a denoiser and of an autoencoder the two things that grow, the
-//! scores of self-attention, square in the number of latents, and the feature maps of the finest level. The factors were fitted to
+//! scores of self-attention, square in the number of latents, and the feature maps of the finest level. From the second call on the runtime's arena holds
+//! them twice: once as they came, and once in the one block that it then plans. The factors were fitted to
 //! peaks on a processor and include the temporary copies that kernels make.
 
 use crate::bundle::{Bundle, Component, Role};
-use crate::plan::{GuidancePasses, Memory, Plan};
+use crate::plan::{GuidancePasses, Plan};
 use crate::request::Resolved;
 
-/// The process with ONNX Runtime loaded and no network open.
-pub(super) const BASE_BYTES: u64 = 56 << 20;
+/// The process with ONNX Runtime loaded and no network open, where it was not measured.
+pub(super) const BASE_BYTES: u64 = 30 << 20;
+/// What the first session brings in of the runtime's code and tables; the others share it.
+pub(super) const FIRST_SESSION_BYTES: f64 = 8.5 * MEBIBYTE;
 /// A session with its graph, beside its weights.
 const SESSION_BYTES: f64 = 2.0 * MEBIBYTE;
 const MEBIBYTE: f64 = 1_048_576.0;
@@ -19,19 +22,20 @@ const WHILE_LOADING: f64 = 2.5;
 const LOADED: f64 = 1.5;
 /// Tokens of the texts beside a transformer's patches: CLIP's and T5's.
 const TOKENS_OF_TEXTS: f64 = 512.0;
-/// Tensors of attention scores that a denoiser holds at once.
-const SCORES_OF_A_DENOISER: f64 = 2.5;
-/// The same for an autoencoder, without and with the runtime's arena, which grows in powers of two.
-const SCORES_OF_A_DECODER: f64 = 3.0;
-const SCORES_OF_A_DECODER_IN_ARENA: f64 = 4.5;
+/// Tensors of attention scores held at once: before and after the softmax.
+const SCORES: f64 = 2.15;
 /// Feature maps of the finest level held at once.
-const FEATURE_MAPS: f64 = 13.0;
+const FEATURE_MAPS: f64 = 6.0;
+/// Freed blocks up to this size the C library keeps for itself, in pieces that do not fit again.
+const KEPT_BYTES: f64 = 32.0 * MEBIBYTE;
+/// Activations that the arena holds once there was more than one call, for each that one call needs.
+const IN_ARENA: f64 = 2.0;
 /// Channels and maps of a network that does not say its own.
 const UNKNOWN_CHANNELS: f64 = 192.0;
 /// Heads of attention where a configuration does not say; the published ones have 5 to 8.
 const UNKNOWN_HEADS: f64 = 8.0;
 /// A tokenizer's tables, for each byte of its files.
-const TOKENIZER_BYTES: u64 = 12;
+const TOKENIZER_BYTES: f64 = 12.0;
 const FLOAT_BYTES: f64 = 4.0;
 
 /// How much a component's file brings.
@@ -54,26 +58,56 @@ pub(super) struct Need {
     pub running: f64,
 }
 
-/// What `component`, opened from a file with `weights`, needs for a picture of `size` in pixels, `rows` at once.
-pub(super) fn need(
-    bundle: &Bundle,
-    component: &Component,
-    weights: Weights,
-    memory: Memory,
-    size: (usize, usize),
-    rows: usize,
-) -> Need {
-    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    let weights = (weights.size_bytes as f64).max(weights.parameters as f64 * FLOAT_BYTES);
-    Need {
-        loading: weights * WHILE_LOADING + SESSION_BYTES,
-        resident: weights * LOADED + SESSION_BYTES,
-        running: activations(bundle, component, memory, size) * count(rows),
+impl Need {
+    /// The most at once.
+    pub(super) fn peak(self) -> f64 {
+        self.loading.max(self.resident + self.running)
+    }
+}
+
+/// How a component is called.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Use {
+    /// Width and height in pixels of what it sees at once.
+    pub size: (usize, usize),
+    /// Rows in one call.
+    pub rows: usize,
+    /// Calls while it is open.
+    pub calls: usize,
+    /// Whether freed memory is kept for the next call.
+    pub arena: bool,
+}
+
+/// What `component`, opened from a file with `weights`, needs when it runs on a processor.
+pub(super) fn need(bundle: &Bundle, component: &Component, weights: Weights, used: Use) -> Need {
+    let running = activations(bundle, component, used.size) * count(used.rows);
+    let running = match (used.arena, used.calls) {
+        (true, 0 | 1) => running,
+        (true, _) => running * IN_ARENA,
+        (false, _) => running + running.min(KEPT_BYTES),
+    };
+    let weights = weights.widened();
+    Need { loading: weights * WHILE_LOADING + SESSION_BYTES, resident: weights * LOADED + SESSION_BYTES, running }
+}
+
+/// What is left of `need` for the process, and what the device holds, where that has memory of its own.
+pub(super) fn on_device(need: Need, weights: Weights) -> (Need, Need) {
+    let weights = weights.widened();
+    let process = Need { loading: weights + SESSION_BYTES, resident: SESSION_BYTES, running: 0.0 };
+    (process, Need { loading: weights, resident: weights, running: need.running })
+}
+
+impl Weights {
+    /// Their size in bytes, narrow ones widened to 32 bits.
+    pub(super) fn widened(self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let widened = (self.size_bytes as f64).max(self.parameters as f64 * FLOAT_BYTES);
+        widened
     }
 }
 
 /// Bytes of activations for one row.
-fn activations(bundle: &Bundle, component: &Component, memory: Memory, (width, height): (usize, usize)) -> f64 {
+fn activations(bundle: &Bundle, component: &Component, (width, height): (usize, usize)) -> f64 {
     let points = |factor: usize| count(width / factor.max(1)) * count(height / factor.max(1));
     let side = bundle.geometry.pixels_per_latent;
     let channels = channels(component);
@@ -86,8 +120,7 @@ fn activations(bundle: &Bundle, component: &Component, memory: Memory, (width, h
             // Before its last block a decoder works at full size with the channels of the block before.
             let finest = channels.iter().take(2).copied().fold(0.0, f64::max);
             let finest = if channels.is_empty() { UNKNOWN_CHANNELS } else { finest };
-            let copies = if memory == Memory::Low { SCORES_OF_A_DECODER } else { SCORES_OF_A_DECODER_IN_ARENA };
-            maps(finest, points(1)) + points(side).powi(2) * FLOAT_BYTES * copies
+            maps(finest, points(1)) + points(side).powi(2) * FLOAT_BYTES * SCORES
         }
         Role::Unet if bundle.takes_text() => {
             let levels = if channels.is_empty() { vec![UNKNOWN_CHANNELS] } else { channels };
@@ -96,7 +129,7 @@ fn activations(bundle: &Bundle, component: &Component, memory: Memory, (width, h
                 .map(|level| points(side << level).powi(2) * heads(component, level) * FLOAT_BYTES)
                 .fold(0.0, f64::max);
             let finest = levels.iter().enumerate().map(|(level, channels)| channels * points(side << level)).fold(0.0, f64::max);
-            scores * SCORES_OF_A_DENOISER + maps(1.0, 2.0 * finest)
+            scores * SCORES + maps(1.0, 2.0 * finest)
         }
         // The small families say nothing of their inside; their pictures are small.
         _ => maps(UNKNOWN_CHANNELS, points(1)),
@@ -110,7 +143,7 @@ fn transformer(component: &Component, tokens: f64) -> f64 {
     };
     let heads = number("num_attention_heads", 24.0);
     let width = heads * number("attention_head_dim", 64.0);
-    tokens.powi(2) * heads * FLOAT_BYTES * SCORES_OF_A_DENOISER + tokens * width * FLOAT_BYTES * FEATURE_MAPS * 4.0
+    tokens.powi(2) * heads * FLOAT_BYTES * SCORES + tokens * width * FLOAT_BYTES * FEATURE_MAPS * 4.0
 }
 
 /// `block_out_channels`, the finest level first; empty where the configuration does not say.
@@ -137,21 +170,27 @@ fn heads(component: &Component, level: usize) -> f64 {
 
 /// What is held beside the networks: tokenizers, latents, decoded pictures.
 pub(super) fn beside(bundle: &Bundle, request: &Resolved, plan: &Plan) -> f64 {
-    let files =
-        ["tokenizer", "tokenizer_2", "tokenizer_3"].iter().map(|name| folder_bytes(&bundle.folder.join(name))).sum::<u64>();
     let pixels = count(request.width as usize) * count(request.height as usize);
     let channels = count(bundle.geometry.picture_channels);
     // Bytes of every picture; of the one at work also its values, a tile's copy of them and the one that is checked.
     let finished = pixels * channels * count(request.count);
     let at_work = pixels * channels * FLOAT_BYTES * 3.0 * count(plan.batch);
+    tokenizer_bytes(bundle) * TOKENIZER_BYTES + finished + at_work
+}
+
+/// The size of the tokenizers' files in bytes.
+pub(super) fn tokenizer_bytes(bundle: &Bundle) -> f64 {
+    let files =
+        ["tokenizer", "tokenizer_2", "tokenizer_3"].iter().map(|name| folder_bytes(&bundle.folder.join(name))).sum::<u64>();
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    let tokenizers = (files * TOKENIZER_BYTES) as f64;
-    tokenizers + finished + at_work
+    let bytes = files as f64;
+    bytes
 }
 
 fn folder_bytes(folder: &std::path::Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
-    entries.flatten().filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
+    // Through links: a folder of a hub's cache is made of them.
+    entries.flatten().filter_map(|entry| std::fs::metadata(entry.path()).ok()).map(|metadata| metadata.len()).sum()
 }
 
 /// Rows that a denoiser is given at once.
@@ -162,4 +201,39 @@ pub(super) fn denoiser_rows(plan: &Plan) -> usize {
 #[expect(clippy::cast_precision_loss, reason = "counts of pixels, rows and pictures")]
 pub(super) fn count(number: usize) -> f64 {
     number as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn files_behind_links_are_counted() {
+        let (there, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::write(there.path().join("blob"), [0; 1000]).unwrap();
+        std::fs::write(folder.path().join("merges.txt"), [0; 10]).unwrap();
+        std::os::unix::fs::symlink(there.path().join("blob"), folder.path().join("vocab.json")).unwrap();
+        std::os::unix::fs::symlink("nowhere", folder.path().join("broken")).unwrap();
+        assert_eq!(folder_bytes(folder.path()), 1010);
+        assert_eq!(folder_bytes(&folder.path().join("missing")), 0);
+    }
+
+    #[test]
+    fn activations_count_twice_in_an_arena_that_is_used_again_and_lie_on_the_device_that_has_its_own() {
+        let bundle = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bundles/sd_turbo");
+        let bundle = Bundle::open(&bundle).unwrap();
+        let weights = Weights { parameters: 1000, size_bytes: 3000 };
+        let of = |calls, arena| {
+            let used = Use { size: (512, 512), rows: 1, calls, arena };
+            need(&bundle, bundle.component(Role::Unet).unwrap(), weights, used)
+        };
+        let once = of(1, true);
+        assert!(once.running > 64.0 * MEBIBYTE);
+        assert_eq!(of(4, true).running, 2.0 * once.running);
+        assert_eq!(of(4, false).running, once.running + KEPT_BYTES);
+        let (process, device) = on_device(once, weights);
+        assert_eq!((process.running, device.running, device.resident), (0.0, once.running, 4000.0));
+        assert!(process.peak() < once.peak() / 10.0);
+    }
 }

@@ -9,6 +9,7 @@ mod forecast;
 mod measurements;
 mod memory;
 mod tiling;
+mod time;
 mod wish;
 
 use std::fmt;
@@ -71,6 +72,8 @@ pub struct Settings {
     pub tile: TileChoice,
     /// What a picture may take.
     pub budget: Budget,
+    /// Whether somebody will want to see pictures as they develop, so that what shows them is counted.
+    pub previews: bool,
     /// Where components run.
     pub providers: ProviderWish,
     /// Let the processor run what a provider that was asked for does not take.
@@ -146,6 +149,8 @@ pub struct Plan {
     pub guidance_passes: GuidancePasses,
     /// Pictures that go through the networks together.
     pub batch: usize,
+    /// Whether what shows pictures as they develop is counted.
+    pub previews: bool,
     /// The tiles in which latents are decoded; `None` for the whole picture at once.
     pub tile: Option<Tile>,
     /// What it will take; nothing is known before [`Plan::within`].
@@ -221,6 +226,7 @@ impl Plan {
             assignments: assignments.clone(),
             guidance_passes,
             batch,
+            previews: settings.previews,
             tile,
             forecast: Forecast::default(),
             decisions,

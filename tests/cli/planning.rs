@@ -115,6 +115,24 @@ fn a_plan_takes_what_generate_takes() {
 }
 
 #[test]
+fn a_preview_decoder_counts_where_there_is_a_preview() {
+    let (_kept, bundle) = common::copy_of("sd");
+    common::copy_tree(&bundle.join("vae_decoder"), &bundle.join("preview_decoder"));
+    let folder = tempfile::tempdir().unwrap();
+    let roles = |more: &[&str]| {
+        let mut arguments = vec!["plan", "x", "--json", "--model", bundle.to_str().unwrap()];
+        arguments.extend(more);
+        let plan: Value = serde_json::from_slice(&kiln(folder.path(), &arguments).expect_code(0).stdout).unwrap();
+        let role = |found: &Value| (found["role"].as_str().unwrap().to_owned(), found["calls"].as_u64().unwrap());
+        plan["components"].as_array().unwrap().iter().map(role).collect::<std::collections::BTreeMap<_, _>>()
+    };
+    let (without, with) = (roles(&[]), roles(&["--preview", "seen.png"]));
+    assert!(!without.contains_key("preview_decoder"));
+    assert_eq!(with["preview_decoder"], with["unet"]);
+    assert!(names(folder.path()).is_empty(), "a plan writes nothing");
+}
+
+#[test]
 fn a_picture_beyond_all_memory_is_planned_with_a_warning() {
     let folder = tempfile::tempdir().unwrap();
     let arguments = ["plan", "x", "--model", &model("sd_turbo"), "--size", "4096x4096"];
