@@ -311,6 +311,7 @@ fn changes(first: &Candidate, near: &Candidate, memory: Option<Memory>) -> Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bundle::Role;
     use crate::plan::{Measurement, MeasurementKey};
 
     fn turbo() -> Bundle {
@@ -357,13 +358,15 @@ mod tests {
         let key = MeasurementKey { bundle: bundle.fingerprint.clone(), runtime: "1.31.1".into(), device: "a board".into() };
         let mut measured = Measurements::new(key);
         for (role, component) in &bundle.components {
+            // As `kiln tune` does, a text encoder at one size only.
+            let side = if *role == Role::TextEncoder { 64 } else { 512 };
             measured.put(Measurement {
                 role: role.to_string(),
                 provider: "cpu".into(),
                 precision: component.header.precision.clone(),
                 threads: 1,
-                width: 512,
-                height: 512,
+                width: side,
+                height: side,
                 batch: 1,
                 load_ms: 20.0,
                 first_run_ms: 30.0,
