@@ -1,0 +1,133 @@
+"""Servers and browsers for the page's tests; see README.md."""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+HERE = pathlib.Path(__file__).parent
+ROOT = HERE.parents[1]
+
+
+def pytest_report_header():
+    return f"page: kiln serve from {os.environ.get('KILN', 'nowhere: only the stand-in')}"
+
+
+@pytest.fixture(scope="session")
+def browser():
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@contextlib.contextmanager
+def process(command, **options):
+    running = subprocess.Popen(command, text=True, **options)
+    try:
+        yield running
+    finally:
+        running.terminate()
+        try:
+            running.wait(15)
+        except subprocess.TimeoutExpired:
+            running.kill()
+
+
+@contextlib.contextmanager
+def stand_in(*arguments):
+    with process([sys.executable, str(HERE / "stand_in.py"), *arguments], stdout=subprocess.PIPE) as running:
+        yield running.stdout.readline().strip()
+
+
+@pytest.fixture(scope="session")
+def slow():
+    """A stand-in whose steps take long enough to be watched, stopped and reloaded."""
+    with stand_in("--step-s", "0.3") as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def kiln(tmp_path_factory):
+    """The real server with the models of this repository."""
+    binary = os.environ.get("KILN")
+    if not binary:
+        pytest.skip("skipped: KILN does not name a binary")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    data = tmp_path_factory.mktemp("kiln")
+    log = (data / "log").open("w")
+    command = [binary, "serve", "--listen", f"127.0.0.1:{port}", "--data", str(data / "jobs")]
+    with process(command, cwd=ROOT, stderr=log, stdout=log) as running:
+        for _ in range(300):
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2)
+                break
+            assert running.poll() is None, (data / "log").read_text()
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+
+
+def until(page, expression, value=None, timeout=15_000):
+    """Waits until `expression` holds. Playwright's own way evaluates text within the page, which its policy forbids."""
+    end = time.monotonic() + timeout / 1000
+    while not page.evaluate(expression, value):
+        assert time.monotonic() < end, f"{expression}; the status says {page.inner_text('#status')!r}"
+        page.wait_for_timeout(40)
+
+
+class Visitor:
+    """A browser of one's own at `address`, and all that it asked for and complained of."""
+
+    def __init__(self, browser, address, at="/", admitted=True, **options):
+        self.context = browser.new_context(**{"viewport": {"width": 1024, "height": 600}, "locale": "en-GB", **options})
+        self.address, self.asked, self.complaints = address, [], []
+        self.page = self.context.new_page()
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("console", lambda line: line.type in ("error", "warning") and self.complaints.append(line.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.goto(address + at)
+        if admitted:
+            self.ready()
+
+    def ready(self):
+        self.page.wait_for_selector("html[data-ready]", state="attached", timeout=15_000)
+
+    def make(self, prompt="a smiling sun"):
+        self.page.fill("#prompt", prompt)
+        self.page.click("#go")
+
+    def finished(self, timeout=20_000):
+        self.page.wait_for_selector("#polaroid.done", timeout=timeout)
+        self.page.wait_for_selector("#actions:not([hidden])", timeout=timeout)
+
+    def status(self):
+        return self.page.inner_text("#status")
+
+
+@pytest.fixture
+def visit(browser):
+    """Opens visitors; after the test no one may have asked elsewhere or complained."""
+    visitors = []
+
+    def come(address, at="/", **options):
+        visitors.append(Visitor(browser, address, at, **options))
+        return visitors[-1]
+
+    come.expect_complaints = False
+    yield come
+    for visitor in visitors:
+        asked = [url for url in visitor.asked if not url.startswith((visitor.address + "/", "blob:", "data:"))]
+        visitor.context.close()
+        assert visitor.asked and not asked, f"asked elsewhere: {asked}"
+        assert come.expect_complaints or not visitor.complaints, visitor.complaints

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Runs the tests of the page; says "skipped: why" where there is no Chromium to run them in. See README.md.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+chromium=${CHROMIUM:-$(command -v chromium || command -v google-chrome || true)}
+if [ -z "$chromium" ] && [ "${CI:-}" = true ]; then
+    timeout 120 bash -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium' >/dev/null || true
+    chromium=$(command -v chromium || true)
+fi
+if [ -z "$chromium" ]; then
+    echo "tests of the page: skipped: there is no Chromium here, and none could be installed within two minutes"
+    exit 0
+fi
+environment=target/page
+if ! cmp -s tests/page/requirements.txt "$environment/installed.txt"; then
+    if ! python3 -m venv --clear "$environment" || ! timeout 180 "$environment/bin/pip" install --quiet --requirement tests/page/requirements.txt; then
+        echo "tests of the page: skipped: Playwright could not be installed"
+        exit 0
+    fi
+    cp tests/page/requirements.txt "$environment/installed.txt"
+fi
+CHROMIUM=$chromium "$environment/bin/python" -m pytest -p no:cacheprovider -q -rs tests/page "$@"
