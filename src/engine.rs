@@ -70,12 +70,13 @@ impl Engine {
     /// `runtime` names the library's file; without it the usual places are searched, see [`Runtime::open`].
     ///
     /// # Errors
-    /// As [`Bundle::open`], [`Runtime::open`], [`Runtime::register_plugin`] and [`Assignments::new`]; a tokenizer of the bundle is broken; more threads are asked for than make sense.
+    /// As [`Bundle::open`], [`Runtime::open`] and [`Assignments::new`]; a tokenizer of the bundle is broken.
     pub fn open(folder: &Path, settings: &Settings, runtime: Option<&Path>) -> Result<Self> {
         let bundle = Bundle::open(folder)?;
         let encoders = TextEncoders::open(&bundle)?;
         let runtime = Runtime::open(runtime)?;
-        let assignments = Assignments::new(&bundle, settings, &runtime)?;
+        let mut assignments = Assignments::new(&bundle, settings, &runtime)?;
+        crate::prepare::apply(settings, &bundle, &runtime, &mut assignments);
         let settings = settings.clone();
         Ok(Self { runtime, bundle, encoders, settings, assignments, networks: None, preview_map: None, measurements: None })
     }

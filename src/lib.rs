@@ -10,6 +10,7 @@ pub mod ode;
 pub mod output;
 pub mod pipeline;
 pub mod plan;
+pub mod prepare;
 pub mod random;
 pub mod request;
 pub mod runtime;

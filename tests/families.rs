@@ -303,7 +303,8 @@ fn the_judge_sees_what_the_reference_sees() {
     let bytes = fs::read(golden("arrays.safetensors")).unwrap();
     let arrays = SafeTensors::deserialize(&bytes).unwrap();
     let bundles = tests_folder().join("bundles");
-    let options = NetworkOptions { threads: 1, memory_arena: true, providers: Vec::new(), fallback: Fallback::default() };
+    let options =
+        NetworkOptions { threads: 1, memory_arena: true, providers: Vec::new(), fallback: Fallback::default(), prepared: None };
     let (cancel, path) = (Cancel::new(), bundles.join("judge/model.onnx"));
     let mut network = Network::open(&Runtime::open(None).unwrap(), &path, &options, &cancel).unwrap();
     let real = RealPictures::open(&bundles.join("real")).unwrap();

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms of the house from the ground up, and what each uses: nothing but rooms below it, so there are no circles.
-const ROOMS: [(&str, &[&str]); 15] = [
+const ROOMS: [(&str, &[&str]); 16] = [
     ("error", &[]),
     ("random", &[]),
     ("ode", &["error"]),
@@ -20,9 +20,10 @@ const ROOMS: [(&str, &[&str]); 15] = [
     ("request", &["error", "ode", "random", "sampler", "text", "output", "bundle"]),
     ("plan", &["error", "ode", "runtime", "output", "bundle", "request"]),
     ("tune", &["runtime", "bundle", "plan"]),
+    ("prepare", &["error", "runtime", "bundle", "plan", "tune"]),
     ("stage", &["error", "runtime", "text", "bundle", "plan"]),
     ("pipeline", &["error", "ode", "random", "sampler", "runtime", "output", "bundle", "request", "plan", "stage"]),
-    ("engine", &["runtime", "output", "bundle", "request", "plan", "stage", "pipeline"]),
+    ("engine", &["runtime", "output", "bundle", "request", "plan", "prepare", "stage", "pipeline"]),
 ];
 /// The roof: the command line uses the whole house but for the rooms between a request and a picture.
 const NOT_FOR_THE_COMMAND_LINE: [&str; 2] = ["stage", "text"];

@@ -43,6 +43,7 @@ impl DeviceArguments {
             allow_fallback: self.allow_fallback,
             precisions: self.precision.as_deref().map(PrecisionWish::parse).transpose()?.unwrap_or_default(),
             provider_library: self.provider_library.clone(),
+            prepared: super::cache_folder(),
             ..Settings::default()
         })
     }

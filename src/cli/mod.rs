@@ -18,6 +18,7 @@ mod lineage;
 mod manual;
 mod models;
 mod plan;
+mod prepare;
 mod progress;
 mod reading;
 mod record;
@@ -88,6 +89,8 @@ enum Verb {
     Bench(bench::Arguments),
     /// Measure each component of a model on this device, and keep the result for plans
     Tune(tune::Arguments),
+    /// Have a model's networks open quickly from now on, on this machine
+    Prepare(Box<prepare::Arguments>),
     /// Say whether Kiln runs on this machine, on what, and what would make it run better
     Doctor(doctor::Arguments),
     /// Print the completions of a shell
@@ -125,7 +128,8 @@ pub fn main() -> ExitCode {
     let cancel = Cancel::new();
     // The other verbs leave nothing behind, and an interrupt may end them at once.
     let cleans_up = |verb: &Verb| {
-        matches!(verb, Verb::Generate(_) | Verb::Invert(_) | Verb::Bench(_) | Verb::Tune(_) | Verb::Lineage(_) | Verb::Compare(_))
+        use Verb::{Bench, Compare, Generate, Invert, Lineage, Prepare, Tune};
+        matches!(verb, Generate(_) | Invert(_) | Bench(_) | Tune(_) | Prepare(_) | Lineage(_) | Compare(_))
     };
     if arguments.verb.as_ref().is_some_and(cleans_up)
         && let Err(error) = listen_for_interrupts(&cancel)
@@ -165,6 +169,7 @@ fn run(arguments: &Arguments, cancel: &Cancel) -> Result<ExitCode> {
         Some(Verb::Show(verb)) => show::run(verb),
         Some(Verb::Bench(verb)) => bench::run(verb, runtime, cancel),
         Some(Verb::Tune(verb)) => tune::run(verb, runtime, cancel),
+        Some(Verb::Prepare(verb)) => prepare::run(verb, runtime, cancel),
         Some(Verb::Doctor(verb)) => doctor::run(verb, runtime),
         Some(Verb::Completions { shell }) => {
             let mut script = Vec::new();

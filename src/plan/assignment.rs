@@ -19,6 +19,8 @@ pub struct Assignment {
     pub fallback: Fallback,
     /// The file.
     pub path: PathBuf,
+    /// The same network as it was prepared for this machine's processor.
+    pub prepared: Option<PathBuf>,
     /// The file's name within the component's folder, where it is not the plain one.
     pub variant: Option<String>,
     /// The element type that most of its weights have.
@@ -105,6 +107,7 @@ impl Assignments {
                 providers: setups,
                 fallback,
                 path: path.into(),
+                prepared: None,
                 variant,
                 precision: header.precision,
                 nodes: header.nodes,
@@ -134,7 +137,12 @@ impl Assignments {
         self.of.get(&role)
     }
 
-    /// Every component with how it is opened.
+    /// Every component with how it is opened, to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (Role, &mut Assignment)> {
+        self.of.iter_mut().map(|(role, assignment)| (*role, assignment))
+    }
+
+    /// Each component with how it is opened.
     pub fn iter(&self) -> impl Iterator<Item = (Role, &Assignment)> {
         self.of.iter().map(|(role, assignment)| (*role, assignment))
     }

@@ -82,6 +82,8 @@ pub struct Settings {
     pub precisions: PrecisionWish,
     /// A plugin that brings a provider.
     pub provider_library: Option<PathBuf>,
+    /// The cache in which networks that were prepared are looked for; without it none is.
+    pub prepared: Option<PathBuf>,
 }
 
 /// Threads beyond the cores wait for each other in loops; this many still make a picture.
@@ -242,6 +244,7 @@ impl Plan {
             memory_arena: self.memory == Memory::Normal,
             providers: assignment.map(|assignment| assignment.providers.clone()).unwrap_or_default(),
             fallback: assignment.map(|assignment| assignment.fallback).unwrap_or_default(),
+            prepared: assignment.and_then(|assignment| assignment.prepared.clone()),
         }
     }
 

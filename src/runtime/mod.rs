@@ -4,9 +4,11 @@
 
 mod board;
 mod cancel;
+mod conversion;
 mod device;
 #[cfg(unix)]
 mod elf;
+mod failure;
 mod library;
 mod network;
 mod precision;

@@ -7,18 +7,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use half::{bf16, f16};
 use ndarray::ArrayD;
 use ort::logging::LogLevel;
-use ort::session::builder::SessionBuilder;
-use ort::session::{RunOptions, Session, SessionInputValue, SessionOutputs};
-use ort::value::{Tensor as OrtTensor, TensorElementType, TensorRef, ValueType};
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use ort::session::{RunOptions, Session};
 
 use super::cancel::Work;
+use super::conversion::{float_output, port, value};
+use super::failure::failed;
 use super::library::forward;
 use super::provider::{LEFT_TO_PROCESSOR, PlacementLog, append};
-use super::{Cancel, Element, Placement, Port, Provider, ProviderSetup, Runtime, Tensor, one_line};
-use crate::error::{Cancelled, OutOfMemory, is_cancelled};
+use super::{Cancel, Placement, Port, Provider, ProviderSetup, Runtime, Tensor, one_line};
+use crate::error::{Cancelled, is_cancelled};
 
 /// What becomes of a network that the providers asked for do not take, or not whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -43,6 +43,8 @@ pub struct NetworkOptions {
     pub providers: Vec<ProviderSetup>,
     /// What becomes of it where they do not take it.
     pub fallback: Fallback,
+    /// The same network as [`Network::save_optimised`] left it on this machine; opened in place of the file, on the processor alone.
+    pub prepared: Option<PathBuf>,
 }
 
 /// An opened network.
@@ -54,9 +56,21 @@ pub struct Network {
     fell_back: Option<String>,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
+    is_prepared: bool,
     load_time: Duration,
     run_time: Duration,
     calls: usize,
+}
+
+/// How a session treats the graph.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Optimising<'p> {
+    /// As it is opened.
+    Now,
+    /// It was done before.
+    Before,
+    /// As it is opened, and the result is kept in the file, its weights in the file of this name beside it, and packed if so wanted.
+    AndKept(&'p Path, &'p str, bool),
 }
 
 impl Network {
@@ -68,7 +82,13 @@ impl Network {
     pub fn open(runtime: &Runtime, path: &Path, options: &NetworkOptions, cancel: &Cancel) -> Result<Self> {
         let begun = Instant::now();
         let wanted = options.providers.first().map_or(Provider::Cpu, ProviderSetup::provider);
-        let (session, placement, fell_back) = match open_session(runtime, path, options, cancel) {
+        let prepared = open_prepared(runtime, options, wanted, cancel)?;
+        let is_prepared = prepared.is_some();
+        let opened = match prepared {
+            Some(session) => Ok((session, PlacementLog::default())),
+            None => open_session(runtime, path, options, Optimising::Now, cancel),
+        };
+        let (session, placement, fell_back) = match opened {
             Ok((session, log)) => {
                 let placement = if wanted == Provider::Cpu { Placement::on_processor() } else { log.placement() };
                 let fell_back = (wanted != Provider::Cpu).then(|| left_text(&placement, &log, wanted)).flatten();
@@ -76,7 +96,7 @@ impl Network {
             }
             Err(error) if options.fallback != Fallback::Refused && wanted != Provider::Cpu && !is_cancelled(&error) => {
                 let on_processor = NetworkOptions { providers: Vec::new(), ..options.clone() };
-                let (session, _) = open_session(runtime, path, &on_processor, cancel)?;
+                let (session, _) = open_session(runtime, path, &on_processor, Optimising::Now, cancel)?;
                 (session, Placement::on_processor(), Some(format!("{error:#}")))
             }
             Err(error) => return Err(error),
@@ -91,6 +111,7 @@ impl Network {
             fell_back,
             inputs,
             outputs,
+            is_prepared,
             load_time: begun.elapsed(),
             run_time: Duration::ZERO,
             calls: 0,
@@ -119,6 +140,39 @@ impl Network {
     #[must_use]
     pub fn fell_back(&self) -> Option<&str> {
         self.fell_back.as_deref()
+    }
+
+    /// Optimises the network in `path` for the processor and keeps the result: the graph in `target`, the weights in the
+    /// file called `weights` beside it, `packed` for this processor's instructions or as they are. It serves this runtime on this processor alone.
+    ///
+    /// # Errors
+    /// As [`Network::open`]; the files cannot be written.
+    pub fn save_optimised(
+        runtime: &Runtime,
+        path: &Path,
+        target: &Path,
+        weights: &str,
+        packed: bool,
+        cancel: &Cancel,
+    ) -> Result<()> {
+        let options = NetworkOptions {
+            threads: 1,
+            memory_arena: false,
+            providers: Vec::new(),
+            fallback: Fallback::Refused,
+            prepared: None,
+        };
+        open_session(runtime, path, &options, Optimising::AndKept(target, weights, packed), cancel)?;
+        if !target.is_file() {
+            bail!("{}: ONNX Runtime {} kept nothing of it", path.display(), runtime.version());
+        }
+        Ok(())
+    }
+
+    /// Whether what was prepared is open, rather than the file itself.
+    #[must_use]
+    pub fn is_prepared(&self) -> bool {
+        self.is_prepared
     }
 
     /// How long opening took.
@@ -174,24 +228,27 @@ impl Network {
     }
 }
 
-/// The error of a run of the network `name`, of which the runtime `says` why.
-fn failed(name: &str, says: &str) -> anyhow::Error {
-    let message = format!("{name}: {says}");
-    // The file's name may hold any words.
-    if says_out_of_memory(says) { OutOfMemory(message).into() } else { anyhow!(message) }
-}
-
-/// Whether a failed call is one that found no memory. The runtime has no code of its own for it, so its words must tell: those of the
-/// C++ library, of its own arena, and of the drivers of accelerators.
-fn says_out_of_memory(message: &str) -> bool {
-    let message = message.to_lowercase();
-    ["bad_alloc", "failed to allocate memory", "out of memory", "out_of_memory", "cudaerrormemoryallocation"]
-        .iter()
-        .any(|words| message.contains(words))
+/// Opens what was prepared, where there is such a file; nothing where it does not open, which is told.
+fn open_prepared(runtime: &Runtime, options: &NetworkOptions, wanted: Provider, cancel: &Cancel) -> Result<Option<Session>> {
+    let Some(path) = options.prepared.as_ref().filter(|_| wanted == Provider::Cpu) else { return Ok(None) };
+    match open_session(runtime, path, options, Optimising::Before, cancel) {
+        Ok((session, _)) => Ok(Some(session)),
+        Err(error) if is_cancelled(&error) => Err(error),
+        Err(error) => {
+            log::warn!("what was prepared does not open, and the model's own file is: {error:#}");
+            Ok(None)
+        }
+    }
 }
 
 /// Opens a session on the providers of `options`, with the log that says where its nodes are.
-fn open_session(runtime: &Runtime, path: &Path, options: &NetworkOptions, cancel: &Cancel) -> Result<(Session, PlacementLog)> {
+fn open_session(
+    runtime: &Runtime,
+    path: &Path,
+    options: &NetworkOptions,
+    optimising: Optimising<'_>,
+    cancel: &Cancel,
+) -> Result<(Session, PlacementLog)> {
     let wanted = options.providers.first().map_or(Provider::Cpu, ProviderSetup::provider);
     let log = PlacementLog::default();
     let says = |error: ort::Error| {
@@ -201,7 +258,7 @@ fn open_session(runtime: &Runtime, path: &Path, options: &NetworkOptions, cancel
             _ => anyhow!("{}: {wanted} does not take it: {message}{}", path.display(), log.errors_text()),
         }
     };
-    let mut builder = builder(runtime, options, &log).map_err(says)?;
+    let mut builder = builder(runtime, options, &log).and_then(|builder| optimised(builder, optimising)).map_err(says)?;
     let outcome = {
         let _watch = cancel.watch(Work::Load(builder.canceler()))?;
         builder.commit_from_file(path)
@@ -212,7 +269,7 @@ fn open_session(runtime: &Runtime, path: &Path, options: &NetworkOptions, cancel
         // ONNX Runtime refuses before it says what is where: only a session that may fall back tells.
         Err(error) if error.to_string().contains(LEFT_TO_PROCESSOR) => {
             let lenient = NetworkOptions { fallback: Fallback::Allowed, ..options.clone() };
-            let (_, log) = open_session(runtime, path, &lenient, cancel)?;
+            let (_, log) = open_session(runtime, path, &lenient, Optimising::Now, cancel)?;
             let why = left_text(&log.placement(), &log, wanted);
             bail!(
                 "{}: {}",
@@ -281,6 +338,20 @@ fn builder(runtime: &Runtime, options: &NetworkOptions, log: &PlacementLog) -> o
     Ok(builder)
 }
 
+/// A graph that was optimised before is taken as it is; one that is kept has its weights, as they were packed, in a file that can be
+/// mapped into memory.
+fn optimised(builder: SessionBuilder, optimising: Optimising<'_>) -> ort::Result<SessionBuilder> {
+    Ok(match optimising {
+        Optimising::Now => builder,
+        Optimising::Before => builder.with_optimization_level(GraphOptimizationLevel::Disable)?,
+        Optimising::AndKept(target, weights, packed) => builder
+            .with_optimized_model_path(target)?
+            .with_config_entry("session.optimized_model_external_initializers_file_name", weights)?
+            .with_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")?
+            .with_config_entry("session.save_external_prepacked_constant_initializers", if packed { "1" } else { "0" })?,
+    })
+}
+
 /// Options of one run: the log's level is the session's otherwise, which is verbose while placements are read.
 fn run_options() -> ort::Result<Arc<RunOptions>> {
     let mut options = RunOptions::new()?;
@@ -288,101 +359,6 @@ fn run_options() -> ort::Result<Arc<RunOptions>> {
     Ok(Arc::new(options))
 }
 
-fn port(name: &str, value: &ValueType) -> Result<Port> {
-    let ValueType::Tensor { ty, shape, .. } = value else {
-        bail!("`{name}` is not a tensor, and Kiln runs networks on tensors only");
-    };
-    let element = match ty {
-        TensorElementType::Float32 => Element::Float32,
-        TensorElementType::Float16 => Element::Float16,
-        TensorElementType::Float64 => Element::Float64,
-        TensorElementType::Bfloat16 => Element::BFloat16,
-        TensorElementType::Int32 => Element::Int32,
-        TensorElementType::Int64 => Element::Int64,
-        TensorElementType::Bool => Element::Bool,
-        _ => Element::Other(0),
-    };
-    Ok(Port { name: name.to_owned(), element, shape: shape.iter().map(|size| usize::try_from(*size).ok()).collect() })
-}
-
-/// Converts to the element type that the port declares, borrowing where none is needed.
-fn value<'t>(port: &Port, tensor: &'t Tensor) -> Result<SessionInputValue<'t>> {
-    fn owned<T: ort::value::PrimitiveTensorElementType + std::fmt::Debug + Clone + 'static>(
-        array: ArrayD<T>,
-    ) -> Result<SessionInputValue<'static>> {
-        Ok(OrtTensor::from_array(array).map_err(|error| anyhow!("{error}"))?.into())
-    }
-    match (tensor, port.element) {
-        (Tensor::Float(array), Element::Float32) if array.is_standard_layout() => {
-            Ok(TensorRef::from_array_view(array.view()).map_err(|error| anyhow!("{error}"))?.into())
-        }
-        (Tensor::Float(array), Element::Float32) => owned(array.as_standard_layout().into_owned()),
-        (Tensor::Float(array), Element::Float16) => owned(array.as_standard_layout().mapv(f16::from_f32)),
-        (Tensor::Float(array), Element::BFloat16) => owned(array.as_standard_layout().mapv(bf16::from_f32)),
-        (Tensor::Float(array), Element::Float64) => owned(array.as_standard_layout().mapv(f64::from)),
-        (Tensor::Integer(array), Element::Int64) => owned(array.as_standard_layout().into_owned()),
-        (Tensor::Integer(array), Element::Int32) => {
-            let mut narrow = Vec::with_capacity(array.len());
-            for value in array.iter() {
-                narrow
-                    .push(i32::try_from(*value).with_context(|| format!("{value} does not fit the i32 that the network takes"))?);
-            }
-            owned(ArrayD::from_shape_vec(array.raw_dim(), narrow)?)
-        }
-        #[expect(clippy::cast_precision_loss, reason = "ids and sizes are far below 2^23")]
-        (Tensor::Integer(array), element) if element.is_float() => {
-            let array = Tensor::Float(array.mapv(|value| value as f32));
-            match (array, element) {
-                (Tensor::Float(array), Element::Float16) => owned(array.mapv(f16::from_f32)),
-                (Tensor::Float(array), Element::BFloat16) => owned(array.mapv(bf16::from_f32)),
-                (Tensor::Float(array), Element::Float64) => owned(array.mapv(f64::from)),
-                (Tensor::Float(array), _) => owned(array),
-                (Tensor::Integer(_), _) => bail!("an integer tensor stayed one"),
-            }
-        }
-        (Tensor::Float(_), element) => bail!("is {element}, and Kiln has floating-point numbers for it"),
-        (Tensor::Integer(_), element) => bail!("is {element}, and Kiln has integers for it"),
-    }
-}
-
-fn float_output(outputs: &SessionOutputs<'_>, name: &str) -> Result<ArrayD<f32>> {
-    let value = outputs.get(name).context("was not returned")?;
-    let ValueType::Tensor { ty, .. } = value.dtype() else {
-        bail!("is not a tensor");
-    };
-    let array = match ty {
-        TensorElementType::Float32 => value.try_extract_array::<f32>().map(|array| array.to_owned()),
-        TensorElementType::Float16 => value.try_extract_array::<f16>().map(|array| array.mapv(f16::to_f32)),
-        TensorElementType::Bfloat16 => value.try_extract_array::<bf16>().map(|array| array.mapv(bf16::to_f32)),
-        #[expect(clippy::cast_possible_truncation, reason = "Kiln computes in f32")]
-        TensorElementType::Float64 => value.try_extract_array::<f64>().map(|array| array.mapv(|value| value as f32)),
-        other => bail!("is {other:?}, expected floating-point numbers"),
-    };
-    array.map_err(|error| anyhow!("{error}"))
-}
-
 fn names(ports: &[Port]) -> String {
     ports.iter().map(|port| format!("`{}`", port.name)).collect::<Vec<_>>().join(", ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::error::is_out_of_memory;
-
-    #[test]
-    fn the_runtimes_words_for_no_memory_are_known() {
-        for message in [
-            "Non-zero status code returned while running Softmax node. Name:'' Status Message: std::bad_alloc",
-            "bfc_arena.cc:360 void* onnxruntime::BFCArena::AllocateRawInternal(size_t, bool, onnxruntime::Stream*) Failed to allocate \
-             memory for requested buffer of size 1073741824",
-            "CUDA failure 2: out of memory ; GPU=0",
-        ] {
-            assert!(says_out_of_memory(message), "{message}");
-        }
-        let other = "Got invalid dimensions for input: latent_sample";
-        assert!(!says_out_of_memory(other));
-        assert!(!is_out_of_memory(&failed("out_of_memory/unet/model.onnx", other)), "a folder's name is no failure");
-        assert!(is_out_of_memory(&failed("unet/model.onnx", "std::bad_alloc")));
-    }
 }

@@ -20,7 +20,7 @@ const TIMESTEP: f32 = 500.0;
 ///
 /// # Errors
 /// The export leaves open a dimension that the bundle does not tell otherwise.
-pub(super) fn inputs(bundle: &Bundle, component: &Component, configuration: &Configuration) -> Result<Vec<(String, Tensor)>> {
+pub fn inputs(bundle: &Bundle, component: &Component, configuration: &Configuration) -> Result<Vec<(String, Tensor)>> {
     let input = |port: &Port| {
         let tensor = tensor(bundle, component.role, port, configuration)
             .with_context(|| format!("{}: input `{}` {}", component.role, port.name, port.shape_text()))?;

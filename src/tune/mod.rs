@@ -8,6 +8,7 @@ mod inputs;
 mod trial;
 
 pub use configuration::{Configuration, configurations};
+pub use inputs::inputs;
 pub use trial::{Trial, measure};
 
 /// The middle of `values`; 0 when there are none.

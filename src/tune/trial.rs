@@ -46,6 +46,7 @@ pub fn measure(runtime: &Runtime, bundle: &Bundle, configuration: &Configuration
         memory_arena: true,
         providers: vec![ProviderSetup::new(provider)],
         fallback: Fallback::Refused,
+        prepared: None,
     };
 
     let base_bytes = resident_memory_bytes();

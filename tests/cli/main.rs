@@ -18,6 +18,7 @@ mod lineage;
 mod looking;
 mod making;
 mod planning;
+mod preparing;
 mod providers;
 mod refusals;
 mod repeating;

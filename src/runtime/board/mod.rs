@@ -85,6 +85,12 @@ impl Board {
         }
     }
 
+    /// Reads the processor alone, which is quickly done.
+    #[must_use]
+    pub fn processor_of(root: &Path) -> Processor {
+        Processor::read(&Tree::new(root))
+    }
+
     /// The major version of JetPack: the package's, else the one that L4T's release belongs to.
     #[must_use]
     pub fn jetpack_major(&self) -> Option<u32> {

@@ -45,8 +45,13 @@ impl Runtime {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("probe.onnx");
         std::fs::write(&path, network())?;
-        let options =
-            NetworkOptions { threads: 1, memory_arena: true, providers: vec![setup.clone()], fallback: Fallback::Refused };
+        let options = NetworkOptions {
+            threads: 1,
+            memory_arena: true,
+            providers: vec![setup.clone()],
+            fallback: Fallback::Refused,
+            prepared: None,
+        };
         let cancel = Cancel::new();
         let mut network = Network::open(self, &path, &options, &cancel)?;
         let input = Tensor::Float(ArrayD::from_shape_fn(IxDyn(&[1, SIDE]), |index| index[1] as f32 / 4.0 - 1.0));

@@ -1,8 +1,9 @@
 //! A provider with the options that a person gave it.
 
 use std::fmt;
+use std::path::Path;
 
-use super::Provider;
+use super::{Kept, Provider};
 
 /// A provider and its options, checked against what it takes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -51,6 +52,28 @@ impl ProviderSetup {
         let value = known.check(value, facts.switch).map_err(|why| format!("{}: `{}` {why}", self.provider, known.key))?;
         self.options.push((known.key.to_owned(), value));
         Ok(())
+    }
+
+    /// Has it keep what it makes in `folder`, unless an option says where; nothing for a provider that keeps nothing in folders.
+    pub fn keep_in(&mut self, folder: &Path) {
+        let Kept::InFolder(key) = self.provider.facts().kept else { return };
+        if self.get(key).is_some() {
+            return;
+        }
+        let folder = folder.display().to_string();
+        // TensorRT wants each of its caches switched on beside being told the folder.
+        let wanted: &[(&str, &str)] = match self.provider {
+            Provider::TensorRt => &[
+                ("trt_engine_cache_enable", "1"),
+                ("trt_engine_cache_path", &folder),
+                ("trt_timing_cache_enable", "1"),
+                ("trt_timing_cache_path", &folder),
+            ],
+            _ => &[(key, &folder)],
+        };
+        for (key, value) in wanted.iter().filter(|(key, _)| self.get(key).is_none()).collect::<Vec<_>>() {
+            self.options.push(((*key).to_owned(), (*value).to_owned()));
+        }
     }
 
     /// The value of an option.
