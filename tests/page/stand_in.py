@@ -50,6 +50,7 @@ def picture(seed: int, share: float) -> bytes:
 
 class Job:
     def __init__(self, wish: dict):
+        self.number = time.monotonic_ns()
         self.id = f"{random.getrandbits(64):016x}"
         self.seed = wish["seed"] if wish.get("seed") is not None else random.randrange(2**31)
         self.wish = {"model": "sticker", **wish, "seed": self.seed}
@@ -61,7 +62,7 @@ class Job:
 
     def tell(self, place: int = 0) -> dict:
         return {
-            "id": self.id, "state": self.state, "place": place, "wish": self.wish, "model": self.wish["model"], "created_ms": int(self.created_s * 1000),
+            "id": self.id, "number": self.number, "state": self.state, "place": place, "wish": self.wish, "model": self.wish["model"], "created_ms": int(self.created_s * 1000),
             "started_ms": int(self.began_s * 1000), "ended_ms": int(self.ended_s * 1000),
             "pictures": [{"n": 0, "url": f"/jobs/{self.id}/pictures/0", "seed": self.seed, "width": 64, "height": 64}] if self.state == "finished" else [], "error": None,
         }
@@ -75,7 +76,6 @@ class Server(ThreadingHTTPServer):
         self.options = options
         self.jobs: dict[str, Job] = {}
         self.changed = threading.Condition()
-        self.began = time.time()
         threading.Thread(target=self.work, daemon=True).start()
 
     def waiting(self):
@@ -142,7 +142,11 @@ class Handler(BaseHTTPRequestHandler):
                 tree = tomllib.loads((ROOT / "models/lineage.toml").read_text())
                 return self.answer(200, {"branches": tree["branch"], "algorithms": tree["algorithm"]})
             case ("GET", "/status"):
-                return self.answer(200, {"ready": True, "queue": len(self.server.waiting()), "queue_limit": 32, "uptime_s": time.time() - self.server.began})
+                return self.answer(200, {
+                    "version": "0.1.0", "draining": False, "not_ready": None,
+                    "queue": {"waiting": len(self.server.waiting()), "running": 0, "most": 32},
+                    "memory": {"resident_bytes": 181_000_000}, "temperatures": [], "free_disk_bytes": 23_000_000_000,
+                })
             case ("POST", "/plan"):
                 steps = 1 if (body.get("within_s") or 9) < 1 else 4
                 return self.answer(200, {"steps": steps, "forecast_time_s": 0.1 * steps, "measured": True})
@@ -151,7 +155,7 @@ class Handler(BaseHTTPRequestHandler):
             case ("GET", "/jobs"):
                 jobs = [job.tell() for job in reversed(self.server.jobs.values())]
                 before = query.get("before", [None])[0]
-                start = next((i + 1 for i, job in enumerate(jobs) if job["id"] == before), 0)
+                start = next((i + 1 for i, job in enumerate(jobs) if str(job["number"]) == before), 0)
                 return self.answer(200, {"jobs": jobs[start : start + int(query.get("limit", ["50"])[0])]})
         found = re.fullmatch(r"/jobs/(\w+)(/events|/cancel|/pictures/0)?", path)
         job = found and self.server.jobs.get(found[1])

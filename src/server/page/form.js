@@ -214,11 +214,13 @@ async function plan() {
   const line = find("plan");
   try {
     const answer = await api.plan(wish().wish, asked.signal);
-    if (!answer.forecast_time_s) {
+    // What was measured of earlier jobs is truer than the forecast.
+    const expected = answer.expected_time_s ?? answer.forecast_time_s;
+    if (!expected) {
       line.textContent = "";
       return;
     }
-    const time = text.seconds(answer.forecast_time_s);
+    const time = text.seconds(expected);
     const guess = answer.measured === false ? "_guess" : "";
     line.textContent = t(answer.steps === 1 ? `plan${guess}_one` : `plan${guess}`, { steps: answer.steps ?? "", time });
     line.classList.remove("wrong");

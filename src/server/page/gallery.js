@@ -42,7 +42,7 @@ export function close() {
 
 async function page() {
   const found = only ? (last ? [] : only()) : (await api.jobs(PAGE, last)).map(read);
-  last = found.at(-1)?.id ?? last;
+  last = found.at(-1)?.number ?? last;
   find("more").hidden = only !== null || found.length < PAGE;
   for (const job of found.filter((one) => one.state === "finished")) {
     for (const { index } of job.pictures) find("prints").append(print(job, index));

@@ -39,35 +39,33 @@ async function refresh() {
 
 function head(state) {
   const row = make("header");
-  const ready = state.ready !== false;
+  const ready = !state.not_ready && !state.draining;
   row.append(make("h1", t("operator")), make("span", t(ready ? "op_ready" : "op_not_ready"), ready ? "pill good" : "pill bad"));
-  if (!ready && state.reason) row.append(make("span", state.reason, "soft"));
+  if (state.not_ready) row.append(make("span", state.not_ready, "soft"));
   const up = state.uptime_s ? time(Date.now() - 1000 * state.uptime_s) : null;
   row.append(make("span", [state.version && `Kiln ${state.version}`, up && `${t("op_uptime")} ${up}`].filter(Boolean).join(" · "), "soft end"));
   return row;
 }
 
-/** Degrees by sensor, however the server lists them. */
+/** Sensors and their degrees, the hottest first. */
 function heats(state) {
-  const found = state.temperatures ?? state.temperatures_c ?? {};
-  const pairs = Array.isArray(found) ? found.map((one) => [one.name ?? one.zone ?? "", one.celsius ?? one.temperature_c ?? one.value]) : Object.entries(found);
-  return pairs.filter(([, degrees]) => Number.isFinite(degrees)).sort((a, b) => b[1] - a[1]);
+  return (state.temperatures ?? []).map((one) => [one.name, one.celsius]).sort((a, b) => b[1] - a[1]);
 }
 
 function tiles(state, jobs) {
   const grid = make("div", "", "tiles");
-  const queue = state.queue?.waiting ?? state.waiting ?? state.queue ?? 0;
-  const limit = state.queue?.limit ?? state.queue_limit;
-  const running = state.queue?.running ?? state.running;
-  const memory = state.memory?.resident_bytes ?? state.memory_bytes ?? state.resident_bytes;
-  const disk = state.disk?.free_bytes ?? state.disk_free_bytes;
+  const queue = state.queue?.waiting ?? 0;
+  const limit = state.queue?.most;
+  const running = state.queue?.running;
+  const memory = state.memory?.resident_bytes;
+  const disk = state.free_disk_bytes;
   const hot = heats(state);
   const took = jobs.map((job) => job.tookS).filter((s) => s !== null).reverse();
   push(history.queue, queue);
   if (memory) push(history.memory, memory);
   if (hot.length) push(history.temperature, hot[0][1]);
   grid.append(tile(t("op_queue"), number(queue), limit ? `/ ${limit}` : "", history.queue, limit));
-  if (running !== undefined) grid.append(tile(t("op_running"), number(Number(running)), state.workers ? `/ ${state.workers}` : ""));
+  if (running !== undefined) grid.append(tile(t("op_running"), number(Number(running)), ""));
   const sorted = [...took].sort((a, b) => a - b);
   grid.append(tile(t("op_speed"), sorted.length ? seconds(sorted[Math.floor(sorted.length / 2)]) : t("none"), "", took));
   if (memory) grid.append(tile(t("op_memory"), bytes(memory), "", history.memory));

@@ -11,7 +11,7 @@ export function read(job) {
   const pictures = job.pictures ?? [];
   const seed = wish.seed ?? pictures[0]?.seed ?? null;
   return {
-    id: job.id, state: job.state, place: job.place ?? null, waitS: job.wait_s ?? null,
+    id: job.id, number: job.number ?? null, state: job.state, place: job.place ?? null, waitS: job.wait_s ?? null,
     prompt: wish.prompt ?? "", model: job.model ?? wish.model ?? "", steps: job.steps ?? wish.steps ?? null, sampler: wish.sampler ?? null,
     seed, tookS, madeMs: job.created_ms ?? null,
     error: job.error ?? null, wish,
@@ -41,6 +41,7 @@ export async function send(wish, waiting, signal) {
 export async function watch(id, seen, signal) {
   let share = 0;
   let steps = null;
+  let end = {};
   await api.follow(id, (event, data) => {
     if (event === "state") {
       const job = read(data);
@@ -50,12 +51,14 @@ export async function watch(id, seen, signal) {
       share = data.steps ? data.step / data.steps : 0;
       ({ steps } = data);
       seen.step(data.step, data.steps, data.left_s ?? null);
+    } else if (event === "end") {
+      end = data;
     } else if (event === "preview") {
       seen.preview(blob(data.png), share);
     }
   }, signal);
   if (signal?.aborted) return null;
-  const job = read(await api.job(id));
+  const job = read({ ...await api.job(id), ...end });
   // The plan decided them where the wish did not.
   return { ...job, steps: job.steps ?? steps };
 }
