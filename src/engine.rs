@@ -2,6 +2,7 @@
 //!
 //! In: a folder, settings, requests. Out: pictures with their provenance.
 
+mod budget;
 mod inversion_record;
 
 use std::path::Path;
@@ -97,11 +98,6 @@ impl Engine {
     #[must_use]
     pub fn runtime(&self) -> &Runtime {
         &self.runtime
-    }
-
-    /// Lets forecasts come from what was measured of this bundle on this device.
-    pub fn set_measurements(&mut self, measurements: Option<Measurements>) {
-        self.measurements = measurements;
     }
 
     /// Decides how `request` would be carried out, without carrying it out.

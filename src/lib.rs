@@ -15,6 +15,8 @@ pub mod random;
 pub mod request;
 pub mod runtime;
 pub mod sampler;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod stage;
 pub mod text;
 pub mod tune;

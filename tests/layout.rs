@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms of the house from the ground up, and what each uses: nothing but rooms below it, so there are no circles.
-const ROOMS: [(&str, &[&str]); 16] = [
+const ROOMS: [(&str, &[&str]); 17] = [
     ("error", &[]),
     ("random", &[]),
     ("ode", &["error"]),
@@ -24,6 +24,7 @@ const ROOMS: [(&str, &[&str]); 16] = [
     ("stage", &["error", "runtime", "text", "bundle", "plan"]),
     ("pipeline", &["error", "ode", "random", "sampler", "runtime", "output", "bundle", "request", "plan", "stage"]),
     ("engine", &["runtime", "output", "bundle", "request", "plan", "prepare", "stage", "pipeline"]),
+    ("server", &["error", "runtime", "output", "lineage", "bundle", "request", "plan", "pipeline", "engine"]),
 ];
 /// The roof: the command line uses the whole house but for the rooms between a request and a picture.
 const NOT_FOR_THE_COMMAND_LINE: [&str; 2] = ["stage", "text"];
@@ -49,10 +50,11 @@ const LONG_FILES: [(&str, &str); 0] = [];
 const LONGEST_FILE_LINES: usize = 400;
 
 /// Crates that open connections, or are there for nothing else.
-const CONNECTED: [&str; 12] = [
+const CONNECTED: [&str; 13] = [
     "reqwest",
     "ureq",
-    "hyper",
+    "hyper-tls",
+    "hyper-rustls",
     "curl",
     "attohttpc",
     "isahc",

@@ -23,6 +23,8 @@ mod progress;
 mod reading;
 mod record;
 mod request;
+#[cfg(feature = "server")]
+mod serve;
 mod shell;
 mod show;
 mod target;
@@ -93,6 +95,9 @@ enum Verb {
     Prepare(Box<prepare::Arguments>),
     /// Say whether Kiln runs on this machine, on what, and what would make it run better
     Doctor(doctor::Arguments),
+    /// Make pictures for other programs and for a page, over HTTP
+    #[cfg(feature = "server")]
+    Serve(Box<serve::Arguments>),
     /// Print the completions of a shell
     Completions {
         /// Which shell
@@ -171,6 +176,8 @@ fn run(arguments: &Arguments, cancel: &Cancel) -> Result<ExitCode> {
         Some(Verb::Tune(verb)) => tune::run(verb, runtime, cancel),
         Some(Verb::Prepare(verb)) => prepare::run(verb, runtime, cancel),
         Some(Verb::Doctor(verb)) => doctor::run(verb, runtime),
+        #[cfg(feature = "server")]
+        Some(Verb::Serve(verb)) => serve::run(verb, runtime),
         Some(Verb::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Arguments::command(), "kiln", &mut script);

@@ -40,13 +40,22 @@ impl Picture {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn read(bytes: &[u8], name: &str) -> Result<Self> {
+        Self::read_up_to(bytes, name, LARGEST_SIDE_PX)
+    }
+
+    /// Decodes a picture file that is in memory, of at most `side_px` pixels on a side and 8 bytes for each pixel.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), with `side_px` for the largest side.
+    pub fn read_up_to(bytes: &[u8], name: &str, side_px: u32) -> Result<Self> {
+        let side_px = side_px.min(LARGEST_SIDE_PX);
         let format = match image::guess_format(bytes) {
             Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP)) => format,
             Ok(other) => refuse!("picture {name} is {}, expected PNG, JPEG or WebP", other.to_mime_type()),
             Err(_) if bytes.is_empty() => refuse!("picture {name} is empty, expected PNG, JPEG or WebP"),
             Err(_) => refuse!("picture {name} is no picture, expected PNG, JPEG or WebP"),
         };
-        let decoded = decode(bytes, format).map_err(|error| explain(error, name))?;
+        let decoded = decode(bytes, format, side_px).map_err(|error| explain(error, name, side_px))?;
         let (width, height) = (decoded.width(), decoded.height());
         if decoded.color().has_alpha() {
             Self::new(width, height, 4, decoded.into_rgba8().into_raw())
@@ -57,17 +66,18 @@ impl Picture {
     }
 }
 
-fn decode(bytes: &[u8], format: ImageFormat) -> Result<DynamicImage, ImageError> {
+fn decode(bytes: &[u8], format: ImageFormat, side_px: u32) -> Result<DynamicImage, ImageError> {
+    let decoded_bytes = (u64::from(side_px) * u64::from(side_px) * 8).min(LARGEST_DECODED_BYTES);
     let mut limits = Limits::no_limits();
-    limits.max_image_width = Some(LARGEST_SIDE_PX);
-    limits.max_image_height = Some(LARGEST_SIDE_PX);
-    limits.max_alloc = Some(LARGEST_DECODED_BYTES);
+    limits.max_image_width = Some(side_px);
+    limits.max_image_height = Some(side_px);
+    limits.max_alloc = Some(decoded_bytes);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits);
     let mut decoder = reader.into_decoder()?;
     // The decoder counts its own buffers only.
     let mut left = Limits::no_limits();
-    left.max_alloc = Some(LARGEST_DECODED_BYTES);
+    left.max_alloc = Some(decoded_bytes);
     left.reserve(decoder.total_bytes())?;
     let orientation = decoder.orientation()?;
     let mut decoded = DynamicImage::from_decoder(decoder)?;
@@ -75,11 +85,11 @@ fn decode(bytes: &[u8], format: ImageFormat) -> Result<DynamicImage, ImageError>
     Ok(decoded)
 }
 
-fn explain(error: ImageError, name: &str) -> anyhow::Error {
+fn explain(error: ImageError, name: &str, side_px: u32) -> anyhow::Error {
     match error {
-        ImageError::Limits(_) => refusal!(
-            "picture {name} is too large, expected at most {LARGEST_SIDE_PX}x{LARGEST_SIDE_PX} pixels; scale it down first"
-        ),
+        ImageError::Limits(_) => {
+            refusal!("picture {name} is too large, expected at most {side_px}x{side_px} pixels; scale it down first")
+        }
         error => refusal!("picture {name} is broken: {error}"),
     }
 }

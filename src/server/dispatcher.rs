@@ -1,0 +1,380 @@
+//! Takes jobs in, keeps them in order, hands them to the workers, ends them: what every interface stands on.
+
+mod health;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::catalogue::Catalogue;
+use super::job::{Failure, Job, JobEvent, NewJob, State, now_ms};
+use super::limits::Limits;
+use super::policy::Policy;
+use super::problem::{Code, Problem};
+use super::queue::{FairQueue, Full};
+use super::speed::{Kind, Speeds};
+use super::store::{NewPicture, Record, Store, is_disk_full};
+use super::wish::{Attachments, Wish};
+use crate::output::Picture;
+use crate::plan::{Budget, Plan};
+use crate::request::{Request, Resolved};
+use crate::runtime::free_disk_bytes;
+
+/// What a PNG file holds beside its pixels, in bytes; and a row of the database with what SQLite writes for it.
+const AROUND_PICTURE_BYTES: u64 = 64 * 1024;
+/// How often a picture is tried to be written again while the disk is full.
+const DISK_PATIENCE: Duration = Duration::from_millis(500);
+
+struct Inner {
+    queue: FairQueue<Arc<Job>>,
+    live: HashMap<String, Arc<Job>>,
+    running: Vec<Arc<Job>>,
+    promised_bytes: u64,
+}
+
+/// How many jobs ended how, since the start.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Jobs that were accepted.
+    pub accepted: AtomicU64,
+    /// Jobs that were turned away because the queue was full.
+    pub turned_away: AtomicU64,
+    /// Jobs with their pictures.
+    pub finished: AtomicU64,
+    /// Jobs that failed.
+    pub failed: AtomicU64,
+    /// Jobs that were stopped or interrupted.
+    pub stopped: AtomicU64,
+    /// Pictures.
+    pub pictures: AtomicU64,
+    /// Time that jobs ran, in milliseconds.
+    pub busy_ms: AtomicU64,
+}
+
+/// The one place where jobs are.
+pub struct Dispatcher {
+    /// The models.
+    pub catalogue: Catalogue,
+    /// The limits.
+    pub limits: Limits,
+    /// What is kept.
+    pub store: Store,
+    /// How long jobs take.
+    pub speeds: Speeds,
+    /// What happened since the start.
+    pub counters: Counters,
+    policy: Option<Policy>,
+    keep_free_bytes: u64,
+    inner: Mutex<Inner>,
+    wake: Condvar,
+    draining: AtomicBool,
+    closed: AtomicBool,
+    workers: usize,
+    /// Models whose last job failed after they were opened anew, with the reason.
+    failing: Mutex<HashMap<String, String>>,
+    /// Pictures that come in are decoded one at a time: each may take much memory.
+    decoding: Mutex<()>,
+}
+
+impl Dispatcher {
+    /// Ready for jobs.
+    #[must_use]
+    pub fn new(
+        catalogue: Catalogue,
+        limits: Limits,
+        store: Store,
+        policy: Option<Policy>,
+        keep_free_bytes: u64,
+        workers: usize,
+    ) -> Self {
+        let queue = FairQueue::new(limits.queue, limits.queue_per_client);
+        Self {
+            catalogue,
+            limits,
+            store,
+            speeds: Speeds::default(),
+            counters: Counters::default(),
+            policy,
+            keep_free_bytes,
+            inner: Mutex::new(Inner { queue, live: HashMap::new(), running: Vec::new(), promised_bytes: 0 }),
+            wake: Condvar::new(),
+            draining: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            workers: workers.max(1),
+            failing: Mutex::default(),
+            decoding: Mutex::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The request of a wish, with its pictures, and its plan.
+    ///
+    /// # Errors
+    /// A value is beyond a limit or none that the model takes; a picture is none; the policy blocks the prompt.
+    pub fn plan(&self, wish: &Wish, attachments: &Attachments) -> Result<(Request, Budget, Resolved, Plan), Problem> {
+        let model = self.catalogue.find(wish.model.as_deref())?;
+        let mut request = wish.request(&self.limits)?;
+        let budget = wish.budget()?;
+        if self.policy.as_ref().is_some_and(|policy| !policy.allows(&request.prompt)) {
+            return Err(Problem::new(Code::Policy, "prompt: this server's policy does not allow it; say it in other words"));
+        }
+        self.attach(&mut request, attachments)?;
+        let (resolved, plan) = model.plan(&request, budget)?;
+        let most = self.limits.side_px;
+        if resolved.width > most || resolved.height > most {
+            let message = format!("size: is {}x{}, expected sides of at most {most}", resolved.width, resolved.height);
+            return Err(Problem::new(Code::TooLarge, message));
+        }
+        Ok((request, budget, resolved, plan))
+    }
+
+    /// Decodes the pictures that came with a request into it.
+    ///
+    /// # Errors
+    /// One is no picture or larger than the limit.
+    pub fn attach(&self, request: &mut Request, attachments: &Attachments) -> Result<()> {
+        let _one_at_a_time = self.decoding.lock().unwrap_or_else(PoisonError::into_inner);
+        let side_px = self.limits.input_side_px;
+        let read =
+            |bytes: &Option<Vec<u8>>, name| bytes.as_ref().map(|bytes| Picture::read_up_to(bytes, name, side_px)).transpose();
+        request.input = read(&attachments.picture, "picture")?;
+        request.mask = read(&attachments.mask, "mask")?;
+        Ok(())
+    }
+
+    /// Takes a job in. Blocks for the disk: once it returns, the job survives the machine's power.
+    ///
+    /// * `client`: among whom the workers are shared fairly
+    /// * `repeats`: the job that it repeats
+    ///
+    /// # Errors
+    /// As [`Dispatcher::plan`]; the queue or the disk is full; the server is about to end.
+    pub fn submit(
+        &self,
+        client: &str,
+        mut wish: Wish,
+        attachments: Attachments,
+        repeats: Option<&str>,
+    ) -> Result<Arc<Job>, Problem> {
+        self.check_open()?;
+        let deadline_s = wish.deadline_s(&self.limits)?;
+        let (mut request, budget, resolved, plan) = self.plan(&wish, &attachments)?;
+        let model = self.catalogue.find(wish.model.as_deref())?.name.clone();
+        // The seed that was drawn is kept, so that a repetition is the same picture.
+        (wish.seed, request.seed) = (Some(resolved.seed), Some(resolved.seed));
+        wish.model = Some(model.clone());
+        // Decoded pictures would fill the memory while the job waits; their files are kept with it.
+        (request.input, request.mask) = (None, None);
+        let kind =
+            Kind { model: model.clone(), size: (resolved.width, resolved.height), steps: resolved.steps, count: resolved.count };
+        let expected_ms = self.speeds.expect_ms(&kind, plan.forecast.time_ms);
+        let room_bytes =
+            (u64::from(resolved.width) * u64::from(resolved.height) * 4 + AROUND_PICTURE_BYTES) * resolved.count as u64;
+        self.promise(client, room_bytes)?;
+        let id = new_id();
+        let kept = id.and_then(|id| Ok((self.store.insert(&id, client, &model, &wish, &attachments, repeats)?, id)));
+        let (number, id) = match kept {
+            Ok(kept) => kept,
+            Err(error) => {
+                let mut inner = self.lock();
+                inner.queue.withdraw(client);
+                inner.promised_bytes = inner.promised_bytes.saturating_sub(room_bytes);
+                return Err(if is_disk_full(&error) { Problem::disk_full() } else { error.into() });
+            }
+        };
+        let deadline = Instant::now() + Duration::from_secs_f64(deadline_s);
+        let client = client.to_owned();
+        let created_ms = now_ms();
+        let job =
+            Job::new(NewJob { id, number, client, wish, request, budget, kind, expected_ms, room_bytes, deadline, created_ms });
+        self.counters.accepted.fetch_add(1, Ordering::Relaxed);
+        let mut inner = self.lock();
+        inner.live.insert(job.id.clone(), Arc::clone(&job));
+        inner.queue.push(&job.client, Arc::clone(&job));
+        self.tell_places(&inner);
+        drop(inner);
+        self.wake.notify_one();
+        Ok(job)
+    }
+
+    fn check_open(&self) -> Result<(), Problem> {
+        if self.is_draining() {
+            return Err(Problem { retry_after_s: Some(30), ..Problem::new(Code::Draining, "the server is about to end") });
+        }
+        Ok(())
+    }
+
+    /// Promises a job its place in the queue and on the disk.
+    fn promise(&self, client: &str, room_bytes: u64) -> Result<(), Problem> {
+        let mut inner = self.lock();
+        let needed = self.keep_free_bytes.saturating_add(inner.promised_bytes).saturating_add(room_bytes);
+        if free_disk_bytes(self.store.folder()).is_some_and(|free| free < needed) {
+            return Err(Problem::disk_full());
+        }
+        if let Err(full) = inner.queue.promise(client) {
+            self.counters.turned_away.fetch_add(1, Ordering::Relaxed);
+            let message = match full {
+                Full::All => format!("the queue is full: {} jobs wait", inner.queue.len()),
+                Full::Client => format!("this client has {} jobs waiting, as many as it may", self.limits.queue_per_client),
+            };
+            let first_free_ms = inner.running.iter().map(|job| left_ms(job)).fold(f64::INFINITY, f64::min);
+            let retry_after_s = Some(whole_seconds(if first_free_ms.is_finite() { first_free_ms } else { 0.0 }));
+            return Err(Problem { retry_after_s, ..Problem::new(Code::QueueFull, message) });
+        }
+        inner.promised_bytes += room_bytes;
+        Ok(())
+    }
+
+    /// Tells the jobs that wait where they are.
+    fn tell_places(&self, inner: &Inner) {
+        let running_ms: f64 = inner.running.iter().map(|job| left_ms(job)).sum();
+        let mut before_ms = running_ms;
+        for (place, job) in inner.queue.in_order().into_iter().enumerate() {
+            let wait_s = Some((before_ms / self.workers as f64).round() / 1_000.0);
+            job.tell(JobEvent::State { state: State::Queued, place: Some(place), wait_s });
+            before_ms += job.expected_ms;
+        }
+    }
+
+    /// The next job for a worker; waits for one. `None` once the server ends.
+    pub fn next(&self) -> Option<Arc<Job>> {
+        let mut inner = self.lock();
+        loop {
+            if let Some(job) = inner.queue.pop() {
+                job.tell(JobEvent::State { state: State::Running, place: None, wait_s: None });
+                inner.running.push(Arc::clone(&job));
+                self.tell_places(&inner);
+                return Some(job);
+            }
+            if self.closed.load(Ordering::SeqCst) {
+                return None;
+            }
+            inner = self.wake.wait(inner).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The job called `id`, as long as it has not ended.
+    #[must_use]
+    pub fn live(&self, id: &str) -> Option<Arc<Job>> {
+        self.lock().live.get(id).cloned()
+    }
+
+    /// Keeps a job's pictures and tells its watchers. While the disk is full it waits for room rather than lose them.
+    pub fn finish(&self, job: &Job, pictures: &[NewPicture]) {
+        let started_ms = job.present().started.map_or(job.created_ms, |(_, ms)| ms);
+        loop {
+            match self.store.finish(job.number, &job.id, started_ms, pictures) {
+                Ok(pictures) => {
+                    if let Some((started, _)) = job.present().started {
+                        let took_ms = started.elapsed().as_secs_f64() * 1_000.0;
+                        self.speeds.learn(&job.kind, took_ms);
+                        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time")]
+                        self.counters.busy_ms.fetch_add(took_ms as u64, Ordering::Relaxed);
+                    }
+                    self.counters.finished.fetch_add(1, Ordering::Relaxed);
+                    self.counters.pictures.fetch_add(pictures.len() as u64, Ordering::Relaxed);
+                    self.forget(job, JobEvent::End { state: State::Finished, pictures, error: None });
+                    break;
+                }
+                Err(error) if is_disk_full(&error) && !job.cancel.is_cancelled() => {
+                    log::warn!("job {}: its pictures wait for room on the disk: {error:#}", job.id);
+                    std::thread::sleep(DISK_PATIENCE);
+                }
+                Err(error) => return self.end(job, State::Failed, Some(error.into())),
+            }
+        }
+        if let Err(error) = self.store.retain() {
+            log::warn!("old jobs could not be forgotten: {error:#}");
+        }
+    }
+
+    /// Ends a job without pictures.
+    pub fn end(&self, job: &Job, state: State, why: Option<Problem>) {
+        let error = why.map(|why| Failure { code: why.code.name().to_owned(), message: why.message });
+        let started_ms = job.present().started.map(|(_, ms)| ms);
+        if let Err(error) = self.store.end(job.number, state, started_ms, error.as_ref()) {
+            log::warn!("job {}: its end could not be written: {error:#}", job.id);
+        }
+        let counter = if state == State::Failed { &self.counters.failed } else { &self.counters.stopped };
+        counter.fetch_add(1, Ordering::Relaxed);
+        self.forget(job, JobEvent::End { state, pictures: Vec::new(), error });
+    }
+
+    fn forget(&self, job: &Job, end: JobEvent) {
+        let mut inner = self.lock();
+        inner.live.remove(&job.id);
+        inner.running.retain(|running| running.id != job.id);
+        inner.promised_bytes = inner.promised_bytes.saturating_sub(job.room_bytes);
+        job.tell(end);
+        self.tell_places(&inner);
+    }
+
+    /// Stops a job that has not ended, within one kernel. Blocks for the disk.
+    pub fn stop(&self, job: &Arc<Job>, why: Problem) {
+        let waited = self.lock().queue.remove(|waiting| waiting.id == job.id);
+        job.stop(why);
+        if waited.is_some() {
+            self.end(job, job.stopped_state(), job.stopped_by());
+        }
+    }
+
+    /// Stops the jobs whose time is up.
+    pub fn expire(&self) {
+        let now = Instant::now();
+        let late: Vec<Arc<Job>> =
+            self.lock().live.values().filter(|job| job.deadline <= now && !job.cancel.is_cancelled()).cloned().collect();
+        for job in late {
+            self.stop(&job, Problem::new(Code::Deadline, "the job was not done within its time"));
+        }
+    }
+
+    /// Takes no more jobs; those that are there go on.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+    }
+
+    /// Interrupts every job that is left, and lets the workers go.
+    pub fn close(&self) {
+        self.drain();
+        let left: Vec<Arc<Job>> = self.lock().live.values().cloned().collect();
+        for job in left {
+            self.stop(&job, Problem::new(Code::Interrupted, "the server ended before the job did; it can be repeated"));
+        }
+        self.closed.store(true, Ordering::SeqCst);
+        self.wake.notify_all();
+    }
+
+    /// Repeats an ended job with the same wish. Blocks for the disk.
+    ///
+    /// # Errors
+    /// As [`Dispatcher::submit`].
+    pub fn repeat(&self, client: &str, record: &Record) -> Result<Arc<Job>, Problem> {
+        let attachments = self.store.attachments(record.number)?;
+        self.submit(client, record.wish.clone(), attachments, Some(&record.id))
+    }
+}
+
+/// What is left of a running job, in milliseconds.
+fn left_ms(job: &Job) -> f64 {
+    let gone_ms = job.present().started.map_or(0.0, |(started, _)| started.elapsed().as_secs_f64() * 1_000.0);
+    (job.expected_ms - gone_ms).max(0.0)
+}
+
+fn whole_seconds(ms: f64) -> u64 {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time of at most a day")]
+    let seconds = (ms / 1_000.0).ceil().clamp(1.0, 86_400.0) as u64;
+    seconds
+}
+
+/// A name of 128 random bits.
+fn new_id() -> Result<String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("the system gives no random numbers: {error}"))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

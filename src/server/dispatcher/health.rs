@@ -1,0 +1,51 @@
+//! How the dispatcher is: what waits, what fails, whether it is ready.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use super::Dispatcher;
+use crate::runtime::free_disk_bytes;
+use crate::server::problem::{Code, Problem};
+
+impl Dispatcher {
+    /// Whether no more jobs are taken.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+
+    /// Whether no job waits or runs.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.lock().live.is_empty()
+    }
+
+    /// How many jobs wait, and how many run.
+    #[must_use]
+    pub fn load(&self) -> (usize, usize) {
+        let inner = self.lock();
+        (inner.queue.len(), inner.running.len())
+    }
+
+    /// Says how the last job of a model went: nothing, or why it failed although the model was opened anew.
+    pub fn set_failing(&self, model: &str, why: Option<String>) {
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        match why {
+            Some(why) => drop(failing.insert(model.to_owned(), why)),
+            None => drop(failing.remove(model)),
+        }
+    }
+
+    /// Why the server is not ready, if it is not.
+    #[must_use]
+    pub fn not_ready(&self) -> Option<Problem> {
+        if self.is_draining() {
+            return Some(Problem::new(Code::Draining, "the server is about to end"));
+        }
+        if free_disk_bytes(self.store.folder()).is_some_and(|free| free < self.keep_free_bytes) {
+            return Some(Problem::disk_full());
+        }
+        let failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        failing.iter().next().map(|(model, why)| Problem::new(Code::Internal, format!("model {model}: {why}")))
+    }
+}
