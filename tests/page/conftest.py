@@ -67,7 +67,7 @@ def kiln(tmp_path_factory):
         port = free.getsockname()[1]
     data = tmp_path_factory.mktemp("kiln")
     log = (data / "log").open("w")
-    command = [binary, "serve", "--listen", f"127.0.0.1:{port}", "--data", str(data / "jobs")]
+    command = [binary, "serve", "--listen", f"127.0.0.1:{port}", "--state", str(data / "jobs")]
     with process(command, cwd=ROOT, stderr=log, stdout=log) as running:
         for _ in range(300):
             with contextlib.suppress(OSError):
