@@ -4,7 +4,8 @@
 #   cross/clean_root.sh PACKAGE.deb
 #
 # Root is needed (chroot, mount), and mmdebstrap; where the machine does not allow it, the script says "skipped: why" and ends with 0.
-# A package for another architecture than the machine's is skipped as well. SUITE names another release of Debian.
+# A package for arm64 runs under emulation on another machine, if the kernel lets an emulator be registered. SUITE names another
+# release of Debian.
 set -euo pipefail
 . "$(dirname "$0")/tools.sh"
 
@@ -19,7 +20,7 @@ package=$(absolute "$1")
 architecture=$(dpkg-deb --field "$package" Architecture)
 version=$(dpkg-deb --field "$package" Version)
 own=$(dpkg --print-architecture)
-[ "$architecture" = "$own" ] || skip "the package is for $architecture, this machine is $own, and nothing is emulated yet"
+[ "$architecture" = "$own" ] || [ "$architecture" = arm64 ] || skip "the package is for $architecture, this machine is $own"
 [ "$(id -u)" = 0 ] || skip "making a root needs root"
 unshare --mount --net --pid --fork true 2>/dev/null || skip "this machine allows no namespaces of its own"
 command -v mmdebstrap >/dev/null || skip "mmdebstrap is missing; on Debian: apt-get install mmdebstrap"
@@ -27,14 +28,35 @@ command -v mmdebstrap >/dev/null || skip "mmdebstrap is missing; on Debian: apt-
 root=$work/clean-root/$architecture
 rm -rf "$root"
 mkdir -p "${root%/*}"
-trap 'rm -rf "$root" "$root".{before,after,said}' EXIT
+registered=
+# shellcheck disable=SC2329
+clean() {
+    rm -rf "$root" "$root".{before,after,said,cpuinfo}
+    if [ -n "$registered" ]; then echo -1 >"$registered"; fi
+}
+trap clean EXIT
+cpuinfo=
+if [ "$architecture" != "$own" ]; then
+    table=/proc/sys/fs/binfmt_misc
+    [ -e $table/register ] || mount -t binfmt_misc binfmt_misc $table 2>/dev/null || skip "this kernel registers no emulator"
+    if ! grep -qs '^interpreter .*aarch64' $table/*; then
+        registered=$table/kiln-aarch64
+        # The head of an ELF file for 64-bit ARM. F: opened now, so that it is there in any root.
+        printf ':kiln-aarch64:M::%s:%s:%s:F' \
+            '\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00' \
+            '\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff' "$(emulator)" >$table/register ||
+            { registered='' && skip "this machine lets no emulator be registered"; }
+    fi
+    cpuinfo=$root.cpuinfo
+    arm_cpuinfo "$cpuinfo"
+fi
 step "a clean root: Debian ${SUITE:-bookworm}, $architecture"
-mmdebstrap --quiet --mode=root --variant=minbase --include=man-db "${SUITE:-bookworm}" "$root" ||
+mmdebstrap --quiet --mode=root --skip=check/qemu --architectures="$architecture" --variant=minbase --include=man-db "${SUITE:-bookworm}" "$root" ||
     fail "mmdebstrap made no root; the lines above say why"
 cp "$package" "$root/kiln.deb"
 mkdir -p "$root/visitor" && chmod 1777 "$root/visitor"
 
 # What follows runs without a network and with mounts that end with it.
-export root version
+export root version cpuinfo
 unshare --mount --net --pid --fork bash "$PWD/cross/clean_root_inside.sh"
 echo "$(basename "$package"): installed, used without a network, and removed with nothing left behind"

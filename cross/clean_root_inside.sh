@@ -15,14 +15,17 @@ inside() { chroot --userspec=65534:65534 "$root" /usr/bin/env -i HOME=/visitor P
 # Every path but those of the kernel and the visitor, logs, dpkg's own copies of its tables, and the index of manuals, which man-db fills
 # after any package. ONNX Runtime itself writes a small note, .ses, into the folder of temporary files when it is used.
 paths() {
-    (cd "$root" && find . -xdev \( -path ./proc -o -path ./dev -o -path ./visitor -o -path ./var/cache/man -o -path ./var/log \) -prune -o -print) |
+    (cd "$root" && find . -xdev \( -path ./proc -o -path ./dev -o -path ./sys -o -path ./visitor -o -path ./var/cache/man -o -path ./var/log \) -prune -o -print) |
         grep -vE '^\./(var/lib/dpkg/(.*-old|lock|lock-frontend|triggers/Lock)|tmp/\.ses)$' | LC_ALL=C sort
 }
 
 links=$(sed -n 's/^ *\([^:|]*\):.*/\1/p' /proc/self/net/dev)
 [ "$links" = lo ] || [ -z "$links" ] || fail "the network is not cut off: there is $links"
 mount -t proc proc "$root/proc"
+if [ -n "${cpuinfo:-}" ]; then mount --bind "$cpuinfo" "$root/proc/cpuinfo"; fi
 mount --bind /dev "$root/dev"
+# How many processors there are is told there.
+mount -t sysfs -o ro sysfs "$root/sys"
 paths >"$root.before"
 
 step "install"
@@ -52,6 +55,24 @@ inside bash -c 'source /usr/share/bash-completion/completions/kiln && complete -
 for file in zsh/vendor-completions/_kiln fish/vendor_completions.d/kiln.fish; do
     [ -s "$root/usr/share/$file" ] || fail "/usr/share/$file is missing"
 done
+
+step "the service"
+service=$root/usr/lib/systemd/system/kiln.service
+[ -s "$service" ] || fail "/usr/lib/systemd/system/kiln.service is missing"
+program=$(sed -n 's/^ExecStart=\([^ ]*\).*/\1/p' "$service")
+[ -x "$root$program" ] || fail "the service starts $program, which is not there"
+[ -z "$(find "$root/etc/systemd" -name 'kiln*' 2>/dev/null)" ] || fail "installing switched the service on"
+# As the service starts it: a state folder, a cache, nobody's account.
+chroot --userspec=65534:65534 "$root" /usr/bin/env -i STATE_DIRECTORY=/visitor/state XDG_CACHE_HOME=/visitor/cache \
+    "$program" serve >"$root.said" &
+served=$!
+for _ in $(seq 100); do
+    if grep -q "^kiln serves on" "$root.said"; then break; fi
+    sleep 0.2
+done
+grep -q "^kiln serves on" "$root.said" || fail "kiln serve did not start"
+kill "$served"
+wait "$served" || fail "kiln serve did not end as it was asked to"
 
 step "remove"
 chroot "$root" dpkg --purge kiln

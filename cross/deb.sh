@@ -51,6 +51,7 @@ for row in bash:bash-completion/completions/kiln zsh:zsh/vendor-completions/_kil
     "$own" completions "${row%%:*}" >"$root/usr/share/${row#*:}"
 done
 
+install -D -m 644 cross/kiln.service "$root/usr/lib/systemd/system/kiln.service"
 install -m 644 "$library/onnxruntime/ThirdPartyNotices.txt" "$documents/NOTICES-onnxruntime"
 gzip -9 -n "$documents/NOTICES-onnxruntime"
 gzip -9 -n -c CHANGELOG.md >"$documents/changelog.gz"
@@ -108,6 +109,16 @@ Description: makes pictures on the device itself, without a network
  on a laptop, on a Jetson-class board or in a kiosk. The package holds models of
  its own, and runs diffusers exports of the Stable Diffusion line.
 TEXT
+# Nobody's service is switched on by installing; one that somebody switched on ends with the package.
+cat >"$root/DEBIAN/prerm" <<'TEXT'
+#!/bin/sh
+set -e
+if [ "$1" = remove ] && command -v systemctl >/dev/null; then
+    if [ -d /run/systemd/system ]; then systemctl stop kiln.service || true; fi
+    systemctl --quiet --no-reload disable kiln.service || true
+fi
+TEXT
+chmod 755 "$root/DEBIAN/prerm"
 (cd "$root" && find usr -type f -print0 | sort -z | xargs -0 md5sum >DEBIAN/md5sums)
 
 package=$work/kiln_${version}_$architecture.deb

@@ -155,13 +155,14 @@ compiler_of_rust() {
     echo "$prefix/rustc"
 }
 
-# build TRIPLE minimal|full: builds the binary for boards; prints its path.
+# build TRIPLE minimal|full, build TRIPLE min FEATURES: builds the binary for boards; prints its path.
 build() {
     local triple=$1 upper rust c profile features=()
     case $2 in
         minimal) profile=min features=(--no-default-features --features minimal) ;;
+        min) profile=min features=(--no-default-features --features "$3") ;;
         full) profile=dist ;;
-        *) fail "build '$2': expected minimal or full" ;;
+        *) fail "build '$2': expected minimal, full or min" ;;
     esac
     need cargo "install Rust: the README's first section"
     upper=${triple^^} upper=${upper//-/_}
@@ -191,6 +192,27 @@ check_elf() {
     [ "$(printf '%s\n' "$found" "$glibc_floor" | sort -V | tail -1)" = "$glibc_floor" ] ||
         fail "$1 asks for glibc $found, expected $glibc_floor or older"
     echo "$(basename "$1"): $(stat -c %s "$1") bytes, glibc $found"
+}
+
+# emulator: unpacks the emulator of 64-bit ARM; prints its path.
+emulator() {
+    debian "$work/qemu" qemu-user-static
+    echo "$work/qemu/usr/bin/qemu-aarch64-static"
+}
+
+# arm_cpuinfo FILE: writes what /proc/cpuinfo says on an ARM processor. ONNX Runtime reads there what the processor can do, and older
+# emulators hand it the host's.
+arm_cpuinfo() {
+    cat >"$1" <<'FACTS'
+processor	: 0
+BogoMIPS	: 100.00
+Features	: fp asimd evtstrm crc32 cpuid
+CPU implementer	: 0x41
+CPU architecture: 8
+CPU variant	: 0x0
+CPU part	: 0xd08
+CPU revision	: 3
+FACTS
 }
 
 # lay_models FOLDER: the bundles in the box, tracked files alone, all that their cards name.
