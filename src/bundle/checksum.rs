@@ -178,3 +178,42 @@ fn sorted(folder: &Path) -> Result<Vec<String>> {
     names.sort();
     Ok(names)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn links_have_the_fingerprint_of_what_they_point_to() {
+        use std::os::unix::fs::symlink;
+
+        let mut compared = 0;
+        for name in ["sd_turbo", "sd_external", "gan"] {
+            let whole = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bundles").join(name);
+            let expected = Bundle::open(&whole).unwrap().fingerprint;
+            let temporary = tempfile::tempdir().unwrap();
+            symlink(&whole, temporary.path().join("folder")).unwrap();
+            // Each file is a link to one of another name, as caches of models have them; then each component's folder is one.
+            let (of_files, of_folders) = (temporary.path().join("files"), temporary.path().join("folders"));
+            fs::create_dir(&of_folders).unwrap();
+            for (number, file) in files(&whole).unwrap().iter().enumerate() {
+                let link = of_files.join(file);
+                fs::create_dir_all(link.parent().unwrap()).unwrap();
+                let stored = temporary.path().join(format!("stored-{number}"));
+                fs::copy(whole.join(file), &stored).unwrap();
+                symlink(&stored, link).unwrap();
+            }
+            for entry in sorted(&whole).unwrap() {
+                symlink(whole.join(&entry), of_folders.join(&entry)).unwrap();
+            }
+            for links in ["folder", "files", "folders"] {
+                let found =
+                    Bundle::open(&temporary.path().join(links)).unwrap_or_else(|error| panic!("{name}: {links}: {error:#}"));
+                assert_eq!(found.fingerprint, expected, "{name}: {links}");
+                compared += 1;
+            }
+        }
+        assert_eq!(compared, 9);
+    }
+}

@@ -15,7 +15,6 @@ mod json;
 pub mod names;
 mod onnx;
 mod shelf;
-mod wire;
 mod work;
 
 use std::collections::BTreeMap;

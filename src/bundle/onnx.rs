@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use super::external::Reference;
-use super::wire::{BYTES, VARINT, Wire};
 use super::work::{Constant, Follower, Node, Work};
+use crate::runtime::wire::{BYTES, VARINT, Wire};
 use crate::runtime::{Element, Port};
 
 /// Graphs nest in the branches of `If` and `Loop`; real exports stay far below.

@@ -90,6 +90,9 @@ fn explain(error: ImageError, name: &str, side_px: u32) -> anyhow::Error {
         ImageError::Limits(_) => {
             refusal!("picture {name} is too large, expected at most {side_px}x{side_px} pixels; scale it down first")
         }
+        ImageError::Unsupported(_) => {
+            refusal!("picture {name} is of a kind that this build does not read: {error}; every build reads PNG")
+        }
         error => refusal!("picture {name} is broken: {error}"),
     }
 }

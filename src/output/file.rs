@@ -8,8 +8,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+#[cfg(any(feature = "jpeg", feature = "webp"))]
 use image::ExtendedColorType;
+#[cfg(feature = "jpeg")]
 use image::codecs::jpeg::JpegEncoder;
+#[cfg(feature = "webp")]
 use image::codecs::webp::WebPEncoder;
 
 use super::format::{ClipFormat, FileFormat, Format};
@@ -19,8 +22,10 @@ use super::text_chunk;
 use crate::{refusal, refuse};
 
 /// Of 100; artefacts cannot be seen at this quality.
+#[cfg(feature = "jpeg")]
 const JPEG_QUALITY: u8 = 95;
 /// The longest side that WebP can express.
+#[cfg(feature = "webp")]
 const LARGEST_WEBP_SIDE_PX: u32 = 16_383;
 
 /// Where a picture goes, or with [`ClipFormat`] a clip.
@@ -120,28 +125,39 @@ pub(super) fn put<F>(bytes: Vec<u8>, target: &Target<F>) -> Result<Written> {
 /// The picture is larger than the format can express.
 pub fn encode(picture: &Picture, provenance: Option<&Provenance>, format: Format) -> Result<Vec<u8>> {
     picture.check()?;
+    match format {
+        Format::Png => text_chunk::encode(picture, &texts(provenance)?),
+        #[cfg(feature = "jpeg")]
+        Format::Jpeg => encode_jpeg(picture),
+        #[cfg(feature = "webp")]
+        Format::WebP => encode_webp(picture),
+        #[cfg(not(all(feature = "jpeg", feature = "webp")))]
+        _ => refuse!("{format} is left out of this build, expected png; the features `jpeg` and `webp` bring theirs"),
+    }
+}
+
+#[cfg(feature = "jpeg")]
+fn encode_jpeg(picture: &Picture) -> Result<Vec<u8>> {
     let Picture { width, height, .. } = *picture;
     let mut bytes = Vec::new();
-    match format {
-        Format::Png => {
-            return text_chunk::encode(picture, &texts(provenance)?);
-        }
-        Format::Jpeg => {
-            if width.max(height) > u32::from(u16::MAX) {
-                refuse!("picture is {width}x{height}, jpg takes sides up to {}; use png", u16::MAX);
-            }
-            JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY)
-                .encode(&picture.on_white().pixels, width, height, ExtendedColorType::Rgb8)
-                .context("jpg")?;
-        }
-        Format::WebP => {
-            if width.max(height) > LARGEST_WEBP_SIDE_PX {
-                refuse!("picture is {width}x{height}, webp takes sides up to {LARGEST_WEBP_SIDE_PX}; use png");
-            }
-            let colour = if picture.channels == 4 { ExtendedColorType::Rgba8 } else { ExtendedColorType::Rgb8 };
-            WebPEncoder::new_lossless(&mut bytes).encode(&picture.pixels, width, height, colour).context("webp")?;
-        }
+    if width.max(height) > u32::from(u16::MAX) {
+        refuse!("picture is {width}x{height}, jpg takes sides up to {}; use png", u16::MAX);
     }
+    JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY)
+        .encode(&picture.on_white().pixels, width, height, ExtendedColorType::Rgb8)
+        .context("jpg")?;
+    Ok(bytes)
+}
+
+#[cfg(feature = "webp")]
+fn encode_webp(picture: &Picture) -> Result<Vec<u8>> {
+    let Picture { width, height, .. } = *picture;
+    let mut bytes = Vec::new();
+    if width.max(height) > LARGEST_WEBP_SIDE_PX {
+        refuse!("picture is {width}x{height}, webp takes sides up to {LARGEST_WEBP_SIDE_PX}; use png");
+    }
+    let colour = if picture.channels == 4 { ExtendedColorType::Rgba8 } else { ExtendedColorType::Rgb8 };
+    WebPEncoder::new_lossless(&mut bytes).encode(&picture.pixels, width, height, colour).context("webp")?;
     Ok(bytes)
 }
 

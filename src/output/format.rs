@@ -67,7 +67,12 @@ impl Format {
 
 impl FileFormat for Format {
     fn extensions() -> &'static str {
-        ".png, .jpg or .webp"
+        match (cfg!(feature = "jpeg"), cfg!(feature = "webp")) {
+            (true, true) => ".png, .jpg or .webp",
+            (true, false) => ".png or .jpg",
+            (false, true) => ".png or .webp",
+            (false, false) => ".png",
+        }
     }
 }
 
@@ -83,9 +88,9 @@ impl FromStr for Format {
     fn from_str(name: &str) -> Result<Self> {
         match name.to_ascii_lowercase().as_str() {
             "png" => Ok(Self::Png),
-            "jpg" | "jpeg" => Ok(Self::Jpeg),
-            "webp" => Ok(Self::WebP),
-            _ => Err(refusal!("format `{name}` is not written, expected png, jpg or webp")),
+            "jpg" | "jpeg" if cfg!(feature = "jpeg") => Ok(Self::Jpeg),
+            "webp" if cfg!(feature = "webp") => Ok(Self::WebP),
+            _ => Err(refusal!("format `{name}` is not written, expected {}", Self::extensions().replace('.', ""))),
         }
     }
 }

@@ -24,7 +24,7 @@ pub use decoder::{LARGEST_FILE_BYTES, LARGEST_SIDE_PX, read_limited};
 pub use file::{Target, Written, encode, save, write};
 pub use format::{ClipFormat, FileFormat, Format};
 pub use picture::Picture;
-pub use provenance::{PROVENANCE_SCHEMA, Provenance, read};
+pub use provenance::{PROVENANCE_SCHEMA, Provenance, read, read_bytes};
 pub use provenance_parts::{BundleId, ClipRecord, ComponentRun, WalkPlace};
 #[cfg(feature = "terminal")]
 pub use terminal::show_in_terminal;

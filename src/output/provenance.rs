@@ -191,15 +191,23 @@ fn quoted(value: &str) -> String {
 /// Each is a [`Refusal`](crate::error::Refusal): `path` is not readable, neither PNG nor GIF, broken before its pixels begin, holds more
 /// text than is sensible, or its JSON is not Kiln's.
 pub fn read(path: &Path) -> Result<(Option<String>, Option<Provenance>)> {
-    let bytes = read_limited(path)?;
-    let name = path.display().to_string();
-    if comment_block::is_gif(&bytes) {
-        let json = comment_block::decode(&bytes, &name)?;
-        let provenance = json.map(|json| Provenance::from_json(&json, &name)).transpose()?;
+    read_bytes(&read_limited(path)?, &path.display().to_string())
+}
+
+/// Reads what made a PNG or GIF file, as [`read`] does.
+///
+/// * `name`: what errors call it
+///
+/// # Errors
+/// As [`read`].
+pub fn read_bytes(bytes: &[u8], name: &str) -> Result<(Option<String>, Option<Provenance>)> {
+    if comment_block::is_gif(bytes) {
+        let json = comment_block::decode(bytes, name)?;
+        let provenance = json.map(|json| Provenance::from_json(&json, name)).transpose()?;
         return Ok((provenance.as_ref().map(Provenance::parameters), provenance));
     }
-    let [parameters, json] = text_chunk::decode(&bytes, [PARAMETERS, KILN], &name)?;
-    let provenance = json.map(|json| Provenance::from_json(&json, &name)).transpose()?;
+    let [parameters, json] = text_chunk::decode(bytes, [PARAMETERS, KILN], name)?;
+    let provenance = json.map(|json| Provenance::from_json(&json, name)).transpose()?;
     Ok((parameters, provenance))
 }
 

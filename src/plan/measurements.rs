@@ -4,20 +4,18 @@
 //! is read within bounds, and one that is no longer true is told of rather than believed.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::bundle::sha256_of_bytes;
+use super::MeasurementKey;
 use crate::output;
 
 /// The layout of the file; another number is another layout.
 pub const MEASUREMENTS_SCHEMA: u32 = 1;
 /// A whole tuning has some hundred rows of some hundred bytes.
 const LARGEST_FILE_BYTES: u64 = 4 << 20;
-/// Where measurements lie in the user's cache.
-const FOLDER: &str = "kiln/tune";
 /// Names in the file are short.
 const LONGEST_NAME: usize = 512;
 
@@ -39,7 +37,7 @@ pub struct Measurement {
     pub height: u32,
     /// Rows in one call.
     pub batch: usize,
-    /// Opening the network, in milliseconds.
+    /// Opening the network, in milliseconds: the least of some times, since whatever else runs only adds to it.
     pub load_ms: f64,
     /// The first call, in milliseconds; what is built or fetched at first use makes it longer than the others.
     pub first_run_ms: f64,
@@ -52,42 +50,6 @@ pub struct Measurement {
     pub peak_memory_bytes: Option<u64>,
     /// What the process held after the last call beyond what it held before the network was opened, in bytes.
     pub resident_bytes: Option<u64>,
-}
-
-/// What a set of measurements belongs to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MeasurementKey {
-    /// The bundle's fingerprint.
-    pub bundle: String,
-    /// The version of ONNX Runtime.
-    pub runtime: String,
-    /// The board, its processor and its drivers, in words.
-    pub device: String,
-}
-
-impl MeasurementKey {
-    /// Where the measurements of this key lie unless a person says: `kiln/tune/` in the user's cache, one file for each key.
-    ///
-    /// * `cache`: the folder that applications keep their caches in
-    #[must_use]
-    pub fn file(&self, cache: &Path) -> PathBuf {
-        let key = sha256_of_bytes(format!("{}\n{}\n{}", self.bundle, self.runtime, self.device).as_bytes());
-        cache.join(FOLDER).join(format!("{}-{}.json", short(&self.bundle), short(&key)))
-    }
-
-    /// Whether anything was ever measured of `bundle`, a fingerprint, on any device: quickly found, where a device's name is not.
-    #[must_use]
-    pub fn any(cache: &Path, bundle: &str) -> bool {
-        let beginning = format!("{}-", short(bundle));
-        let Ok(entries) = std::fs::read_dir(cache.join(FOLDER)) else { return false };
-        entries.flatten().any(|entry| entry.file_name().to_str().is_some_and(|name| name.starts_with(&beginning)))
-    }
-}
-
-/// The beginning of a checksum that names a file.
-fn short(text: &str) -> String {
-    text.chars().take(12).collect()
 }
 
 /// What a person would like to know the cost of; what is `None` may be anything.
@@ -213,6 +175,28 @@ impl Measurements {
         output::save(&text, path)
     }
 
+    /// Adds `row` to the measurements of this key in `path`, among what other processes added meanwhile, and keeps all of it.
+    ///
+    /// # Errors
+    /// As [`Measurements::save`].
+    pub fn add(&mut self, row: Measurement, base_bytes: Option<u64>, path: &Path) -> Result<()> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::create_dir_all(folder).with_context(|| format!("measurements {}", path.display()))?;
+        // The folder is locked, since the file is replaced as a whole; the lock ends with `lock`, or with this process.
+        let lock = std::fs::File::open(folder).and_then(|folder| folder.lock().map(|()| folder));
+        if let Err(error) = &lock {
+            log::debug!("{}: cannot be locked: {error}", folder.display());
+        }
+        // What is not to be believed was told of when it was first read.
+        if let Ok(Some(others)) = Self::load(path, &self.key) {
+            self.base_bytes = self.base_bytes.max(others.base_bytes);
+            others.rows.into_iter().for_each(|row| self.put(row));
+        }
+        self.base_bytes = self.base_bytes.max(base_bytes);
+        self.put(row);
+        self.save(path)
+    }
+
     /// Adds `row`, in the place of one of the same configuration.
     pub fn put(&mut self, row: Measurement) {
         let same = Wanted {
@@ -283,15 +267,22 @@ mod tests {
     }
 
     #[test]
-    fn other_keys_have_other_files() {
-        let folder = Path::new("cache");
-        let changes: [fn(&mut MeasurementKey); 3] =
-            [|key| key.bundle = "cd".repeat(32), |key| key.runtime = "1.30.0".into(), |key| key.device = "another".into()];
-        for change in changes {
-            let mut other = key();
-            change(&mut other);
-            assert_ne!(other.file(folder), key().file(folder));
-        }
+    fn rows_that_several_add_at_once_are_all_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("measured.json");
+        std::thread::scope(|scope| {
+            for writer in 0..4 {
+                let path = &path;
+                scope.spawn(move || {
+                    let mut mine = Measurements::new(key());
+                    for count in 0..10 {
+                        mine.add(row(1 + writer * 10 + count, 5.0), Some(writer as u64), path).unwrap();
+                    }
+                });
+            }
+        });
+        let read = Measurements::load(&path, &key()).unwrap().unwrap();
+        assert_eq!((read.rows.len(), read.base_bytes), (40, Some(3)));
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod assignment;
 mod budget;
 mod fit;
 mod forecast;
+mod measurement_key;
 mod measurements;
 mod memory;
 mod tiling;
@@ -21,7 +22,8 @@ use anyhow::Result;
 pub use assignment::{Assignment, Assignments};
 pub use budget::{Budget, memory_text, parse_bytes, parse_time, time_text};
 pub use forecast::{ComponentForecast, Forecast};
-pub use measurements::{MEASUREMENTS_SCHEMA, Measurement, MeasurementKey, Measurements, Wanted};
+pub use measurement_key::MeasurementKey;
+pub use measurements::{MEASUREMENTS_SCHEMA, Measurement, Measurements, Wanted};
 pub use tiling::{Tile, TileChoice};
 pub use wish::{PrecisionWish, ProviderWish, Wish};
 

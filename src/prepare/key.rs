@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::sha256_of_bytes;
-use crate::runtime::{Board, Processor, Provider, Runtime};
+use crate::runtime::{Board, Processor, Provider, Runtime, library_identity};
 
 /// A file as it was when something was made of it: cheap to hold against the file of today, where a checksum of gigabytes is not.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -86,13 +86,7 @@ pub(super) fn source_files(path: &Path) -> Result<Vec<FileState>> {
 
 /// ONNX Runtime's version, and its file as it is today.
 pub(super) fn runtime_identity(runtime: &Runtime) -> String {
-    let path = runtime.path();
-    let state = path.parent().zip(path.file_name().and_then(|name| name.to_str()));
-    let state = state.and_then(|(folder, name)| FileState::read(folder, name).ok());
-    match state {
-        Some(state) => format!("{} {} {} {}", runtime.version(), path.display(), state.size_bytes, state.modified_ns),
-        None => format!("{} {}", runtime.version(), path.display()),
-    }
+    format!("{} {}", library_identity(runtime.version(), runtime.path()), runtime.path().display())
 }
 
 /// What a network that was made for `provider` depends on: weights that were packed for a processor's instructions run on no other.

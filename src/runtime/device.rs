@@ -3,10 +3,16 @@
 use std::fs;
 use std::path::Path;
 
-/// How many threads the system would run at once, at least 1.
+/// The cores that this process has the time of, at least 1: what it may run on, within the share that its group is given.
 #[must_use]
 pub fn logical_cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// How many processes wanted to run at once, as a mean of the last minute; `None` where the system does not tell.
+#[must_use]
+pub fn load_average() -> Option<f64> {
+    fs::read_to_string("/proc/loadavg").ok()?.split_whitespace().next()?.parse().ok()
 }
 
 /// The most memory that this process has held at once, in bytes; `None` where the system does not tell.

@@ -13,7 +13,7 @@ pub(super) fn failed(name: &str, says: &str) -> anyhow::Error {
 
 /// Whether a failed call is one that found no memory. The runtime has no code of its own for it, so its words must tell: those of the
 /// C++ library, of its own arena, and of the drivers of accelerators.
-fn says_out_of_memory(message: &str) -> bool {
+pub(super) fn says_out_of_memory(message: &str) -> bool {
     let message = message.to_lowercase();
     ["bad_alloc", "failed to allocate memory", "out of memory", "out_of_memory", "cudaerrormemoryallocation"]
         .iter()

@@ -79,6 +79,12 @@ impl Runtime {
         &self.path
     }
 
+    /// The plugin that was registered first.
+    #[must_use]
+    pub fn plugin(&self) -> Option<PathBuf> {
+        self.plugins.lock().unwrap_or_else(PoisonError::into_inner).first().cloned()
+    }
+
     /// Places that were looked at before, and why each was not taken.
     #[must_use]
     pub fn passed_over(&self) -> &[(PathBuf, String)] {
@@ -235,6 +241,18 @@ fn loader_text(error: &libloading::Error) -> String {
         Some(source) => one_line(&source.to_string()),
         None => one_line(&error.to_string()),
     }
+}
+
+/// A library's version with its file's name, size in bytes and time of writing: another build of the same version is another library.
+#[must_use]
+pub fn library_identity(version: &str, path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // A bare name is the system loader's to find.
+    let Some(metadata) = path.metadata().ok().filter(|_| path.components().count() > 1) else {
+        return format!("{version} {name}");
+    };
+    let written = metadata.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+    format!("{version} {name} {} {}", metadata.len(), written.unwrap_or_default().as_nanos())
 }
 
 pub(super) fn same_file(left: &Path, right: &Path) -> bool {

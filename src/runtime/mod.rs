@@ -14,13 +14,14 @@ mod network;
 mod precision;
 mod provider;
 mod tensor;
+pub(crate) mod wire;
 
 pub use board::{
     Accelerator, AcceleratorKind, Board, CoreKind, Driver, Fact, MachineMemory, MemoryLimit, PowerMode, Processor, Temperature,
 };
 pub use cancel::Cancel;
-pub use device::{free_disk_bytes, logical_cores, peak_memory_bytes, resident_memory_bytes};
-pub use library::{OLDEST_RUNTIME, Runtime};
+pub use device::{free_disk_bytes, load_average, logical_cores, peak_memory_bytes, resident_memory_bytes};
+pub use library::{OLDEST_RUNTIME, Runtime, library_identity};
 pub use network::{Fallback, Network, NetworkOptions};
 pub use precision::Precision;
 pub use provider::{Auto, Facts, Kept, OptionKey, Placement, Provider, ProviderSetup, Values};

@@ -14,11 +14,11 @@ use ort::session::{RunOptions, Session};
 
 use super::cancel::Work;
 use super::conversion::{float_output, port, value};
-use super::failure::failed;
+use super::failure::{failed, says_out_of_memory};
 use super::library::forward;
-use super::provider::{LEFT_TO_PROCESSOR, PlacementLog, append};
+use super::provider::{LEFT_TO_PROCESSOR, PlacementLog, ShapeNodes, append};
 use super::{Cancel, Placement, Port, Provider, ProviderSetup, Runtime, Tensor, one_line};
-use crate::error::{Cancelled, is_cancelled};
+use crate::error::{Cancelled, is_cancelled, is_out_of_memory};
 
 /// What becomes of a network that the providers asked for do not take, or not whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -74,12 +74,25 @@ enum Optimising<'p> {
 }
 
 impl Network {
-    /// Opens `path`.
+    /// Opens `path`, without an arena of memory where there is no room for one.
     ///
     /// # Errors
-    /// The file is no ONNX network that this runtime takes; a provider of `options` does not load, does not take the network, or leaves
+    /// The device runs out of memory. The file is no ONNX network that this runtime takes; a provider of `options` does not load, does not take the network, or leaves
     /// nodes to the processor where that is refused; the run was cancelled meanwhile.
     pub fn open(runtime: &Runtime, path: &Path, options: &NetworkOptions, cancel: &Cancel) -> Result<Self> {
+        let way_out = "take smaller weights (--precision), --memory low, or a smaller model, or end other programs";
+        match Self::open_once(runtime, path, options, cancel) {
+            Err(error) if is_out_of_memory(&error) && options.memory_arena => {
+                log::warn!("{error:#}; it is opened again without an arena, which takes less memory and more time");
+                let without = NetworkOptions { memory_arena: false, ..options.clone() };
+                Self::open_once(runtime, path, &without, cancel)
+            }
+            outcome => outcome,
+        }
+        .map_err(|error| if is_out_of_memory(&error) { error.context(way_out) } else { error })
+    }
+
+    fn open_once(runtime: &Runtime, path: &Path, options: &NetworkOptions, cancel: &Cancel) -> Result<Self> {
         let begun = Instant::now();
         let wanted = options.providers.first().map_or(Provider::Cpu, ProviderSetup::provider);
         let prepared = open_prepared(runtime, options, wanted, cancel)?;
@@ -91,7 +104,7 @@ impl Network {
         let (session, placement, fell_back) = match opened {
             Ok((session, log)) => {
                 let placement = if wanted == Provider::Cpu { Placement::on_processor() } else { log.placement() };
-                let fell_back = (wanted != Provider::Cpu).then(|| left_text(&placement, &log, wanted)).flatten();
+                let fell_back = (wanted != Provider::Cpu).then(|| left_text(path, &placement, &log, wanted)).flatten();
                 (session, placement, fell_back)
             }
             Err(error) if options.fallback != Fallback::Refused && wanted != Provider::Cpu && !is_cancelled(&error) => {
@@ -254,7 +267,8 @@ fn open_session(
     let says = |error: ort::Error| {
         let message = one_line(&error.to_string());
         match wanted {
-            Provider::Cpu => anyhow!("{}: {message}", path.display()),
+            Provider::Cpu => failed(&path.display().to_string(), &message),
+            _ if says_out_of_memory(&message) => failed(&format!("{}: {wanted}", path.display()), &message),
             _ => anyhow!("{}: {wanted} does not take it: {message}{}", path.display(), log.errors_text()),
         }
     };
@@ -270,7 +284,7 @@ fn open_session(
         Err(error) if error.to_string().contains(LEFT_TO_PROCESSOR) => {
             let lenient = NetworkOptions { fallback: Fallback::Allowed, ..options.clone() };
             let (_, log) = open_session(runtime, path, &lenient, Optimising::Now, cancel)?;
-            let why = left_text(&log.placement(), &log, wanted);
+            let why = left_text(path, &log.placement(), &log, wanted);
             bail!(
                 "{}: {}",
                 path.display(),
@@ -284,7 +298,7 @@ fn open_session(
         if placement.is_empty() {
             bail!("{}: this ONNX Runtime does not say which nodes {wanted} runs", path.display());
         }
-        if let Some(why) = left_text(&placement, &log, wanted) {
+        if let Some(why) = left_text(path, &placement, &log, wanted) {
             bail!("{}: {why}", path.display());
         }
     }
@@ -296,16 +310,35 @@ fn allows_processor(options: &NetworkOptions) -> bool {
     options.fallback == Fallback::Allowed || options.providers.iter().any(|setup| setup.provider() == Provider::Cpu)
 }
 
-/// Says what `wanted` leaves to the processor, and ONNX Runtime's reason; `None` where it leaves nothing but what it leaves on purpose.
-fn left_text(placement: &Placement, log: &PlacementLog, wanted: Provider) -> Option<String> {
+/// Says what `wanted` leaves to the processor of the network in `path`, and ONNX Runtime's reason; `None` where it leaves nothing but
+/// what it leaves on purpose.
+fn left_text(path: &Path, placement: &Placement, log: &PlacementLog, wanted: Provider) -> Option<String> {
     let left = placement.nodes_of(Provider::Cpu);
     if placement.nodes_of(wanted) == 0 && !placement.is_empty() {
         return Some(format!("{wanted} takes none of its nodes{}", log.errors_text()));
     }
-    if left == 0 || wanted.facts().leaves_shapes && placement.leaves_only_shapes() {
+    if left == 0 {
         return None;
     }
-    Some(format!("{wanted} leaves {left} nodes to the processor ({}){}", placement.on_processor_text(), log.errors_text()))
+    let mut beyond = String::new();
+    if wanted.facts().leaves_shapes {
+        let shapes = ShapeNodes::read(path).unwrap_or_else(|error| {
+            log::debug!("{}: which operators compute on shapes is not known: {error:#}", path.display());
+            ShapeNodes::default()
+        });
+        match placement.beyond(&shapes).as_deref() {
+            Some([]) => return None,
+            Some([(operator, name), others @ ..]) => {
+                beyond = format!(", {} of them not on shapes, the first {operator} `{name}`", others.len() + 1);
+            }
+            None => {}
+        }
+    }
+    Some(format!(
+        "{wanted} leaves {left} nodes to the processor ({}){beyond}{}",
+        placement.on_processor_text(),
+        log.errors_text()
+    ))
 }
 
 fn builder(runtime: &Runtime, options: &NetworkOptions, log: &PlacementLog) -> ort::Result<SessionBuilder> {

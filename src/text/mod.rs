@@ -5,11 +5,22 @@
 //!
 //! Not here: the text encoder, prompt weights, and pairs of texts.
 
+#[cfg(not(feature = "text"))]
+mod absent;
+#[cfg(feature = "text")]
 mod clip;
+#[cfg(feature = "text")]
 mod described;
 mod prompt;
+#[cfg(feature = "text")]
 mod settings;
+#[cfg(feature = "text")]
 mod tokenizer;
+mod tokens;
 
+#[cfg(not(feature = "text"))]
+pub use absent::Tokenizer;
 pub use prompt::{LONGEST_TEXT_CHARACTERS, check};
-pub use tokenizer::{Tokenizer, Tokens};
+#[cfg(feature = "text")]
+pub use tokenizer::Tokenizer;
+pub use tokens::Tokens;

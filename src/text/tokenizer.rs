@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use super::clip::Clip;
 use super::described::Described;
 use super::settings::Settings;
+use super::tokens::Tokens;
 
 /// The largest file of a tokenizer that is read; CLIP's take 2 MB, T5's as much.
 const LARGEST_FILE_BYTES: u64 = 32 << 20;
@@ -32,17 +33,6 @@ pub struct Tokenizer {
 enum Kind {
     Clip(Box<Clip>),
     Described(Box<Described>),
-}
-
-/// A text as a text encoder takes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tokens {
-    /// `[L]`, always [`Tokenizer::max_length`] ids: start token, text, end token, padding.
-    pub ids: Vec<i64>,
-    /// How many of `ids` come before the padding, start and end token counted.
-    pub used: usize,
-    /// The end of the text, as far as it did not fit; worth a warning.
-    pub truncated: Option<String>,
 }
 
 /// The ids of a text before padding, and what did not fit.

@@ -181,3 +181,22 @@ pub fn names(folder: &Path) -> Vec<String> {
     names.sort();
     names
 }
+
+/// A PNG file of a few kilobytes that says it is larger than any picture that is read.
+pub fn bomb() -> Vec<u8> {
+    let chunk = |kind: &[u8; 4], data: &[u8]| {
+        let mut checked = kind.to_vec();
+        checked.extend_from_slice(data);
+        let mut sum = u32::MAX;
+        for byte in &checked {
+            sum ^= u32::from(*byte);
+            for _ in 0..8 {
+                sum = (sum >> 1) ^ (0xedb8_8320 & 0_u32.wrapping_sub(sum & 1));
+            }
+        }
+        [&(data.len() as u32).to_be_bytes()[..], &checked, &(!sum).to_be_bytes()].concat()
+    };
+    let mut header = [30_000_u32.to_be_bytes(), 30_000_u32.to_be_bytes()].concat();
+    header.extend([8, 6, 0, 0, 0]);
+    [b"\x89PNG\r\n\x1a\n".to_vec(), chunk(b"IHDR", &header), chunk(b"IDAT", &[0; 4096]), chunk(b"IEND", &[])].concat()
+}

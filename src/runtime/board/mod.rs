@@ -114,16 +114,13 @@ impl Board {
         names.into_iter().any(|name| name == vendor_or_chip || name.split(',').next() == Some(vendor_or_chip))
     }
 
-    /// What measurements of this machine depend on, in one line: its name, processor, cores, memory and drivers.
+    /// What measurements of this machine depend on, in one line: its name, processor, cores and drivers.
     #[must_use]
     pub fn identity(&self) -> String {
         let mut parts = Vec::new();
         parts.extend(self.model.as_ref().map(|model| model.value.clone()));
         parts.push(self.processor.text());
         parts.push(format!("{} cores", self.processor.usable_cores()));
-        if let Some(total) = self.memory.ceiling_bytes() {
-            parts.push(format!("{} MB", total / 1_000_000));
-        }
         parts.extend(self.l4t.as_ref().map(|release| format!("L4T {}", release.value)));
         parts.extend(self.drivers.iter().map(|driver| format!("{} {}", driver.name, driver.version)));
         parts.join(", ")

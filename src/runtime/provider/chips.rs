@@ -13,6 +13,7 @@ pub(super) static OPENVINO: Facts = Facts {
     source: "the wheel onnxruntime-openvino, or the plugin wheel onnxruntime-ep-openvino",
     kept: Kept::InFolder("cache_dir"),
     tolerance: 1e-3,
+    measured_on: Some("a processor: pictures of two models, within 1 of 255"),
     switch: ["false", "true"],
     options: &[
         option("device_type", Text, "CPU, GPU, GPU.1, NPU, or a mixture such as HETERO:GPU,CPU"),

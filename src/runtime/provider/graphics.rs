@@ -127,6 +127,7 @@ pub(super) static WEBGPU: Facts = Facts {
     leaves_shapes: true,
     auto: Auto::Never(MAYBE_SLOWER),
     tolerance: 5e-3,
+    measured_on: Some("a Vulkan driver that draws on the processor: pictures of five models, within 1 of 255"),
     options: &[
         option("deviceId", Integer(0, 63), "which device, from 0"),
         option("dawnBackendType", OneOf(&["Vulkan", "D3D12"]), "by which interface"),

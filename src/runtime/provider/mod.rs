@@ -11,6 +11,7 @@ mod plugin;
 mod probe;
 mod registration;
 mod setup;
+mod shapes;
 mod table;
 
 use std::fmt;
@@ -20,6 +21,7 @@ pub use placement::Placement;
 pub(super) use placement::{LEFT_TO_PROCESSOR, PlacementLog};
 pub(super) use registration::{append, is_built_in};
 pub use setup::ProviderSetup;
+pub(super) use shapes::ShapeNodes;
 pub use table::{Auto, Facts, Kept};
 
 /// An ONNX Runtime execution provider.

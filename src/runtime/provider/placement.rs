@@ -6,48 +6,18 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::Provider;
+use super::{Provider, ShapeNodes};
 use crate::runtime::one_line;
-
-/// Operators that compute on shapes, which providers leave to the processor because it is nearer.
-const ON_SHAPES: [&str; 28] = [
-    "Shape",
-    "Size",
-    "Gather",
-    "GatherElements",
-    "Unsqueeze",
-    "Squeeze",
-    "Concat",
-    "Slice",
-    "Cast",
-    "Add",
-    "Sub",
-    "Mul",
-    "Div",
-    "Mod",
-    "Floor",
-    "Ceil",
-    "Range",
-    "Reshape",
-    "Equal",
-    "Less",
-    "Greater",
-    "Where",
-    "Not",
-    "And",
-    "ConstantOfShape",
-    "Expand",
-    "Constant",
-    "Min",
-];
 
 /// How many nodes of a graph each provider runs, and which operators the processor was left with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Placement {
     /// Nodes by the provider's name in ONNX Runtime. What a provider compiled into one is one node.
     nodes: Vec<(String, usize)>,
-    /// Operators on the processor, with how often each stands there; empty where everything is.
-    on_processor: BTreeMap<String, usize>,
+    /// Operators on the processor with the names of their nodes; empty where everything is.
+    on_processor: Vec<(String, String)>,
+    /// Those on other providers.
+    elsewhere: Vec<(String, String)>,
 }
 
 impl Placement {
@@ -63,17 +33,24 @@ impl Placement {
         self.nodes.is_empty()
     }
 
-    /// Whether what the processor runs is arithmetic on shapes and nothing else.
-    #[must_use]
-    pub fn leaves_only_shapes(&self) -> bool {
-        !self.on_processor.is_empty() && self.on_processor.keys().all(|operator| ON_SHAPES.contains(&operator.as_str()))
+    /// The nodes on the processor that do not compute on shapes alone, by operator and name; `None` where not each node there is known.
+    pub(in crate::runtime) fn beyond(&self, shapes: &ShapeNodes) -> Option<Vec<(&str, &str)>> {
+        let is_whole = self.on_processor.len() == self.nodes_of(Provider::Cpu);
+        let explained = |node: &&(String, String)| {
+            let left = self.on_processor.iter().filter(|other| other == node).count();
+            shapes.explain(&node.0, &node.1, left, &self.elsewhere)
+        };
+        let nodes = self.on_processor.iter().filter(|node| !explained(node));
+        is_whole.then(|| nodes.map(|(operator, name)| (operator.as_str(), name.as_str())).collect())
     }
 
     /// The operators on the processor as text, the commonest first, such as `Cast 3, Range 1`.
     #[must_use]
     pub fn on_processor_text(&self) -> String {
         const SHOWN: usize = 5;
-        let mut counts: Vec<(&String, &usize)> = self.on_processor.iter().collect();
+        let mut of: BTreeMap<&str, usize> = BTreeMap::new();
+        self.on_processor.iter().for_each(|(operator, _)| *of.entry(operator).or_default() += 1);
+        let mut counts: Vec<(&&str, &usize)> = of.iter().collect();
         counts.sort_by_key(|(operator, count)| (std::cmp::Reverse(**count), *operator));
         let mut text: Vec<String> = counts.iter().take(SHOWN).map(|(operator, count)| format!("{operator} {count}")).collect();
         if counts.len() > SHOWN {
@@ -94,7 +71,7 @@ impl Placement {
 
     /// Everything on the processor, as it is where nobody asked for more.
     pub(in crate::runtime) fn on_processor() -> Self {
-        Self { nodes: vec![(Provider::Cpu.runtime_name().to_owned(), 1)], on_processor: BTreeMap::new() }
+        Self { nodes: vec![(Provider::Cpu.runtime_name().to_owned(), 1)], ..Self::default() }
     }
 }
 
@@ -136,13 +113,15 @@ impl PlacementLog {
             state.placement.nodes.push((name.to_owned(), count));
             return;
         }
-        let Some((operator, _)) = message.strip_prefix("  ").and_then(|line| line.split_once(" (")) else {
+        let Some((operator, name)) = message.strip_prefix("  ").and_then(|line| line.split_once(" (")) else {
             state.current = None;
             return;
         };
-        if state.current.as_deref() == Some(Provider::Cpu.runtime_name()) {
-            *state.placement.on_processor.entry(operator.to_owned()).or_default() += 1;
-        }
+        let Some(current) = state.current.as_deref() else { return };
+        let is_processor = current == Provider::Cpu.runtime_name();
+        let node = (operator.to_owned(), name.strip_suffix(')').unwrap_or(name).to_owned());
+        let Placement { on_processor, elsewhere, .. } = &mut state.placement;
+        (if is_processor { on_processor } else { elsewhere }).push(node);
     }
 
     /// What went wrong in ONNX Runtime's own words, behind a colon; nothing where it said nothing.
@@ -210,12 +189,11 @@ mod tests {
             (3, 1, 0)
         );
         assert_eq!((mixed.to_string(), mixed.on_processor_text()), ("openvino+cpu".into(), "Cast 2, Range 1".into()));
-        assert!(mixed.leaves_only_shapes());
+        let none = ShapeNodes::default();
+        assert_eq!(mixed.beyond(&none).unwrap(), [("Cast", "/a/Cast"), ("Cast", ""), ("Range", "r")]);
         let whole = read(&[" All nodes placed on [CPUExecutionProvider]. Number of nodes: 52"]);
         assert_eq!((whole.to_string(), whole.nodes_of(Provider::Cpu)), ("cpu".into(), 52));
-        assert!(!whole.leaves_only_shapes());
-        let heavy = read(&[" Node(s) placed on [CPUExecutionProvider]. Number of nodes: 1", "  Conv (c)"]);
-        assert!(!heavy.leaves_only_shapes());
+        assert!(whole.beyond(&none).is_none(), "its nodes are not listed");
         assert!(read(&["", "[]", "placed on [", " Node(s) placed on [x]. Number of nodes: y"]).is_empty());
     }
 }

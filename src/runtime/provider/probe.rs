@@ -98,7 +98,7 @@ fn network() -> &'static [u8] {
 }
 
 /// A field of bytes in a protocol buffer.
-fn field(tag: u8, bytes: &[u8]) -> Vec<u8> {
+pub(super) fn field(tag: u8, bytes: &[u8]) -> Vec<u8> {
     let mut encoded = vec![tag << 3 | 2];
     let mut length = bytes.len();
     while length >= 128 {
@@ -111,7 +111,7 @@ fn field(tag: u8, bytes: &[u8]) -> Vec<u8> {
 }
 
 /// A field of one number below 128.
-fn number(tag: u8, value: u8) -> Vec<u8> {
+pub(super) fn number(tag: u8, value: u8) -> Vec<u8> {
     vec![tag << 3, value]
 }
 

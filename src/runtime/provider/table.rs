@@ -30,6 +30,8 @@ pub struct Facts {
     pub auto: Auto,
     /// The largest difference from the processor's results that rounding explains, as a share of the largest value.
     pub tolerance: f32,
+    /// On what that was measured; `None` where it is an assumption.
+    pub measured_on: Option<&'static str>,
     /// Its words for off and on.
     pub(super) switch: [&'static str; 2],
     /// What it takes.
@@ -73,9 +75,12 @@ pub(super) const PLAIN: Facts = Facts {
     leaves_shapes: false,
     auto: Auto::Tried,
     tolerance: 0.0,
+    measured_on: None,
     switch: ["0", "1"],
     options: &[],
 };
+
+static CPU: Facts = Facts { measured_on: Some("the others are held against it"), ..PLAIN };
 
 pub(super) const fn option(key: &'static str, values: Values, meaning: &'static str) -> OptionKey {
     OptionKey { key, meaning, values }
@@ -93,7 +98,7 @@ pub(super) const INTEGERS_FIRST: &[Precision] = &[Precision::Int8, Precision::Fp
 
 pub(super) fn facts(provider: Provider) -> &'static Facts {
     match provider {
-        Provider::Cpu => &PLAIN,
+        Provider::Cpu => &CPU,
         Provider::Cuda => &graphics::CUDA,
         Provider::TensorRt => &graphics::TENSORRT,
         Provider::NvRtx => &graphics::NVRTX,

@@ -11,33 +11,33 @@ use anyhow::{Context, Result, bail, ensure};
 const LONGEST_STRING_BYTES: u64 = 1024;
 
 /// Wire types of protocol buffers.
-pub(super) const VARINT: u64 = 0;
+pub(crate) const VARINT: u64 = 0;
 const FIXED64: u64 = 1;
-pub(super) const BYTES: u64 = 2;
+pub(crate) const BYTES: u64 = 2;
 const FIXED32: u64 = 5;
 
 /// A field of a message: its number, its wire type and where it ends.
-pub(super) struct Field {
-    pub(super) number: u64,
-    pub(super) kind: u64,
-    pub(super) end: u64,
+pub(crate) struct Field {
+    pub(crate) number: u64,
+    pub(crate) kind: u64,
+    pub(crate) end: u64,
     /// The value of a varint field.
-    pub(super) value: u64,
+    pub(crate) value: u64,
 }
 
 /// A file, and how far it was read.
-pub(super) struct Wire {
+pub(crate) struct Wire {
     reader: BufReader<File>,
-    pub(super) position: u64,
-    pub(super) length: u64,
+    pub(crate) position: u64,
+    pub(crate) length: u64,
 }
 
 impl Wire {
-    pub(super) fn new(file: File, length: u64) -> Self {
+    pub(crate) fn new(file: File, length: u64) -> Self {
         Self { reader: BufReader::with_capacity(64 * 1024, file), position: 0, length }
     }
 
-    pub(super) fn refuse_pointer(&mut self) -> Result<()> {
+    pub(crate) fn refuse_pointer(&mut self) -> Result<()> {
         const MARK: &[u8] = b"version https://git-lfs";
         let mut start = Vec::with_capacity(MARK.len());
         self.reader.by_ref().take(MARK.len() as u64).read_to_end(&mut start)?;
@@ -47,7 +47,7 @@ impl Wire {
     }
 
     /// Reads the next field of a message that ends at `end`; `None` at its end.
-    pub(super) fn field(&mut self, end: u64) -> Result<Option<Field>> {
+    pub(crate) fn field(&mut self, end: u64) -> Result<Option<Field>> {
         if self.position >= end {
             ensure!(self.position == end, "is broken at byte {end}: a field is longer than the message that holds it");
             return Ok(None);
@@ -73,7 +73,7 @@ impl Wire {
         Ok(Some(Field { number, kind, end: field_end, value }))
     }
 
-    pub(super) fn varint(&mut self) -> Result<u64> {
+    pub(crate) fn varint(&mut self) -> Result<u64> {
         let mut value = 0_u64;
         for shift in (0..64).step_by(7) {
             let mut byte = [0_u8];
@@ -89,7 +89,7 @@ impl Wire {
         bail!("is not an ONNX model: a number at byte {} has no end", self.position)
     }
 
-    pub(super) fn skip_to(&mut self, end: u64) -> Result<()> {
+    pub(crate) fn skip_to(&mut self, end: u64) -> Result<()> {
         let distance = i64::try_from(end - self.position).context("a field is too long")?;
         self.reader.seek_relative(distance)?;
         self.position = end;
@@ -97,7 +97,7 @@ impl Wire {
     }
 
     /// The bytes up to `end`, which the caller found to be few.
-    pub(super) fn bytes(&mut self, end: u64) -> Result<Vec<u8>> {
+    pub(crate) fn bytes(&mut self, end: u64) -> Result<Vec<u8>> {
         let size = end - self.position;
         let mut bytes = Vec::new();
         self.reader.by_ref().take(size).read_to_end(&mut bytes)?;
@@ -106,7 +106,7 @@ impl Wire {
         Ok(bytes)
     }
 
-    pub(super) fn string(&mut self, end: u64) -> Result<String> {
+    pub(crate) fn string(&mut self, end: u64) -> Result<String> {
         let size = end - self.position;
         ensure!(
             size <= LONGEST_STRING_BYTES,
