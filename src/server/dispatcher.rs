@@ -121,6 +121,7 @@ impl Dispatcher {
         let model = self.catalogue.find(wish.model.as_deref())?;
         let mut request = wish.request(&self.limits)?;
         let budget = wish.budget()?;
+        wish.deadline_s(&self.limits)?;
         if self.policy.as_ref().is_some_and(|policy| !policy.allows(&request.prompt)) {
             return Err(Problem::new(Code::Policy, "prompt: this server's policy does not allow it; say it in other words"));
         }

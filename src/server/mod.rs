@@ -141,7 +141,13 @@ pub fn serve(settings: ServerSettings, stop: &Stop, ready: impl FnOnce(&str)) ->
         workers.push(std::thread::Builder::new().name("kiln-worker".into()).spawn(move || worker.run())?);
     }
     let patience = Duration::from_secs_f64(limits.patience_s);
-    let app = App { dispatcher: Arc::clone(&dispatcher), access, patience, log_prompts: settings.log_prompts };
+    let app = App {
+        dispatcher: Arc::clone(&dispatcher),
+        access,
+        patience,
+        log_prompts: settings.log_prompts,
+        choices: http::Choices::default(),
+    };
     let router = http::router(Arc::new(app));
     let drain = Duration::from_secs_f64(settings.drain_s.clamp(0.0, 86_400.0));
     tokio.spawn(http::accept(listener, router, limits.connections, patience));
@@ -155,7 +161,8 @@ pub fn serve(settings: ServerSettings, stop: &Stop, ready: impl FnOnce(&str)) ->
             log::error!("a worker ended in a panic, which is a fault of Kiln's");
         }
     }
-    tokio.block_on(tokio::time::sleep(FAREWELL));
+    // A timer is made within the runtime.
+    tokio.block_on(async { tokio::time::sleep(FAREWELL).await });
     tokio.shutdown_timeout(Duration::from_secs(2));
     if let Listen::Socket(path) = &listen {
         let _ = std::fs::remove_file(path);

@@ -49,6 +49,35 @@ pub enum Code {
 }
 
 impl Code {
+    /// Every code.
+    pub const ALL: [Self; 19] = [
+        Self::Malformed,
+        Self::Unauthorized,
+        Self::ForeignOrigin,
+        Self::UnknownHost,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::Conflict,
+        Self::TooLarge,
+        Self::UnsupportedMediaType,
+        Self::RequestTimeout,
+        Self::Refused,
+        Self::Policy,
+        Self::QueueFull,
+        Self::Draining,
+        Self::DiskFull,
+        Self::Deadline,
+        Self::Interrupted,
+        Self::OutOfMemory,
+        Self::Internal,
+    ];
+
+    /// The code that is written as `name`.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.name() == name)
+    }
+
     /// The code as it is written in JSON and in the database.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -2,6 +2,8 @@
 //!
 //! A picture's file is synced and renamed into place before its job's row says that it is finished, so what was once told of stays true.
 
+mod database;
+
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -10,23 +12,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use anyhow::{Context, Result};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use database::{connect, is_damage, set_database_aside};
+
 use super::job::{Failure, PictureRecord, State, now_ms};
 use super::wish::{Attachments, Wish};
 use crate::refuse;
-
-/// The version of the tables.
-const SCHEMA: i64 = 1;
-const TABLES: &str = "
-    CREATE TABLE jobs (
-        number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, state TEXT NOT NULL, client TEXT NOT NULL, model TEXT NOT NULL,
-        wish TEXT NOT NULL, picture BLOB, mask BLOB, repeats TEXT, created_ms INTEGER NOT NULL, started_ms INTEGER, ended_ms INTEGER,
-        error_code TEXT, error_message TEXT
-    );
-    CREATE TABLE pictures (
-        job INTEGER NOT NULL REFERENCES jobs (number) ON DELETE CASCADE, n INTEGER NOT NULL, seed INTEGER NOT NULL,
-        width INTEGER NOT NULL, height INTEGER NOT NULL, bytes INTEGER NOT NULL, PRIMARY KEY (job, n)
-    );
-    PRAGMA user_version = 1;";
 
 /// How much is kept; beyond, the oldest ended jobs go with their pictures.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -95,7 +85,7 @@ impl Store {
     /// * `set_aside`: whether a damaged database is renamed and an empty one begun
     ///
     /// # Errors
-    /// Another server uses the folder, it is of a newer Kiln, or its database is damaged (a [`Refusal`](crate::error::Refusal) each);
+    /// Another server uses the folder, its database is damaged, of a newer Kiln or of another program (a [`Refusal`](crate::error::Refusal) each);
     /// the folder cannot be written.
     pub fn open(folder: &Path, retention: Retention, set_aside: bool) -> Result<Self> {
         let pictures = folder.join("pictures");
@@ -316,40 +306,6 @@ const SELECT: &str = "SELECT number, id, state, client, model, wish, repeats, cr
 
 fn file_name(id: &str, n: usize) -> String {
     format!("{id}-{n}.png")
-}
-
-fn connect(path: &Path) -> Result<Connection> {
-    let database = Connection::open(path)?;
-    // The pages are checked before anything is written to them.
-    let check: String = database.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if check != "ok" {
-        return Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT), Some(check)).into());
-    }
-    database.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")?;
-    let version: i64 = database.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    match version {
-        0 => database.execute_batch(&format!("BEGIN; {TABLES} COMMIT;"))?,
-        SCHEMA => {}
-        newer => refuse!("the database is of version {newer}, and this Kiln knows {SCHEMA}; a newer Kiln wrote it"),
-    }
-    Ok(database)
-}
-
-fn is_damage(error: &anyhow::Error) -> bool {
-    let code = error.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code);
-    matches!(code, Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase))
-}
-
-fn set_database_aside(path: &Path) -> Result<PathBuf> {
-    let named = |suffix: &str| PathBuf::from(format!("{}{suffix}", path.display()));
-    let aside = format!(".damaged-{}", now_ms());
-    for part in ["", "-wal", "-shm"] {
-        let from = named(part);
-        if from.exists() {
-            fs::rename(&from, named(&format!("{aside}{part}"))).with_context(|| from.display().to_string())?;
-        }
-    }
-    Ok(named(&aside))
 }
 
 fn read_record(row: &Row<'_>) -> rusqlite::Result<Result<Record>> {

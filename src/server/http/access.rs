@@ -11,9 +11,11 @@ use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use axum::middleware::Next;
 use axum::response::IntoResponse;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use subtle::ConstantTimeEq;
 
-use super::{App, Client, Peer};
+use super::{App, Client, Peer, cors, dialect};
 use crate::refuse;
 use crate::server::problem::{Code, Problem};
 
@@ -76,6 +78,8 @@ pub struct Access {
     pub tokens: Tokens,
     /// Names of this server beside `localhost` and addresses.
     pub host_names: Vec<String>,
+    /// Sites whose pages may ask, as `https://kiosk.example`.
+    pub origins: Vec<String>,
 }
 
 impl Access {
@@ -88,6 +92,13 @@ impl Access {
         name.eq_ignore_ascii_case("localhost")
             || name.parse::<IpAddr>().is_ok()
             || self.host_names.iter().any(|known| known.eq_ignore_ascii_case(name))
+    }
+}
+
+impl Access {
+    /// Whether pages of `origin` may ask.
+    pub(super) fn allows_origin(&self, origin: &str) -> bool {
+        self.origins.iter().any(|known| known == origin)
     }
 }
 
@@ -109,7 +120,8 @@ fn check(app: &App, request: &Request) -> Result<Client, Problem> {
     // A page of another site may send forms and pictures; it says so itself.
     let origin = text(headers, &ORIGIN).map(|origin| origin.split_once("://").map_or(origin, |(_, name)| name));
     let from_elsewhere = headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
-    let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
+    let is_allowed = text(headers, &ORIGIN).is_some_and(|origin| app.access.allows_origin(origin));
+    let changes = !is_allowed && !matches!(*request.method(), Method::GET | Method::HEAD);
     if changes && (from_elsewhere || origin.is_some_and(|origin| !origin.eq_ignore_ascii_case(host))) {
         return Err(Problem::new(Code::ForeignOrigin, "Origin: a page of another site may not ask this server for anything"));
     }
@@ -118,22 +130,40 @@ fn check(app: &App, request: &Request) -> Result<Client, Problem> {
         return Ok(Client(peer));
     }
     let token = text(headers, &AUTHORIZATION).and_then(|value| value.split_once(' '));
-    let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
-    match token.and_then(|token| app.access.tokens.client_of(token)) {
+    let is_webui = request.uri().path().starts_with("/sdapi/");
+    let token = token.and_then(|(scheme, token)| match scheme.to_ascii_lowercase().as_str() {
+        "bearer" => Some(token.trim().to_owned()),
+        // Clients of Stable Diffusion web UI have a name and a password; the password is the token.
+        "basic" if is_webui => password(token.trim()),
+        _ => None,
+    });
+    match token.and_then(|token| app.access.tokens.client_of(&token)) {
         Some(name) => Ok(Client(name.to_owned())),
         None => Err(Problem::new(Code::Unauthorized, "Authorization: expected `Bearer` and a token of this server")),
     }
 }
 
+/// The password of `Basic` credentials.
+fn password(credentials: &str) -> Option<String> {
+    let decoded = String::from_utf8(STANDARD.decode(credentials).ok()?).ok()?;
+    decoded.split_once(':').map(|(_, password)| password.to_owned())
+}
+
 /// Lets through who may ask, and gives every answer what keeps a browser safe.
 pub(super) async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response<Body> {
-    let mut response = match check(&app, &request) {
-        Ok(client) => {
+    let origin = cors::origin(&app.access, request.headers());
+    let path = request.uri().path().to_owned();
+    let checked = if origin.is_some() && cors::is_preflight(&request) { Ok(None) } else { check(&app, &request).map(Some) };
+    let mut response = match checked {
+        // A browser asks for leave without the token; what is asked then is looked at like anything else.
+        Ok(None) => cors::leave(),
+        Ok(Some(client)) => {
             request.extensions_mut().insert(client);
             next.run(request).await
         }
         Err(problem) => problem.into_response(),
     };
+    response = dialect::told(&path, response);
     let headers = response.headers_mut();
     for (name, value) in [
         ("content-security-policy", POLICY),
@@ -142,6 +172,9 @@ pub(super) async fn guard(State(app): State<Arc<App>>, mut request: Request, nex
         ("cross-origin-resource-policy", "same-origin"),
     ] {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    if let Some(origin) = origin {
+        cors::allow(headers, origin);
     }
     response
 }

@@ -43,6 +43,8 @@ impl IntoResponse for Problem {
         if self.code == Code::Unauthorized {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        // Other interfaces tell it in their own words; see `dialect.rs`.
+        response.extensions_mut().insert(self);
         response
     }
 }

@@ -21,12 +21,12 @@ use crate::server::job::{Job, JobEvent, Present};
 use crate::server::problem::{Code, Problem};
 
 /// A comment after this time without an event: a client that is gone is found out by it.
-const HEARTBEAT: Duration = Duration::from_secs(5);
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// Stops a job when it is dropped before the job has ended: whoever asked for it is gone.
-struct Owner {
-    dispatcher: Arc<Dispatcher>,
-    job: Arc<Job>,
+pub(super) struct Owner {
+    pub(super) dispatcher: Arc<Dispatcher>,
+    pub(super) job: Arc<Job>,
 }
 
 impl Drop for Owner {

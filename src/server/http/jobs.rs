@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::answer::{blocking, json_of};
-use super::{App, Client};
+use super::{App, Client, body};
 use crate::server::catalogue::plan_json;
 use crate::server::job::{JobEvent, State as JobState};
 use crate::server::problem::{Code, Problem};
@@ -26,44 +26,9 @@ type Answer = Result<Response<Body>, Problem>;
 
 /// Reads the body of a request within its limits of size and time.
 async fn wish_of(app: &App, request: Request) -> Result<(Wish, Attachments), Problem> {
-    let declared = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    // A form of another site's page cannot declare this without being asked for leave first.
-    if !declared.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json") {
-        return Err(Problem::new(Code::UnsupportedMediaType, "Content-Type: expected application/json"));
-    }
-    let most = app.dispatcher.limits.body_bytes;
-    let too_large = || Problem::new(Code::TooLarge, format!("body: is larger than {most} bytes"));
-    let length =
-        request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<u64>().ok());
-    if length.is_some_and(|length| length > most as u64) {
-        return Err(too_large());
-    }
-    let read = tokio::time::timeout(app.patience, to_bytes(request.into_body(), most)).await;
-    let bytes = match read {
-        Err(_) => return Err(Problem::new(Code::RequestTimeout, "body: did not come in time")),
-        Ok(Err(error)) if is_limit(&error) => return Err(too_large()),
-        Ok(Err(error)) => return Err(Problem::new(Code::Malformed, format!("body: {error}"))),
-        Ok(Ok(bytes)) => bytes,
-    };
-    // Serde would read a list as the fields in their order.
-    if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
-        return Err(Problem::new(Code::Malformed, "body: expected a JSON object, such as {\"prompt\": \"a red apple\"}"));
-    }
-    let mut wish: Wish =
-        serde_json::from_slice(&bytes).map_err(|error| Problem::new(Code::Malformed, format!("body: {error}")))?;
+    let mut wish: Wish = body::object(app, request).await?;
     let attachments = wish.take_attachments()?;
     Ok((wish, attachments))
-}
-
-fn is_limit(error: &axum::Error) -> bool {
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = cause {
-        if error.to_string().contains("length limit exceeded") {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }
 
 /// `POST /jobs`

@@ -2,11 +2,20 @@
 
 mod access;
 mod answer;
+mod body;
 mod connection;
+mod cors;
+mod dialect;
 mod events;
 mod jobs;
+mod made;
+mod openai;
+mod openai_request;
 mod operator;
 mod page;
+mod webui;
+mod webui_defaults;
+mod webui_request;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +26,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 pub use access::{Access, Tokens};
 pub(super) use connection::{Listener, accept};
+pub use cors::check_origin;
+pub(super) use webui::Choices;
 
 use super::dispatcher::Dispatcher;
 
@@ -26,6 +37,7 @@ pub(super) struct App {
     pub(super) access: Access,
     pub(super) patience: Duration,
     pub(super) log_prompts: bool,
+    pub(super) choices: webui::Choices,
 }
 
 /// Who speaks on a connection: an address, or `local` on a Unix socket.
@@ -53,10 +65,33 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route("/jobs/{id}/repeat", post(jobs::repeat))
         .route("/jobs/{id}/events", get(events::events))
         .route("/jobs/{id}/pictures/{n}", get(jobs::picture))
+        .route("/v1/models", get(openai::models))
+        .route("/v1/models/{id}", get(openai::show_model))
+        .route("/v1/images/generations", post(openai::generations))
+        .route("/v1/images/edits", post(openai::edits))
+        .route("/v1/images/variations", post(openai::variations))
+        .nest("/sdapi/v1", webui_router())
         .fallback(answer::nowhere)
         .method_not_allowed_fallback(answer::no_such_method)
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), access::guard))
         .layer(CatchPanicLayer::custom(answer::panicked))
         .layer(axum::middleware::from_fn(access::log_access))
         .with_state(app)
+}
+
+/// The interface of Stable Diffusion web UI.
+fn webui_router() -> Router<Arc<App>> {
+    let router = Router::new()
+        .route("/txt2img", post(webui::txt2img))
+        .route("/img2img", post(webui::img2img))
+        .route("/progress", get(webui::progress))
+        .route("/interrupt", post(webui::interrupt))
+        .route("/options", get(webui::options).post(webui::set_options))
+        .route("/png-info", post(webui::png_info))
+        .route("/sd-models", get(webui::sd_models))
+        .route("/refresh-checkpoints", post(webui::refresh))
+        .route("/samplers", get(webui::list_samplers))
+        .route("/schedulers", get(webui::list_schedulers))
+        .route("/scripts", get(webui::scripts));
+    webui::EMPTY_LISTS.iter().fold(router, |router, path| router.route(path, get(webui::nothing)))
 }

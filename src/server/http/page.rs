@@ -54,3 +54,19 @@ fn find(name: &str) -> Result<Response<Body>, Problem> {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     Ok(response)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::FILES;
+
+    #[test]
+    fn every_file_of_the_page_is_served() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/server/page");
+        let mut names: Vec<String> =
+            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        let mut served: Vec<&str> = FILES.iter().map(|(name, _, _)| *name).collect();
+        served.sort_unstable();
+        assert_eq!(served, names);
+    }
+}

@@ -1,0 +1,235 @@
+//! Has pictures made by a running `kiln serve`: the one place of the crate that opens a connection, to a server that somebody named.
+//!
+//! In: an address, a [`Wish`]. Out: picture files as the server made them. Not here: models, file names, printing.
+
+mod address;
+mod connection;
+mod events;
+mod wish;
+
+use std::future::Future;
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hyper::Method;
+use serde::Deserialize;
+use tokio::time::{sleep, timeout};
+
+pub use address::Address;
+pub use wish::Wish;
+
+use crate::error::{Cancelled, is_cancelled, refusal};
+use crate::runtime::Cancel;
+use connection::{Answer, Connection, next, whole};
+use events::{End, Failure, JobEvent, Reader};
+
+/// How often an interrupt is looked for.
+const GLANCE: Duration = Duration::from_millis(50);
+/// How long a full queue is asked again.
+const QUEUE_PATIENCE: Duration = Duration::from_secs(600);
+/// The longest time between two questions, in seconds.
+const LONGEST_PAUSE_S: u64 = 60;
+/// For a server to be told that nobody waits any more.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// What is told while a job is on its way.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Told {
+    /// The queue is full, and the server is asked again.
+    Full {
+        /// In how many seconds.
+        again_in_s: u64,
+    },
+    /// The job waits.
+    Queued {
+        /// How many are before it.
+        place: Option<usize>,
+        /// How long it will probably wait, in seconds.
+        wait_s: Option<f64>,
+    },
+    /// The model is opened, or its first step is on its way.
+    Running,
+    /// A step is done.
+    Step {
+        /// How many are, over all pictures.
+        step: usize,
+        /// Of how many.
+        steps: usize,
+    },
+    /// The picture as it stands.
+    Preview {
+        /// After which step.
+        step: usize,
+        /// A PNG file.
+        file: Vec<u8>,
+    },
+}
+
+#[derive(Deserialize)]
+struct Accepted {
+    id: String,
+}
+
+#[derive(Deserialize)]
+struct Refused {
+    error: Failure,
+}
+
+/// A server that was named.
+pub struct Client {
+    connection: Connection,
+}
+
+impl Client {
+    /// Nothing is connected to yet.
+    ///
+    /// # Errors
+    /// A [`Refusal`](crate::error::Refusal): the token holds what no header may.
+    pub fn new(address: Address, token: Option<&str>) -> Result<Self> {
+        Ok(Self { connection: Connection::new(address, token)? })
+    }
+
+    /// Has the pictures made: PNG files with their provenance, in order of their seeds. A full queue is asked again for ten minutes.
+    ///
+    /// * `cancel`: stops the job at the server too
+    /// * `tell`: is told of what happens
+    ///
+    /// # Errors
+    /// What the server refuses is a [`Refusal`](crate::error::Refusal). Else: it is not reached, its queue stays full, the job fails, the
+    /// connection ends before the job does, or `cancel` was used.
+    pub fn make(&self, wish: &Wish, cancel: &Cancel, tell: &mut dyn FnMut(Told) -> Result<()>) -> Result<Vec<Vec<u8>>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let made = runtime.block_on(self.run(wish, cancel, tell));
+        // A name that is still being looked up must not hold up the end.
+        runtime.shutdown_background();
+        made.with_context(|| self.connection.address.to_string())
+    }
+
+    async fn run(&self, wish: &Wish, cancel: &Cancel, tell: &mut dyn FnMut(Told) -> Result<()>) -> Result<Vec<Vec<u8>>> {
+        let id = self.submit(wish, cancel, tell).await?;
+        let made = unless_cancelled(cancel, self.follow(&id, tell)).await;
+        if made.as_ref().is_err_and(is_cancelled) {
+            let path = format!("/jobs/{id}/cancel");
+            let told = self.connection.ask(Method::POST, &path, String::new());
+            if !matches!(timeout(FAREWELL, told).await, Ok(Ok(_))) {
+                log::warn!("the server could not be told to stop; it stops a job whose client is gone by itself");
+            }
+        }
+        made
+    }
+
+    /// Hands the job in; returns its name.
+    async fn submit(&self, wish: &Wish, cancel: &Cancel, tell: &mut dyn FnMut(Told) -> Result<()>) -> Result<String> {
+        let body = wish.to_json()?;
+        let begun = Instant::now();
+        loop {
+            cancel.check()?;
+            // Not given up while it is on its way: a job that was taken in would run for nobody.
+            let answer = self.connection.ask(Method::POST, "/jobs", body.clone()).await?;
+            let (status, retry_after_s) = (answer.status, answer.retry_after_s);
+            if status == 202 {
+                return Ok(json::<Accepted>(answer).await?.id);
+            }
+            let problem = problem(answer).await;
+            if status != 429 || begun.elapsed() > QUEUE_PATIENCE {
+                return Err(problem);
+            }
+            let again_in_s = retry_after_s.unwrap_or(1).clamp(1, LONGEST_PAUSE_S);
+            tell(Told::Full { again_in_s })?;
+            let pause = async {
+                sleep(Duration::from_secs(again_in_s)).await;
+                Ok(())
+            };
+            unless_cancelled(cancel, pause).await?;
+        }
+    }
+
+    /// Follows the job to its end and fetches its pictures.
+    async fn follow(&self, id: &str, tell: &mut dyn FnMut(Told) -> Result<()>) -> Result<Vec<Vec<u8>>> {
+        let answer = self.connection.ask(Method::GET, &format!("/jobs/{id}/events?own=true"), String::new()).await?;
+        if answer.status != 200 {
+            return Err(problem(answer).await);
+        }
+        let end =
+            watch(answer, tell).await.context("the server was lost before the job ended; it stops a job whose client is gone")?;
+        if end.state != "finished" {
+            return Err(failure(&end));
+        }
+        let mut pictures = Vec::new();
+        for picture in &end.pictures {
+            let answer = self.connection.ask(Method::GET, &picture.url, String::new()).await?;
+            if answer.status != 200 {
+                return Err(problem(answer).await);
+            }
+            pictures.push(whole(answer.body).await?);
+        }
+        Ok(pictures)
+    }
+}
+
+/// Tells of events until the last, which is returned.
+async fn watch(mut answer: Answer, tell: &mut dyn FnMut(Told) -> Result<()>) -> Result<End> {
+    let mut reader = Reader::default();
+    while let Some(piece) = next(&mut answer.body).await? {
+        reader.push(&piece)?;
+        while let Some(event) = reader.next()? {
+            match event {
+                JobEvent::State(state) if state.state == "queued" => {
+                    tell(Told::Queued { place: state.place, wait_s: state.wait_s })?
+                }
+                JobEvent::State(state) if state.state == "running" => tell(Told::Running)?,
+                JobEvent::State(_) => {}
+                JobEvent::Step(step) => tell(Told::Step { step: step.step, steps: step.steps })?,
+                JobEvent::Preview(preview) => {
+                    let file = STANDARD.decode(&preview.png).context("its preview is no base64")?;
+                    tell(Told::Preview { step: preview.step, file })?;
+                }
+                JobEvent::End(end) => return Ok(end),
+            }
+        }
+    }
+    bail!("the connection ended")
+}
+
+/// The outcome of `work`, unless `cancel` is used first.
+async fn unless_cancelled<T>(cancel: &Cancel, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let mut work = pin!(work);
+    loop {
+        if let Ok(outcome) = timeout(GLANCE, work.as_mut()).await {
+            return outcome;
+        }
+        if cancel.is_cancelled() {
+            return Err(Cancelled.into());
+        }
+    }
+}
+
+async fn json<T: for<'a> Deserialize<'a>>(answer: Answer) -> Result<T> {
+    serde_json::from_slice(&whole(answer.body).await?).context("its answer is not understood; is it `kiln serve`?")
+}
+
+/// Why the server does not do what it was asked for: what the caller can mend is a refusal.
+async fn problem(answer: Answer) -> anyhow::Error {
+    let status = answer.status;
+    let message = match json::<Refused>(answer).await {
+        Ok(Refused { error }) => error.message,
+        Err(_) => return anyhow!("it answered with status {status} and no reason; is it `kiln serve`?"),
+    };
+    match status {
+        401 => refusal!("{message}; --token-file or KILN_TOKEN names it"),
+        400..=428 => refusal!("{message}"),
+        _ => anyhow!("{message}"),
+    }
+}
+
+/// Why a job has no pictures.
+fn failure(end: &End) -> anyhow::Error {
+    let Some(error) = &end.error else { return anyhow!("the job is {} and has no pictures", end.state) };
+    match error.code.as_str() {
+        "refused" | "policy" | "too_large" | "malformed" | "not_found" => refusal!("{}", error.message),
+        _ => anyhow!("the job is {}: {}", end.state, error.message),
+    }
+}

@@ -1,0 +1,217 @@
+//! The images of OpenAI's interface: what a client of theirs asks for as a [`Wish`], and pictures as it expects them.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Request, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST};
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use futures_util::stream::unfold;
+use serde_json::{Value, json};
+
+use super::answer::{blocking, json_of};
+use super::body;
+use super::made::{Made, Waiting, made, plain_status};
+use super::openai_request::{ImageRequest, ResponseFormat, of_form};
+use super::{App, Client};
+use crate::server::job::{JobEvent, now_ms};
+use crate::server::problem::{Code, Problem};
+use crate::server::wish::{Attachments, Wish};
+
+type Answer = Result<Response<Body>, Problem>;
+
+/// `POST /v1/images/generations`
+pub(super) async fn generations(State(app): State<Arc<App>>, Extension(client): Extension<Client>, request: Request) -> Answer {
+    let headers = request.headers().clone();
+    let asked: ImageRequest = body::object(&app, request).await?;
+    if asked.prompt.is_none() {
+        return Err(Problem::new(Code::Malformed, "prompt: is missing"));
+    }
+    answer(app, client, &headers, asked, Attachments::default(), "image_generation").await
+}
+
+/// `POST /v1/images/edits`
+pub(super) async fn edits(State(app): State<Arc<App>>, Extension(client): Extension<Client>, request: Request) -> Answer {
+    let headers = request.headers().clone();
+    let (asked, mut attachments) = of_form(body::form(&app, request).await?)?;
+    if asked.prompt.is_none() {
+        return Err(Problem::new(Code::Malformed, "prompt: is missing"));
+    }
+    if let Some(mask) = attachments.mask.take() {
+        let app = Arc::clone(&app);
+        attachments.mask = Some(blocking(move || Ok(super::openai_request::mask_of(&app.dispatcher, mask)?)).await?);
+    }
+    answer(app, client, &headers, asked, attachments, "image_edit").await
+}
+
+/// `POST /v1/images/variations`
+pub(super) async fn variations(State(app): State<Arc<App>>, Extension(client): Extension<Client>, request: Request) -> Answer {
+    let headers = request.headers().clone();
+    let (asked, attachments) = of_form(body::form(&app, request).await?)?;
+    if attachments.mask.is_some() {
+        return Err(Problem::new(Code::Malformed, "mask: a variation takes none; /v1/images/edits does"));
+    }
+    answer(app, client, &headers, asked, attachments, "image_edit").await
+}
+
+async fn answer(
+    app: Arc<App>,
+    client: Client,
+    headers: &HeaderMap,
+    asked: ImageRequest,
+    attachments: Attachments,
+    kind: &'static str,
+) -> Answer {
+    asked.check()?;
+    let stream = asked.stream.unwrap_or(false);
+    let partial = if stream { asked.partial_images.unwrap_or(0) } else { 0 };
+    let format = asked.response_format.unwrap_or(ResponseFormat::B64Json);
+    if stream && format == ResponseFormat::Url {
+        return Err(Problem::new(Code::Refused, "response_format: a stream holds its pictures, expected b64_json"));
+    }
+    let wish = Wish { previews: Some(partial > 0), ..asked.wish() };
+    let waiting = Waiting::submit(&app, &client, wish, attachments).await?;
+    if stream {
+        return Ok(streamed(app, waiting, partial, kind));
+    }
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost").to_owned();
+    let pictures = waiting.pictures(&app).await?;
+    let size = pictures.first().map(|Made { record, .. }| format!("{}x{}", record.width, record.height));
+    let data: Vec<Value> = pictures
+        .into_iter()
+        .map(|Made { record, file }| match format {
+            ResponseFormat::B64Json => json!({ "b64_json": STANDARD.encode(file) }),
+            ResponseFormat::Url => json!({ "url": format!("http://{host}{}", record.url) }),
+        })
+        .collect();
+    Ok(json_of(StatusCode::OK, &json!({ "created": now_ms() / 1_000, "data": data, "size": size, "output_format": "png" })))
+}
+
+/// What a stream has told, and what it will.
+struct Stream {
+    app: Arc<App>,
+    waiting: Waiting,
+    kind: &'static str,
+    /// How many partial pictures are wanted, and were sent.
+    partial: (u32, u32),
+    /// Steps that are done, and all.
+    steps: (usize, usize),
+    ended: bool,
+}
+
+fn streamed(app: Arc<App>, waiting: Waiting, partial: u32, kind: &'static str) -> Response<Body> {
+    let stream = Stream { app, waiting, kind, partial: (partial, 0), steps: (0, 0), ended: false };
+    let stream = unfold(stream, |mut stream| async move {
+        let bytes = next(&mut stream).await?;
+        Some((Ok::<Bytes, Infallible>(bytes.into()), stream))
+    });
+    let mut response = Response::new(Body::from_stream(stream));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+async fn next(stream: &mut Stream) -> Option<String> {
+    if stream.ended {
+        return None;
+    }
+    loop {
+        let event = match tokio::time::timeout(super::events::HEARTBEAT, stream.waiting.next()).await {
+            // A client that is gone is found out by it.
+            Err(_) => return Some(": alive\n\n".to_owned()),
+            Ok(event) => event?,
+        };
+        match event {
+            JobEvent::Step { step, steps, .. } => stream.steps = (step, steps),
+            JobEvent::Preview { png, .. } => {
+                let ((wanted, sent), (done, all)) = (stream.partial, stream.steps);
+                // The previews of a run are many; those that are sent are spread over it.
+                if sent < wanted && done * (wanted as usize + 1) >= all * (sent as usize + 1) {
+                    stream.partial.1 += 1;
+                    let size = side_of(&png);
+                    return Some(told(stream.kind, "partial_image", &png, size, json!({ "partial_image_index": sent })));
+                }
+            }
+            JobEvent::End { state, pictures, error } => {
+                stream.ended = true;
+                return Some(match made(&stream.app, &stream.waiting.job.id, state, pictures, error).await {
+                    Ok(pictures) => pictures.into_iter().map(|picture| completed(stream.kind, &picture)).collect(),
+                    Err(problem) => format!("event: error\ndata: {}\n\n", error_of(&problem)),
+                });
+            }
+            JobEvent::State { .. } => {}
+        }
+    }
+}
+
+fn completed(kind: &str, Made { record, file }: &Made) -> String {
+    // Kiln counts no tokens; the clients' types have the field.
+    let usage = json!({ "usage": { "input_tokens": 0, "output_tokens": 0, "total_tokens": 0,
+        "input_tokens_details": { "text_tokens": 0, "image_tokens": 0 } } });
+    told(kind, "completed", &STANDARD.encode(file), Some((record.width, record.height)), usage)
+}
+
+fn told(kind: &str, what: &str, png: &str, size: Option<(u32, u32)>, more: Value) -> String {
+    let name = format!("{kind}.{what}");
+    let size = size.map(|(width, height)| format!("{width}x{height}"));
+    let mut value = json!({ "type": name, "b64_json": png, "created_at": now_ms() / 1_000, "size": size.as_deref().unwrap_or("auto"),
+        "quality": "auto", "background": "auto", "output_format": "png" });
+    if let (Some(value), Value::Object(mut more)) = (value.as_object_mut(), more) {
+        value.append(&mut more);
+    }
+    format!("event: {name}\ndata: {value}\n\n")
+}
+
+/// The sides of a PNG file in base64: they are the first thing that its header says.
+fn side_of(png: &str) -> Option<(u32, u32)> {
+    let head = STANDARD.decode(png.get(..32)?).ok()?;
+    let side = |at: usize| Some(u32::from_be_bytes(head.get(at..at + 4)?.try_into().ok()?));
+    Some((side(16)?, side(20)?))
+}
+
+fn model(name: &str) -> Value {
+    json!({ "id": name, "object": "model", "created": 0, "owned_by": "kiln" })
+}
+
+/// `GET /v1/models`
+pub(super) async fn models(State(app): State<Arc<App>>) -> Response<Body> {
+    let data: Vec<Value> = app.dispatcher.catalogue.models().iter().map(|served| model(&served.name)).collect();
+    json_of(StatusCode::OK, &json!({ "object": "list", "data": data }))
+}
+
+/// `GET /v1/models/{id}`
+pub(super) async fn show_model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Answer {
+    let found = app.dispatcher.catalogue.find(Some(&id))?;
+    Ok(json_of(StatusCode::OK, &model(&found.name)))
+}
+
+/// A problem as OpenAI's clients read it.
+fn error_of(problem: &Problem) -> Value {
+    let kind = match plain_status(problem).as_u16() {
+        401 => "authentication_error",
+        403 => "permission_error",
+        429 => "rate_limit_error",
+        400..500 => "invalid_request_error",
+        _ => "server_error",
+    };
+    let code = match problem.code {
+        Code::Unauthorized => "invalid_api_key",
+        Code::Policy => "content_policy_violation",
+        Code::NotFound if problem.message.starts_with("model: ") => "model_not_found",
+        code => code.name(),
+    };
+    // Messages begin with the name of the value that they are about.
+    let named = problem.message.split_once(": ").map(|(name, _)| name);
+    let param = named.filter(|name| !name.is_empty() && name.chars().all(|letter| letter.is_ascii_lowercase() || letter == '_'));
+    json!({ "error": { "message": problem.message, "type": kind, "param": param.filter(|name| *name != "body"), "code": code } })
+}
+
+/// A problem as an answer to OpenAI's clients.
+pub(super) fn refusal(problem: &Problem) -> Response<Body> {
+    json_of(plain_status(problem), &error_of(problem))
+}
