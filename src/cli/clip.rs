@@ -63,6 +63,17 @@ pub(super) struct Wish {
 }
 
 impl ClipArguments {
+    /// The flags of a clip that were given.
+    #[cfg(feature = "client")]
+    pub(super) fn given(&self) -> [(&'static str, bool); 4] {
+        [
+            ("--interpolate", self.interpolate.is_some()),
+            ("--frames", self.frames.is_some()),
+            ("--fps", self.fps.is_some()),
+            ("--bounce", self.bounce),
+        ]
+    }
+
     /// The clip that these and the record of `--from` ask for; `None` where pictures are asked for.
     pub(super) fn wish(&self, seed: Option<u64>, count: usize, recorded: Option<ClipRecord>) -> Result<Option<Wish>> {
         if self.interpolate.is_none() && recorded.is_none() {

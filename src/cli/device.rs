@@ -49,6 +49,7 @@ impl DeviceArguments {
     }
 
     /// The arguments again but for the threads, for a process of its own.
+    #[cfg(feature = "lineage")]
     pub(super) fn to_arguments(&self) -> Vec<std::ffi::OsString> {
         let mut arguments = Vec::new();
         for (flag, value) in [

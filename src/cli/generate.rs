@@ -9,6 +9,8 @@ use anyhow::Result;
 
 use super::clip;
 use super::device::tell_choice;
+#[cfg(feature = "client")]
+use super::distant::{self, ServerArguments};
 use super::plan::measurements;
 use super::progress::Progress;
 use super::record::Record;
@@ -24,7 +26,11 @@ use crate::runtime::Cancel;
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
-    asked: RequestArguments,
+    pub(super) asked: RequestArguments,
+
+    #[cfg(feature = "client")]
+    #[command(flatten)]
+    server: ServerArguments,
 
     /// Where the picture goes: .png, .jpg or .webp (a clip: .png or .gif), `-` for standard output [default: made from prompt and
     /// seed]
@@ -41,6 +47,10 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel) -> Result<ExitCode> {
+    #[cfg(feature = "client")]
+    if let Some(client) = arguments.server.client()? {
+        return distant::run(&client, arguments, runtime, cancel);
+    }
     let Asked { record, folder, request, clip, inputs, settings } = arguments.asked.read()?;
     let output = Output::new(arguments, clip, request.count)?;
     let preview = arguments.asked.preview.as_deref().map(|path| Target::new(path, None)).transpose()?;
@@ -109,12 +119,7 @@ impl Output {
             target.iter().try_for_each(|target| check_output(target, arguments.json))?;
             return Ok(Self::Clip(clip, target));
         }
-        let target = path.map(|path| Target::new(path, None)).transpose()?;
-        if count > 1 && matches!(target, Some(Target::Stdout(_))) {
-            refuse!("--output -: takes one picture, and --count is {count}");
-        }
-        target.iter().try_for_each(|target| check_output(target, arguments.json))?;
-        Ok(Self::Pictures(target))
+        Ok(Self::Pictures(picture_target(arguments, count)?))
     }
 
     /// Writes what was made; `note` adds to a record what the engine does not know.
@@ -131,21 +136,41 @@ impl Output {
         made.into_iter()
             .map(|Generated { picture, mut provenance, .. }| {
                 note(&mut provenance)?;
-                let target = match target {
-                    Some(target) => numbered(target, provenance.seed, count),
-                    None => {
-                        let prompt = provenance.prompt.as_deref().unwrap_or_default();
-                        Target::new(&free_name(prompt, &provenance.seed.to_string()), None)?
-                    }
-                };
-                Ok((output::write(&picture, Some(&provenance), &target)?, picture, provenance))
+                write(picture, provenance, target, count)
             })
             .collect()
     }
 }
 
+/// Writes one of `count` pictures; without a target it is named by its prompt and seed.
+pub(super) fn write(
+    picture: Picture,
+    provenance: Provenance,
+    target: Option<&Target>,
+    count: usize,
+) -> Result<(Written, Picture, Provenance)> {
+    let target = match target {
+        Some(target) => numbered(target, provenance.seed, count),
+        None => {
+            let prompt = provenance.prompt.as_deref().unwrap_or_default();
+            Target::new(&free_name(prompt, &provenance.seed.to_string()), None)?
+        }
+    };
+    Ok((output::write(&picture, Some(&provenance), &target)?, picture, provenance))
+}
+
+/// The target of pictures, after a look at whether it can be written.
+pub(super) fn picture_target(arguments: &Arguments, count: usize) -> Result<Option<Target>> {
+    let target = arguments.output.as_deref().map(|path| Target::new(path, None)).transpose()?;
+    if count > 1 && matches!(target, Some(Target::Stdout(_))) {
+        refuse!("--output -: takes one picture, and --count is {count}");
+    }
+    target.iter().try_for_each(|target| check_output(target, arguments.json))?;
+    Ok(target)
+}
+
 /// Says what was written.
-fn tell_of(arguments: &Arguments, written: &Written, picture: &Picture, provenance: &Provenance) -> Result<()> {
+pub(super) fn tell_of(arguments: &Arguments, written: &Written, picture: &Picture, provenance: &Provenance) -> Result<()> {
     let path = match written {
         Written::Bytes(bytes) => return super::print(bytes),
         Written::File(path) => path,

@@ -27,8 +27,6 @@ const SAMPLE_PROMPT: &str = "a smiling sun";
 /// Names this similar are offered; 1 is the same name.
 const LEAST_SIMILARITY: f64 = 0.4;
 const MOST_OFFERED: usize = 3;
-/// The width of a line where nobody says.
-const USUAL_WIDTH: usize = 80;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -132,9 +130,8 @@ pub(super) fn style() -> TerminalStyle {
     // A file or a pipe keeps the letters; whether it shows colours nobody knows.
     let locale = set("LC_ALL").or_else(|| set("LC_CTYPE")).or_else(|| set("LANG")).unwrap_or_default().to_lowercase();
     let to_terminal = std::io::stdout().is_terminal();
-    let width = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
     TerminalStyle {
-        width: set("COLUMNS").and_then(|columns| columns.parse().ok()).or(width).unwrap_or(USUAL_WIDTH),
+        width: super::columns(),
         unicode: cfg!(windows) || locale.contains("utf-8") || locale.contains("utf8"),
         colour: to_terminal && set("NO_COLOR").is_none() && set("TERM").is_none_or(|terminal| terminal != "dumb"),
     }

@@ -2,22 +2,32 @@
 //!
 //! In: arguments. Out: files, text, an exit code: 0 done, 1 Kiln's or the device's fault, 2 the caller's, 130 stopped.
 
+mod bar;
 mod bench;
+mod child;
 mod clip;
+#[cfg(feature = "lineage")]
 mod compare;
+#[cfg(feature = "lineage")]
 mod contest;
 mod device;
+#[cfg(feature = "client")]
+mod distant;
 mod doctor;
 mod generate;
 mod inspect;
 mod invert;
+#[cfg(feature = "lineage")]
 mod judge;
 mod likelihood;
+#[cfg(feature = "lineage")]
 mod lineage;
+mod look;
 #[cfg(feature = "manual")]
 mod manual;
 mod models;
 mod plan;
+#[cfg(feature = "tune")]
 mod prepare;
 mod progress;
 mod reading;
@@ -28,6 +38,7 @@ mod serve;
 mod shell;
 mod show;
 mod target;
+#[cfg(feature = "tune")]
 mod tune;
 mod verify;
 
@@ -36,7 +47,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{CommandFactory, Parser, Subcommand};
+#[cfg(any(feature = "manual", test))]
+use clap::CommandFactory;
+use clap::{Parser, Subcommand};
 
 use crate::error::{is_cancelled, is_refusal};
 use crate::refuse;
@@ -44,6 +57,8 @@ use crate::runtime::{Cancel, OLDEST_RUNTIME, Runtime};
 
 /// Exit code after Ctrl-C: 128 and the number of the interrupt signal, as shells have it.
 const STOPPED: u8 = 130;
+/// What a file or a pipe is written for.
+const USUAL_COLUMNS: usize = 80;
 
 /// Makes pictures on this device: a prompt or a picture becomes a picture, with no network.
 #[derive(Debug, Parser)]
@@ -78,8 +93,10 @@ enum Verb {
     /// List the models that are found by name
     Models(models::Arguments),
     /// Draw the family tree of generative models, or tell the story of one
+    #[cfg(feature = "lineage")]
     Lineage(lineage::Arguments),
     /// Compare the branches of the family tree: time, memory, distance from real pictures
+    #[cfg(feature = "lineage")]
     Compare(compare::Arguments),
     /// Print what a model folder holds: components, tensors, sampler, sizes, licence
     Inspect(inspect::Arguments),
@@ -90,8 +107,10 @@ enum Verb {
     /// Measure a model on this device: loading, each component, each step, memory
     Bench(bench::Arguments),
     /// Measure each component of a model on this device, and keep the result for plans
+    #[cfg(feature = "tune")]
     Tune(tune::Arguments),
     /// Have a model's networks open quickly from now on, on this machine
+    #[cfg(feature = "tune")]
     Prepare(Box<prepare::Arguments>),
     /// Say whether Kiln runs on this machine, on what, and what would make it run better
     Doctor(doctor::Arguments),
@@ -99,6 +118,7 @@ enum Verb {
     #[cfg(feature = "server")]
     Serve(Box<serve::Arguments>),
     /// Print the completions of a shell
+    #[cfg(feature = "manual")]
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
@@ -117,6 +137,18 @@ impl Verb {
             _ => false,
         }
     }
+
+    /// The other verbs leave nothing behind, and an interrupt may end them at once.
+    fn stops_cleanly(&self) -> bool {
+        match self {
+            Self::Doctor(_) | Self::Generate(_) | Self::Invert(_) | Self::Bench(_) => true,
+            #[cfg(feature = "tune")]
+            Self::Tune(_) | Self::Prepare(_) => true,
+            #[cfg(feature = "lineage")]
+            Self::Lineage(_) | Self::Compare(_) => true,
+            _ => false,
+        }
+    }
 }
 
 /// Reads the process's arguments and does what they say.
@@ -129,14 +161,16 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
+    if cfg!(panic = "abort") {
+        // Without unwinding nothing turns a library's panic into an error, and this is the last to be told of it.
+        std::panic::set_hook(Box::new(|panic| {
+            tell(&format!("a library that kiln uses, or kiln itself, found something impossible: {panic}"));
+            std::process::exit(1);
+        }));
+    }
     start_logger(arguments.verbose, arguments.verb.as_ref().is_some_and(Verb::is_quiet));
     let cancel = Cancel::new();
-    // The other verbs leave nothing behind, and an interrupt may end them at once.
-    let cleans_up = |verb: &Verb| {
-        use Verb::{Bench, Compare, Generate, Invert, Lineage, Prepare, Tune};
-        matches!(verb, Generate(_) | Invert(_) | Bench(_) | Tune(_) | Prepare(_) | Lineage(_) | Compare(_))
-    };
-    if arguments.verb.as_ref().is_some_and(cleans_up)
+    if arguments.verb.as_ref().is_some_and(Verb::stops_cleanly)
         && let Err(error) = listen_for_interrupts(&cancel)
     {
         log::warn!("Ctrl-C will end the program at once: {error}");
@@ -167,17 +201,22 @@ fn run(arguments: &Arguments, cancel: &Cancel) -> Result<ExitCode> {
         Some(Verb::Invert(verb)) => invert::run(verb, runtime, cancel),
         Some(Verb::Likelihood(verb)) => likelihood::run(verb, runtime),
         Some(Verb::Models(verb)) => models::run(verb),
+        #[cfg(feature = "lineage")]
         Some(Verb::Compare(verb)) => compare::run(verb, runtime, cancel),
+        #[cfg(feature = "lineage")]
         Some(Verb::Lineage(verb)) => lineage::run(verb, runtime, cancel),
         Some(Verb::Inspect(verb)) => inspect::run(verb),
         Some(Verb::Verify(verb)) => verify::run(verb),
         Some(Verb::Show(verb)) => show::run(verb),
         Some(Verb::Bench(verb)) => bench::run(verb, runtime, cancel),
+        #[cfg(feature = "tune")]
         Some(Verb::Tune(verb)) => tune::run(verb, runtime, cancel),
+        #[cfg(feature = "tune")]
         Some(Verb::Prepare(verb)) => prepare::run(verb, runtime, cancel),
-        Some(Verb::Doctor(verb)) => doctor::run(verb, runtime),
+        Some(Verb::Doctor(verb)) => doctor::run(verb, runtime, cancel),
         #[cfg(feature = "server")]
         Some(Verb::Serve(verb)) => serve::run(verb, runtime),
+        #[cfg(feature = "manual")]
         Some(Verb::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Arguments::command(), "kiln", &mut script);
@@ -204,6 +243,12 @@ fn version(runtime: Option<&std::path::Path>) -> Result<ExitCode> {
 fn cache_folder() -> Option<PathBuf> {
     let named = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     named("XDG_CACHE_HOME").or_else(|| Some(named("HOME")?.join(".cache")))
+}
+
+/// How many columns the terminal has.
+fn columns() -> usize {
+    let set = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    set.or_else(|| terminal_size::terminal_size().map(|(width, _)| usize::from(width.0))).unwrap_or(USUAL_COLUMNS)
 }
 
 /// Writes bytes to standard output whole.
@@ -248,13 +293,17 @@ fn start_logger(verbose: u8, quiet: bool) {
     let mut builder = env_logger::Builder::new();
     builder.filter_level(level).parse_default_env();
     builder.format(|formatter, record| {
-        let style = formatter.default_level_style(record.level());
+        #[cfg(feature = "colour")]
+        let (begin, end) =
+            (formatter.default_level_style(record.level()), formatter.default_level_style(record.level()).render_reset());
+        #[cfg(not(feature = "colour"))]
+        let (begin, end) = ("", "");
         let name = match record.level() {
             log::Level::Error => "kiln",
             log::Level::Warn => "kiln: warning",
             _ => "kiln: note",
         };
-        writeln!(formatter, "{style}{name}{style:#}: {}", plain(&record.args().to_string()))
+        writeln!(formatter, "{begin}{name}{end}: {}", plain(&record.args().to_string()))
     });
     if let Err(error) = builder.try_init() {
         // Another logger is set already, as in a test that calls `main`.

@@ -20,7 +20,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let room = super::lineage::style().width.max(NARROWEST) - INDENT;
+    let room = super::columns().max(NARROWEST) - INDENT;
     let mut list = Vec::new();
     let mut text = String::new();
     for shelved in Shelf::usual().bundles() {

@@ -16,8 +16,7 @@ use crate::plan::{Assignments, Decision, MeasurementKey, Measurements, Plan, mem
 use crate::request::Resolved;
 use crate::runtime::{Board, Runtime};
 
-/// Columns of what is no terminal, and the fewest that a table is made for.
-const COLUMNS: usize = 80;
+/// The fewest columns that a table is made for.
 const NARROWEST: usize = 60;
 /// Longer choices do not widen their column.
 const WIDEST_CHOICE: usize = 24;
@@ -36,11 +35,8 @@ pub(super) struct Arguments {
 pub(super) fn measurements(bundle: &Bundle, runtime: &Runtime) -> Option<Measurements> {
     // Telling what device this is takes far longer than finding that nothing was measured.
     let cache = super::cache_folder().filter(|cache| MeasurementKey::any(cache, &bundle.fingerprint))?;
-    let key = MeasurementKey {
-        bundle: bundle.fingerprint.clone(),
-        runtime: runtime.version().to_owned(),
-        device: Board::read(Path::new("/")).identity(),
-    };
+    let (board, plugin) = (Board::read(Path::new("/")), runtime.plugin());
+    let key = MeasurementKey::new(&bundle.fingerprint, runtime.version(), runtime.path(), plugin.as_deref(), &board);
     match Measurements::load(&key.file(&cache), &key) {
         Ok(found) => found,
         Err(error) => {
@@ -66,9 +62,10 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>) -> Result<ExitC
             None
         }
     };
-    let measured = runtime.as_deref().and_then(|runtime| measurements(&bundle, runtime));
     let assignments =
         runtime.as_deref().map(|runtime| Assignments::new(&bundle, &settings, runtime)).transpose()?.unwrap_or_default();
+    // Only now is the plugin known, to which they belong as well.
+    let measured = runtime.as_deref().and_then(|runtime| measurements(&bundle, runtime));
     let (resolved, plan) = Plan::within(&bundle, &request, &settings, &assignments, measured.as_ref())?;
     plan.warn(&resolved, &settings.budget);
     let text = match arguments.json {
@@ -77,12 +74,6 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>) -> Result<ExitC
     };
     super::print(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// How wide the terminal is.
-fn columns() -> usize {
-    let width = terminal_size::terminal_size().map_or(COLUMNS, |(width, _)| usize::from(width.0));
-    width.max(NARROWEST)
 }
 
 /// Three columns, the last of them wrapped; a choice that is too long for its own has the reason below it.
@@ -108,7 +99,7 @@ fn decisions(decisions: &[Decision], columns: usize) -> String {
 }
 
 fn table(bundle: &Bundle, plan: &Plan) -> String {
-    let mut text = format!("{}\n\n{}", bundle.name(), decisions(&plan.decisions, columns()));
+    let mut text = format!("{}\n\n{}", bundle.name(), decisions(&plan.decisions, super::columns().max(NARROWEST)));
     let _ = writeln!(text, "\n{:<16}{:>7}{:>12}{:>12}  from", "component", "calls", "ms", "memory");
     for component in &plan.forecast.components {
         let source = if component.is_measured { "measurement" } else { "estimate" };

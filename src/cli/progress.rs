@@ -1,17 +1,16 @@
 //! Progress on standard error, and the preview file.
 
 use std::io::IsTerminal;
-use std::time::Duration;
 
 use anyhow::Result;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::bar::Bar;
 use crate::output::{self, Picture, Target};
 use crate::pipeline::{Event, Observer};
 
 /// Draws a bar while pictures are made; silent where nobody would see it.
 pub(super) struct Progress {
-    bar: ProgressBar,
+    bar: Bar,
     preview: Option<Target>,
     preview_written: bool,
     counting: bool,
@@ -21,12 +20,7 @@ pub(super) struct Progress {
 impl Progress {
     pub(super) fn new(quiet: bool, preview: Option<Target>) -> Self {
         let visible = !quiet && std::io::stderr().is_terminal();
-        let bar = ProgressBar::with_draw_target(
-            None,
-            if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() },
-        );
-        bar.enable_steady_tick(Duration::from_millis(120));
-        Self { bar, preview, preview_written: false, counting: false, noun: "picture" }
+        Self { bar: Bar::new(visible), preview, preview_written: false, counting: false, noun: "picture" }
     }
 
     /// Calls each picture a frame.
@@ -34,8 +28,15 @@ impl Progress {
         Self { noun: "frame", ..self }
     }
 
+    /// Says what is waited for.
+    #[cfg(feature = "client")]
+    pub(super) fn wait_for(&mut self, what: String) {
+        self.counting = false;
+        self.bar.wait(what);
+    }
+
     pub(super) fn finish(&self) {
-        self.bar.finish_and_clear();
+        self.bar.finish();
     }
 
     /// Takes the preview away again: a run that was stopped leaves no file behind.
@@ -47,14 +48,6 @@ impl Progress {
             log::warn!("the preview {} stays: {error}", path.display());
         }
     }
-
-    fn style(&self, template: &str) {
-        // The templates are the ones below; a bar without its style is no reason to lose the picture.
-        match ProgressStyle::with_template(template) {
-            Ok(style) => self.bar.set_style(style.progress_chars("━╸ ")),
-            Err(error) => log::debug!("progress: {error}"),
-        }
-    }
 }
 
 impl Observer for Progress {
@@ -62,25 +55,20 @@ impl Observer for Progress {
         match event {
             Event::Loading { role } => {
                 self.counting = false;
-                self.style("{spinner} {msg}");
-                self.bar.set_message(format!("loading {role}"));
+                self.bar.wait(format!("loading {role}"));
             }
-            Event::Loaded { .. } => self.bar.set_message("denoising"),
+            Event::Loaded { .. } => self.bar.message("denoising".to_owned()),
             Event::Step { step, steps, picture, pictures } => {
                 let (done, total) = ((picture * steps + step) as u64, (pictures * steps) as u64);
                 if !self.counting {
                     self.counting = true;
-                    self.style("{spinner} {msg} {wide_bar} {pos}/{len} {eta} left");
-                    self.bar.set_length(total);
-                    // The time left is told from the steps alone, not from the loading before them.
-                    self.bar.reset_eta();
+                    self.bar.count_to(total);
                 }
                 let message =
                     if pictures > 1 { format!("{} {} of {pictures}", self.noun, picture + 1) } else { "denoising".to_owned() };
-                self.bar.set_message(message);
-                self.bar.set_position(done);
+                self.bar.position(done, message);
             }
-            Event::Decoding { .. } => self.bar.set_message("decoding"),
+            Event::Decoding { .. } => self.bar.message("decoding".to_owned()),
         }
     }
 

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::bundle::{Bundle, Shelf, sha256_of_file};
+use crate::bundle::{Bundle, Role, Shelf, sha256_of_file};
 use crate::engine::Engine;
 use crate::output::{self, ClipRecord, Picture, Provenance};
-use crate::plan::{Memory, PrecisionWish, TileChoice};
+use crate::plan::{Memory, PrecisionWish, ProviderWish, TileChoice};
 use crate::request::Request;
-use crate::runtime::logical_cores;
+use crate::runtime::{Provider, ProviderSetup, logical_cores};
 use crate::{refusal, refuse};
 
 /// What made a picture that is to be made again.
@@ -63,6 +63,35 @@ impl Record {
     /// The tiles it was decoded in, which show in its last digits.
     pub(super) fn tile(&self) -> Option<TileChoice> {
         self.provenance.tile.map(TileChoice::Pixels)
+    }
+
+    /// The providers that its components ran on, since each rounds in its own way; `auto` where the record does not say.
+    pub(super) fn providers(&self) -> Result<ProviderWish> {
+        let mut found = Vec::new();
+        for made in &self.provenance.components {
+            let Some(role) = Role::ALL.into_iter().find(|role| role.folder() == made.role) else { continue };
+            // The processor stands behind those that left it something.
+            let name = made.provider.split('+').next().unwrap_or_default();
+            match Provider::named(name) {
+                Some(provider) => found.push((role, provider)),
+                None if matches!(name, "" | "not known") => {}
+                None => {
+                    refuse!("--from: {role} was made on `{name}`, which Kiln does not know; --provider names another provider")
+                }
+            }
+        }
+        let Some((_, first)) = found.first().copied() else { return Ok(ProviderWish::default()) };
+        if found.iter().all(|(_, provider)| *provider == first) && first == Provider::Cpu {
+            return Ok(ProviderWish::default().for_all(vec![ProviderSetup::new(first)]));
+        }
+        let names: Vec<String> = found.iter().map(|(role, provider)| format!("{role}={provider}")).collect();
+        log::warn!(
+            "--from: it was made on {}; the record does not hold their options, and --provider takes them where there were any",
+            names.join(",")
+        );
+        let wish =
+            |wish: ProviderWish, (role, provider): &(Role, Provider)| wish.with(*role, vec![ProviderSetup::new(*provider)]);
+        Ok(found.iter().fold(ProviderWish::default(), wish))
     }
 
     /// The files of components that it was made with, of those that lie side by side in `folder`.

@@ -1,5 +1,8 @@
 //! What a picture is asked for with: the arguments that `kiln generate` and `kiln plan` share.
 
+#[cfg(feature = "client")]
+mod distant;
+
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -184,6 +187,10 @@ impl RequestArguments {
             precisions: match record.as_ref().filter(|_| self.device.precision.is_none()) {
                 Some(record) => record.precisions(&folder)?,
                 None => of_device.precisions.clone(),
+            },
+            providers: match record.as_ref().filter(|_| self.device.provider.is_none()) {
+                Some(record) => record.providers()?,
+                None => of_device.providers.clone(),
             },
             ..of_device
         };

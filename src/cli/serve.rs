@@ -11,7 +11,7 @@ use super::device::DeviceArguments;
 use super::plan::measurements;
 use crate::bundle::{Shelf, ShelvedBundle};
 use crate::plan::parse_bytes;
-use crate::server::http::{Access, Tokens};
+use crate::server::http::{Access, Tokens, check_origin};
 use crate::server::limits::Limits;
 use crate::server::policy::Policy;
 use crate::server::store::Retention;
@@ -39,6 +39,10 @@ pub(super) struct Arguments {
     /// A name under which clients reach this server, beside localhost and addresses
     #[arg(long, value_name = "NAME")]
     host_name: Vec<String>,
+
+    /// A site whose pages may ask this server, such as `https://kiosk.example`; may be given several times
+    #[arg(long, value_name = "ORIGIN")]
+    cors: Vec<String>,
 
     /// Where jobs and pictures are kept [default: STATE_DIRECTORY, or kiln in the user's state folder]
     #[arg(long, value_name = "DIR")]
@@ -110,7 +114,7 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>) -> Result<ExitC
             Some(path) => Listen::Socket(path.clone()),
             None => Listen::Address(arguments.listen),
         },
-        access: Access { tokens: tokens(arguments)?, host_names: arguments.host_name.clone() },
+        access: Access { tokens: tokens(arguments)?, host_names: arguments.host_name.clone(), origins: origins(arguments)? },
         models: models(arguments)?,
         devices: vec![arguments.device.settings()?],
         runtime: runtime.map(Path::to_path_buf),
@@ -145,6 +149,11 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>) -> Result<ExitC
         let _ = super::print(format!("kiln serves on {address}\n").as_bytes());
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn origins(arguments: &Arguments) -> Result<Vec<String>> {
+    arguments.cors.iter().try_for_each(|origin| check_origin(origin))?;
+    Ok(arguments.cors.clone())
 }
 
 fn tokens(arguments: &Arguments) -> Result<Tokens> {

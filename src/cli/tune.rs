@@ -3,27 +3,27 @@
 //! Each configuration is measured by a process of its own, so that none pays for another's memory, and one that crashes its driver
 //! is one row less.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Read, Seek};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::child::{answer, ask};
+use super::look::{Library, Look, PATIENCE_S};
 use super::{STOPPED, cache_folder, tell};
 use crate::bundle::{Bundle, Shelf};
-use crate::error::Cancelled;
 use crate::plan::{MeasurementKey, Measurements};
 use crate::refuse;
-use crate::runtime::{Board, Cancel, Runtime};
+use crate::runtime::{Board, Cancel, ProviderSetup, Runtime, load_average, logical_cores};
 use crate::tune::{Configuration, Trial, configurations, measure};
 
-/// A row of JSON and a message are far smaller; what is longer is cut.
-const LONGEST_ANSWER_BYTES: u64 = 1 << 16;
-/// How often a running measurement is looked at.
-const LOOK: Duration = Duration::from_millis(20);
+/// A machine that has had more than this share of its cores at work is busy.
+const BUSY: f64 = 0.5;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -37,6 +37,10 @@ pub(super) struct Arguments {
     /// Measure again what was measured before
     #[arg(long)]
     again: bool,
+
+    /// A plugin that brings a provider to ONNX Runtime, such as libonnxruntime_providers_qnn.so
+    #[arg(long, value_name = "FILE")]
+    provider_library: Option<PathBuf>,
 
     /// Where the result is kept [default: kiln/tune in the user's cache]
     #[arg(long, short, value_name = "FILE")]
@@ -59,13 +63,15 @@ struct Failure {
 
 pub(super) fn run(arguments: &Arguments, named: Option<&Path>, cancel: &Cancel) -> Result<ExitCode> {
     let bundle = Bundle::open(&Shelf::usual().find(Some(&arguments.model))?)?;
-    let runtime = Runtime::open(named)?;
+    let plugin = arguments.provider_library.as_deref();
     if let Some(configuration) = &arguments.child {
-        return child(configuration, &bundle, &runtime, usize::from(arguments.runs), cancel);
+        return child(configuration, &bundle, named, arguments, cancel);
     }
+    let look = Look { runtime: named, plugin, patience: Duration::from_secs(PATIENCE_S.into()), cancel };
+    let library = look.library()?;
+    let look = Look { runtime: library.file(), ..look };
     let board = Board::read(Path::new("/"));
-    let key =
-        MeasurementKey { bundle: bundle.fingerprint.clone(), runtime: runtime.version().to_owned(), device: board.identity() };
+    let key = MeasurementKey::new(&bundle.fingerprint, &library.version, &library.path, plugin, &board);
     let file = match (&arguments.output, cache_folder()) {
         (Some(file), _) if file.is_dir() => refuse!("--output {}: is a folder, expected a file", file.display()),
         (Some(file), _) => file.clone(),
@@ -73,30 +79,26 @@ pub(super) fn run(arguments: &Arguments, named: Option<&Path>, cancel: &Cancel) 
         (None, None) => refuse!("neither XDG_CACHE_HOME nor HOME is set; say with --output FILE where the result is kept"),
     };
     let mut measurements = known(&file, &key, arguments.again);
-    let usable = |provider: &crate::runtime::Provider| match runtime.probe(*provider) {
-        Ok(()) => true,
-        Err(error) => {
-            log::warn!("provider {provider} does not run and is left out: {error:#}");
-            false
-        }
-    };
-    let providers: Vec<String> =
-        runtime.providers().iter().filter(|provider| usable(provider)).map(ToString::to_string).collect();
-    let all = configurations(&bundle, &providers, board.processor.usable_cores());
+    let providers = usable_providers(look, &library)?;
+    let all = configurations(&bundle, &providers, logical_cores());
     let (before, open): (Vec<Configuration>, Vec<Configuration>) =
         all.into_iter().partition(|configuration| measurements.find(&configuration.wanted()).is_some());
 
+    if let Some(load) = load_average().filter(|load| !open.is_empty() && *load > BUSY * logical_cores() as f64) {
+        log::warn!(
+            "the machine is busy (load {load:.2} on {} cores), which lengthens times; end other programs and use --again",
+            logical_cores()
+        );
+    }
     let bar = progress(open.len(), arguments.json);
     let mut failures = Vec::new();
     let mut done = 0;
     for configuration in &open {
         bar.set_message(text(configuration));
-        match in_child(arguments, &runtime, configuration, cancel) {
+        match in_child(arguments, look, configuration) {
             Ok(trial) => {
-                measurements.base_bytes = measurements.base_bytes.max(trial.base_bytes);
-                measurements.put(trial.measurement);
                 // Kept at once: whatever ends this process, what was measured stays.
-                measurements.save(&file)?;
+                measurements.add(trial.measurement, trial.base_bytes, &file)?;
                 done += 1;
             }
             Err(error) if crate::error::is_cancelled(&error) => {
@@ -123,6 +125,19 @@ pub(super) fn run(arguments: &Arguments, named: Option<&Path>, cancel: &Cancel) 
     Ok(ExitCode::SUCCESS)
 }
 
+/// The names of the providers that run a small network; what does not is told.
+fn usable_providers(look: Look<'_>, library: &Library) -> Result<Vec<String>> {
+    let mut usable = Vec::new();
+    for provider in library.providers() {
+        match look.probe(&ProviderSetup::new(provider)) {
+            Ok(_) => usable.push(provider.to_string()),
+            Err(error) if crate::error::is_cancelled(&error) => return Err(error),
+            Err(error) => log::warn!("provider {provider} does not run and is left out: {error:#}"),
+        }
+    }
+    Ok(usable)
+}
+
 /// What was measured before under the same key; nothing where that is not to be believed, and then it is said why.
 fn known(file: &Path, key: &MeasurementKey, again: bool) -> Measurements {
     let loaded = if again { Ok(None) } else { Measurements::load(file, key) };
@@ -136,60 +151,27 @@ fn known(file: &Path, key: &MeasurementKey, again: bool) -> Measurements {
 }
 
 /// Measures in this process, for the one that started it.
-fn child(configuration: &str, bundle: &Bundle, runtime: &Runtime, runs: usize, cancel: &Cancel) -> Result<ExitCode> {
+fn child(configuration: &str, bundle: &Bundle, named: Option<&Path>, arguments: &Arguments, cancel: &Cancel) -> Result<ExitCode> {
     let Ok(configuration) = serde_json::from_str::<Configuration>(configuration) else {
         refuse!("--child: is no configuration; it is for `kiln tune` itself");
     };
-    let trial = measure(runtime, bundle, &configuration, runs, cancel)?;
-    super::print(format!("{}\n", serde_json::to_string(&trial)?).as_bytes())?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Has a process of its own measure `configuration`, and ends it once `cancel` was used.
-fn in_child(arguments: &Arguments, runtime: &Runtime, configuration: &Configuration, cancel: &Cancel) -> Result<Trial> {
-    cancel.check()?;
-    let (mut answer, mut messages) = (tempfile::tempfile()?, tempfile::tempfile()?);
-    let mut command = Command::new(std::env::current_exe().context("the program's own file is not known")?);
-    command.arg("tune").arg(&arguments.model).args(["--runs", &arguments.runs.to_string()]);
-    command.args(["--child", &serde_json::to_string(configuration)?]);
-    // The same library, wherever this process found it; a bare name is the system loader's to find.
-    if runtime.path().components().count() > 1 {
-        command.arg("--runtime").arg(runtime.path());
-    }
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(answer.try_clone()?)
-        .stderr(messages.try_clone()?)
-        .spawn()
-        .context("a process that measures could not be started")?;
-    let status = loop {
-        if let Some(status) = child.try_wait()? {
-            break status;
-        }
-        if cancel.is_cancelled() {
-            child.kill().and_then(|()| child.wait())?;
-            return Err(Cancelled.into());
-        }
-        std::thread::sleep(LOOK);
+    let measured = || -> Result<Trial> {
+        let runtime = Runtime::open(named)?;
+        arguments.provider_library.as_deref().map(|plugin| runtime.register_plugin(plugin)).transpose()?;
+        measure(&runtime, bundle, &configuration, usize::from(arguments.runs), cancel)
     };
-    // Ctrl-C reaches the child as well.
-    cancel.check()?;
-    if !status.success() {
-        let said = beginning(&mut messages)?;
-        let last = said.lines().last().map_or("it said nothing", |line| line.strip_prefix("kiln: ").unwrap_or(line));
-        return Err(match status.code() {
-            Some(1 | 2) => anyhow!("{last}"),
-            _ => anyhow!("the process that measures ended with {status}: {last}"),
-        });
-    }
-    serde_json::from_str(&beginning(&mut answer)?).context("the process that measures gave no measurement")
+    answer(measured())
 }
 
-fn beginning(file: &mut std::fs::File) -> Result<String> {
-    let mut bytes = Vec::new();
-    file.rewind()?;
-    file.take(LONGEST_ANSWER_BYTES).read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+/// Has a process of its own measure `configuration` with the library of `look`, and ends it once `cancel` was used.
+fn in_child(arguments: &Arguments, look: Look<'_>, configuration: &Configuration) -> Result<Trial> {
+    let mut command: Vec<OsString> = vec!["tune".into(), arguments.model.clone().into()];
+    command.extend(["--runs".into(), arguments.runs.to_string().into()]);
+    command.extend(["--child".into(), serde_json::to_string(configuration)?.into()]);
+    for (flag, file) in [("--runtime", look.runtime), ("--provider-library", look.plugin)] {
+        command.extend(file.into_iter().flat_map(|file| [flag.into(), file.into()]));
+    }
+    ask(&command, None, look.cancel)
 }
 
 pub(super) fn progress(length: usize, quiet: bool) -> ProgressBar {

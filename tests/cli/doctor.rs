@@ -9,7 +9,7 @@ use super::{away, common};
 
 /// Each object of the report with its keys; others are another schema.
 const KEYS: [(&str, &[&str]); 10] = [
-    ("", &["board", "can_generate", "disk", "kiln", "models", "next", "problems", "providers", "runtime", "schema"]),
+    ("", &["board", "can_generate", "disk", "kiln", "models", "next", "plugin", "problems", "providers", "runtime", "schema"]),
     (
         "/board",
         &[
@@ -34,7 +34,7 @@ const KEYS: [(&str, &[&str]); 10] = [
     ("/board/memory/total_bytes", &["source", "value"]),
     ("/board/power", &["complaints", "governors", "mode"]),
     ("/runtime", &["error", "passed_over", "path", "version"]),
-    ("/providers/0", &["error", "name", "probe_ms", "runs", "runtime_name"]),
+    ("/providers/0", &["error", "name", "probe_ms", "runs", "runtime_name", "tolerance", "tolerance_measured_on"]),
     ("/models/0", &["error", "folder", "name", "size_bytes"]),
     ("/disk/0", &["folder", "free_bytes", "what"]),
 ];
@@ -62,7 +62,7 @@ fn the_doctor_tells_of_this_machine_and_runs_the_processor() {
     let ran = kiln(folder.path(), &["doctor", "--json"]).expect_code(0);
     let report: Value = serde_json::from_str(ran.text()).unwrap();
     check_keys(&report);
-    assert_eq!((&report["schema"], &report["can_generate"]), (&1.into(), &true.into()));
+    assert_eq!((&report["schema"], &report["can_generate"]), (&2.into(), &true.into()));
     assert_eq!(report["providers"][0]["name"], "cpu");
     assert_eq!(report["providers"][0]["runs"], true);
     assert!(report["board"]["memory"]["total_bytes"]["value"].as_u64().unwrap() > 1 << 20);

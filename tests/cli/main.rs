@@ -12,6 +12,7 @@ mod common;
 
 mod clips;
 mod compare;
+mod crashing;
 mod doctor;
 mod inverting;
 mod lineage;

@@ -101,6 +101,16 @@ fn openvino_on_the_processor_makes_the_same_picture_and_says_so() {
         let largest = mine.pixels.iter().zip(&theirs.pixels).map(|(left, right)| left.abs_diff(*right)).max().unwrap();
         assert!(largest <= 1, "{name}: {largest} of 255 apart");
     }
+    // A picture is made again where it was made, or it is said why not.
+    let again = |more: &[&str]| kiln(folder.path(), &[&["generate", "--from", "openvino.png", "-o", "again.png"], more].concat());
+    let ran = again(&["--runtime", &library]).expect_code(0);
+    assert!(ran.stderr.contains("it was made on") && ran.stderr.contains("=openvino"), "{}", ran.stderr);
+    assert!(what_ran(&folder.path().join("again.png")).iter().all(|provider| provider == "openvino"));
+    let open = |file: &str| Picture::open(&folder.path().join(file)).unwrap().pixels;
+    assert!(open("again.png") == open("openvino.png"));
+    let ran = again(&[]).expect_code(2);
+    assert!(ran.stderr.contains("openvino is not in ONNX Runtime") && ran.stderr.contains("--runtime"), "{}", ran.stderr);
+    again(&["--provider", "cpu"]).expect_code(0);
     let kept = fs::read_dir(folder.path().join("cache")).unwrap().count();
     assert!(kept > 0, "compiled networks are kept");
 }

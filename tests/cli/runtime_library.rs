@@ -33,7 +33,7 @@ fn with_library(folder: &Path, file: &str, named: bool) -> Ran {
 }
 
 /// A library made by the C compiler, which any machine that builds Rust has.
-fn compiled(folder: &Path, name: &str, source: &str) {
+pub(super) fn compiled(folder: &Path, name: &str, source: &str) {
     let file = folder.join(format!("{name}.c"));
     fs::write(&file, source).unwrap();
     let status = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(folder.join(name)).arg(&file).status().unwrap();

@@ -185,7 +185,15 @@ mod tests {
     }
 
     fn provider(name: &str, runs: bool) -> ProviderReport {
-        ProviderReport { name: name.into(), runtime_name: "", runs, probe_ms: 1.0, error: None }
+        ProviderReport {
+            name: name.into(),
+            runtime_name: "",
+            runs,
+            probe_ms: runs.then_some(1.0),
+            error: None,
+            tolerance: 0.0,
+            tolerance_measured_on: None,
+        }
     }
 
     fn loaded() -> RuntimeReport {

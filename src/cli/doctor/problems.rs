@@ -48,6 +48,10 @@ fn of_software(report: &Report, found: &mut Vec<Problem>) {
         let what = "no provider of this ONNX Runtime runs a small network".to_owned();
         add(Severity::Error, what, "take the library that Kiln is tested with; see `next`");
     }
+    if let Some((plugin, error)) = report.plugin.as_ref().and_then(|plugin| Some((plugin, plugin.error.as_ref()?))) {
+        let what = format!("the plugin {} cannot be used: {error}", plugin.path.display());
+        add(Severity::Warning, what, "take the build of it that is for this ONNX Runtime, or leave it: the others run without");
+    }
     for provider in &report.providers {
         if let Some(error) = &provider.error {
             let what = format!("provider {} is there and does not run: {error}", provider.name);

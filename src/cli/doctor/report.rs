@@ -1,7 +1,6 @@
 //! All that `kiln doctor` finds out, in the form in which it is printed as JSON.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use serde::Serialize;
 
@@ -9,10 +8,11 @@ use super::advice::{self, Advice};
 use super::problems::{self, Problem, Severity};
 use crate::bundle::{Bundle, Shelf};
 use crate::cli::cache_folder;
-use crate::runtime::{AcceleratorKind, Board, Provider, ProviderSetup, Runtime, free_disk_bytes};
+use crate::cli::look::{Library, Look};
+use crate::runtime::{AcceleratorKind, Board, Provider, ProviderSetup, free_disk_bytes};
 
 /// The layout of the JSON; another number is another layout.
-pub(super) const SCHEMA: u32 = 1;
+pub(super) const SCHEMA: u32 = 2;
 
 /// The whole report.
 #[derive(Debug, Serialize)]
@@ -23,6 +23,8 @@ pub(super) struct Report {
     pub(super) problems: Vec<Problem>,
     pub(super) board: Board,
     pub(super) runtime: RuntimeReport,
+    /// The plugin that was named.
+    pub(super) plugin: Option<PluginReport>,
     pub(super) providers: Vec<ProviderReport>,
     pub(super) models: Vec<ModelReport>,
     pub(super) disk: Vec<DiskReport>,
@@ -36,6 +38,14 @@ pub(super) struct RuntimeReport {
     pub(super) path: Option<PathBuf>,
     /// Places that were looked at before, and why each was not taken.
     pub(super) passed_over: Vec<PassedOver>,
+    pub(super) error: Option<String>,
+}
+
+/// A library of its own that brings a provider.
+#[derive(Debug, Serialize)]
+pub(super) struct PluginReport {
+    pub(super) path: PathBuf,
+    /// Why nothing of it can be used.
     pub(super) error: Option<String>,
 }
 
@@ -55,9 +65,13 @@ pub(super) struct ProviderReport {
     pub(super) runtime_name: &'static str,
     /// Whether a small network ran on it and gave the right result.
     pub(super) runs: bool,
-    /// Opening and running the small network, in milliseconds.
-    pub(super) probe_ms: f64,
+    /// Opening and running the small network, in milliseconds; `None` where it did not run.
+    pub(super) probe_ms: Option<f64>,
     pub(super) error: Option<String>,
+    /// The difference from the processor that is taken for rounding, as a share of the largest value.
+    pub(super) tolerance: f32,
+    /// On what that was measured; `None` where it was not.
+    pub(super) tolerance_measured_on: Option<&'static str>,
 }
 
 /// A model that is found by name.
@@ -78,23 +92,45 @@ pub(super) struct DiskReport {
 }
 
 impl Report {
-    /// Looks at everything, with the library `named` where a person gave one.
-    pub(super) fn new(named: Option<&Path>) -> Self {
+    /// Looks at everything, at the library and its providers by `look`.
+    pub(super) fn new(look: Look<'_>) -> Self {
         let board = Board::read(Path::new("/"));
-        let (runtime, providers) = match Runtime::open(named) {
-            Ok(runtime) => {
-                let passed_over = runtime.passed_over().iter();
+        let (mut look, mut found, mut plugin) = (look, look.library(), None);
+        if let Some(path) = look.plugin {
+            let report = |error| Some(PluginReport { path: path.to_path_buf(), error });
+            let without = Look { plugin: None, ..look };
+            match (&found, without.library()) {
+                // The library is as good without a plugin that fails.
+                (Err(error), Ok(library)) => {
+                    plugin = report(Some(format!("{error:#}")));
+                    (look, found) = (without, Ok(library));
+                }
+                (Err(_), Err(error)) => {
+                    plugin = report(Some("no ONNX Runtime was loaded that could take it".to_owned()));
+                    found = Err(error);
+                }
+                (Ok(_), _) => plugin = report(None),
+            }
+        }
+        let (runtime, providers) = match found {
+            Ok(library) => {
+                let providers = providers(Look { runtime: library.file(), ..look }, &library, &board);
+                let passed_over =
+                    library.passed_over.iter().map(|(path, because)| PassedOver { path: path.clone(), because: because.clone() });
                 let report = RuntimeReport {
-                    version: Some(runtime.version().to_owned()),
-                    path: Some(runtime.path().to_path_buf()),
-                    passed_over: passed_over
-                        .map(|(path, because)| PassedOver { path: path.clone(), because: because.clone() })
-                        .collect(),
+                    passed_over: passed_over.collect(),
+                    version: Some(library.version),
+                    path: Some(library.path),
                     error: None,
                 };
-                (report, providers(&runtime, &board))
+                (report, providers)
             }
-            Err(error) => (RuntimeReport { error: Some(format!("{error:#}")), ..RuntimeReport::default() }, Vec::new()),
+            Err(error) => {
+                let named = look.runtime.map_or_else(String::new, |path| format!("{}: ", path.display()));
+                let said = format!("{error:#}");
+                let error = if said.contains(&named) { said } else { format!("{named}{said}") };
+                (RuntimeReport { error: Some(error), ..RuntimeReport::default() }, Vec::new())
+            }
         };
         let models = models();
         let disk = disk(&models);
@@ -106,6 +142,7 @@ impl Report {
             next: advice::of(&board, &runtime, &providers),
             board,
             runtime,
+            plugin,
             providers,
             models,
             disk,
@@ -116,20 +153,21 @@ impl Report {
     }
 }
 
-/// Runs a small network on each provider that is there, and on each device of `board` that a provider takes only by its name.
-fn providers(runtime: &Runtime, board: &Board) -> Vec<ProviderReport> {
+/// Has a small network run on each provider that is there, and on each device of `board` that a provider takes only by its name.
+fn providers(look: Look<'_>, library: &Library, board: &Board) -> Vec<ProviderReport> {
     let probe = |setup: ProviderSetup| {
-        let begun = Instant::now();
-        let outcome = runtime.probe_setup(&setup);
+        let outcome = look.probe(&setup);
         ProviderReport {
             name: setup.to_string(),
             runtime_name: setup.provider().runtime_name(),
             runs: outcome.is_ok(),
-            probe_ms: begun.elapsed().as_secs_f64() * 1000.0,
+            probe_ms: outcome.as_ref().ok().copied(),
             error: outcome.err().map(|error| format!("{error:#}")),
+            tolerance: setup.provider().facts().tolerance,
+            tolerance_measured_on: setup.provider().facts().measured_on,
         }
     };
-    runtime.providers().into_iter().flat_map(|provider| setups(provider, board)).map(probe).collect()
+    library.providers().flat_map(|provider| setups(provider, board)).map(probe).collect()
 }
 
 /// `provider` as it is without options, and on each device of `board` that has to be named.

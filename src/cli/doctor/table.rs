@@ -3,7 +3,7 @@
 use super::problems::Severity;
 use super::report::Report;
 use crate::cli::inspect::megabytes;
-use crate::runtime::Fact;
+use crate::runtime::{Fact, logical_cores};
 
 /// Columns of the narrowest terminal that is usual.
 const COLUMNS: usize = 80;
@@ -52,7 +52,7 @@ fn board(page: &mut Page, report: &Report) {
     page.fact("L4T", board.l4t.as_ref());
     let processor = &board.processor;
     page.row("processor", &processor.text());
-    let mut cores = format!("{} usable", processor.usable_cores());
+    let mut cores = format!("{} usable", logical_cores());
     if let Some(offline) = processor.offline.as_ref().filter(|offline| offline.value > 0) {
         cores += &format!(", {} switched off", offline.value);
     }
@@ -113,15 +113,24 @@ fn software(page: &mut Page, report: &Report) {
     if let Some(path) = &runtime.path {
         page.row("file", &path.display().to_string());
     }
+    if let Some(plugin) = &report.plugin {
+        let outcome = if plugin.error.is_some() { "cannot be used, see above" } else { "loaded" };
+        page.row("plugin", &format!("{}: {outcome}", plugin.path.display()));
+    }
     for (index, place) in runtime.passed_over.iter().enumerate() {
         page.row(if index == 0 { "passed over" } else { "" }, &format!("{}: {}", place.path.display(), place.because));
     }
     for (index, provider) in report.providers.iter().enumerate() {
-        let outcome = match &provider.error {
-            None => format!("{}: a small network ran, right, in {:.1} ms", provider.name, provider.probe_ms),
-            Some(_) => format!("{}: does not run, see above", provider.name),
+        let outcome = match provider.probe_ms {
+            Some(probe_ms) => format!("{}: a small network ran, right, in {probe_ms:.1} ms", provider.name),
+            None => format!("{}: does not run, see above", provider.name),
         };
-        page.row(if index == 0 { "providers" } else { "" }, &outcome);
+        let tolerance = match provider.tolerance_measured_on {
+            _ if provider.tolerance == 0.0 => String::new(),
+            Some(on) => format!("; right is within {}, compared on {on}", provider.tolerance),
+            None => format!("; right is within {}, not measured", provider.tolerance),
+        };
+        page.row(if index == 0 { "providers" } else { "" }, &format!("{outcome}{tolerance}"));
     }
 
     page.title("models");
