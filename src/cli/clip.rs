@@ -2,11 +2,11 @@
 
 use std::str::FromStr;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 
 use super::target::free_name;
 use crate::engine::{Engine, Generated};
-use crate::output::{self, Clip, ClipFormat, ClipRecord, Picture, Provenance, Target, Written};
+use crate::output::{ClipFormat, ClipHead, ClipRecord, ClipWriter, FrameRate, Picture, Provenance, Target, Written, check_clip};
 use crate::refuse;
 use crate::request::{Request, Walk};
 
@@ -14,6 +14,8 @@ use crate::request::{Request, Walk};
 const DEFAULT_FRAMES: usize = 16;
 /// How many are shown in a second, where nobody says it.
 const DEFAULT_FRAMES_PER_SECOND: u32 = 12;
+/// The most memory that the pictures of a walk take: all are made before the first is written.
+const LARGEST_WALK_BYTES: u64 = 1 << 30;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ClipArguments {
@@ -26,9 +28,13 @@ pub(super) struct ClipArguments {
     #[arg(long, value_name = "N", help_heading = "Clip")]
     frames: Option<usize>,
 
-    /// How many pictures are shown in a second, up to 100 [default: 12]
+    /// How long the clip is shown, in seconds, in place of --frames; the way back of --bounce comes on top
+    #[arg(long, value_name = "S", help_heading = "Clip", conflicts_with = "frames", allow_negative_numbers = true)]
+    seconds: Option<f64>,
+
+    /// How many pictures are shown in a second, up to 100: 24, 12.5 or 30000/1001 [default: 12]
     #[arg(long, value_name = "N", help_heading = "Clip")]
-    fps: Option<u32>,
+    fps: Option<FrameRate>,
 
     /// Show them backwards after the last, so that the clip has no jump
     #[arg(long, help_heading = "Clip")]
@@ -65,10 +71,11 @@ pub(super) struct Wish {
 impl ClipArguments {
     /// The flags of a clip that were given.
     #[cfg(feature = "client")]
-    pub(super) fn given(&self) -> [(&'static str, bool); 4] {
+    pub(super) fn given(&self) -> [(&'static str, bool); 5] {
         [
             ("--interpolate", self.interpolate.is_some()),
             ("--frames", self.frames.is_some()),
+            ("--seconds", self.seconds.is_some()),
             ("--fps", self.fps.is_some()),
             ("--bounce", self.bounce),
         ]
@@ -77,7 +84,12 @@ impl ClipArguments {
     /// The clip that these and the record of `--from` ask for; `None` where pictures are asked for.
     pub(super) fn wish(&self, seed: Option<u64>, count: usize, recorded: Option<ClipRecord>) -> Result<Option<Wish>> {
         if self.interpolate.is_none() && recorded.is_none() {
-            let flags = [("--frames", self.frames.is_some()), ("--fps", self.fps.is_some()), ("--bounce", self.bounce)];
+            let flags = [
+                ("--frames", self.frames.is_some()),
+                ("--seconds", self.seconds.is_some()),
+                ("--fps", self.fps.is_some()),
+                ("--bounce", self.bounce),
+            ];
             if let Some((flag, _)) = flags.iter().find(|(_, given)| *given) {
                 refuse!("{flag}: is said of a clip, and none is asked for; --interpolate SEED:SEED asks for one");
             }
@@ -89,11 +101,14 @@ impl ClipArguments {
         if count > 1 {
             refuse!("--count: is {count}, and the pictures of a clip are counted by --frames");
         }
+        let rate = self.fps.or(recorded.map(|clip| clip.frames_per_second));
+        let rate = rate.map_or_else(|| FrameRate::whole(DEFAULT_FRAMES_PER_SECOND), Ok)?;
+        let seconds = self.seconds.map(|seconds| rate.frames_in(seconds)).transpose().context("--seconds")?;
         Ok(Some(Wish {
             ends: self.interpolate,
             record: ClipRecord {
-                frames: self.frames.or(recorded.map(|clip| clip.frames)).unwrap_or(DEFAULT_FRAMES),
-                frames_per_second: self.fps.or(recorded.map(|clip| clip.frames_per_second)).unwrap_or(DEFAULT_FRAMES_PER_SECOND),
+                frames: self.frames.or(seconds).or(recorded.map(|clip| clip.frames)).unwrap_or(DEFAULT_FRAMES),
+                frames_per_second: rate,
                 bounce: self.bounce || recorded.is_some_and(|clip| clip.bounce),
             },
         }))
@@ -118,12 +133,20 @@ impl Wish {
     /// Makes sure that the clip can be written, before its pictures are made.
     pub(super) fn check(&self, engine: &Engine, request: &Request, format: ClipFormat) -> Result<()> {
         let (resolved, _) = engine.plan(request)?;
-        Clip::check(self.shown_frames(), (resolved.width, resolved.height), self.record.frames_per_second, format)
+        let (width, height, frames) = (resolved.width, resolved.height, self.record.frames);
+        let bytes = u64::from(width) * u64::from(height) * 4;
+        if bytes.saturating_mul(frames as u64) > LARGEST_WALK_BYTES {
+            refuse!(
+                "clip: {frames} pictures of {width}x{height} take more than {} MiB of memory; take fewer or smaller ones",
+                LARGEST_WALK_BYTES >> 20
+            );
+        }
+        check_clip(frames, self.head(width, height, 4), format)
     }
 
-    /// Frames in the file: on the way back neither end is shown again.
-    fn shown_frames(&self) -> usize {
-        if self.record.bounce { (self.record.frames * 2).saturating_sub(2) } else { self.record.frames }
+    fn head(&self, width: u32, height: u32, channels: usize) -> ClipHead {
+        let ClipRecord { frames_per_second: rate, bounce, .. } = self.record;
+        ClipHead { width, height, channels, rate, bounce }
     }
 
     /// Writes the clip; returns its first picture and its record as well.
@@ -135,22 +158,10 @@ impl Wish {
         target: Option<&Target<ClipFormat>>,
         note: impl FnOnce(&mut Provenance) -> Result<()>,
     ) -> Result<(Written, Picture, Provenance)> {
-        let mut pictures = Vec::with_capacity(self.shown_frames());
-        let mut first = None;
-        for Generated { picture, provenance, .. } in made {
-            first.get_or_insert(provenance);
-            pictures.push(picture);
-        }
-        let (Some(mut provenance), Some(picture)) = (first, pictures.first().cloned()) else {
-            anyhow::bail!("a walk without pictures")
-        };
+        let Some(Generated { picture, provenance, .. }) = made.first() else { bail!("a walk without pictures") };
+        let (picture, mut provenance) = (picture.clone(), provenance.clone());
         note(&mut provenance)?;
         provenance.clip = Some(self.record);
-        if self.record.bounce {
-            let back: Vec<Picture> = pictures.iter().rev().skip(1).take(pictures.len().saturating_sub(2)).cloned().collect();
-            pictures.extend(back);
-        }
-        let clip = Clip::new(pictures, self.record.frames_per_second)?;
         let target = match target {
             Some(target) => target.clone(),
             None => {
@@ -159,7 +170,20 @@ impl Wish {
                 Target::of_clip(&free_name(provenance.prompt.as_deref().unwrap_or_default(), &seeds), None)?
             }
         };
-        Ok((output::write_clip(&clip, Some(&provenance), &target)?, picture, provenance))
+        let (mut writer, written) = begin(&target, self.head(picture.width, picture.height, picture.channels))?;
+        for Generated { picture, .. } in &made {
+            writer.push(picture)?;
+        }
+        writer.finish(Some(&provenance))?;
+        Ok((written, picture, provenance))
+    }
+}
+
+/// Begins the clip `target`; says what will have become of it when it is finished.
+pub(super) fn begin(target: &Target<ClipFormat>, head: ClipHead) -> Result<(ClipWriter, Written)> {
+    match target {
+        Target::File(path, format) => Ok((ClipWriter::create(path, *format, head)?, Written::File(path.clone()))),
+        Target::Stdout(format) => Ok((ClipWriter::stream(Box::new(std::io::stdout()), *format, head)?, Written::Streamed)),
     }
 }
 
@@ -176,12 +200,5 @@ mod tests {
             assert_eq!(said, format!("is `{wrong}`, expected two seeds, such as 7:42"));
         }
         assert!("7:7".parse::<Ends>().unwrap_err().contains("goes from seed 7 to itself"));
-    }
-
-    #[test]
-    fn the_way_back_shows_neither_end_again() {
-        let shown =
-            |frames, bounce| Wish { ends: None, record: ClipRecord { frames, frames_per_second: 1, bounce } }.shown_frames();
-        assert_eq!((shown(5, false), shown(5, true), shown(2, true)), (5, 8, 2));
     }
 }

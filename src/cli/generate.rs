@@ -173,6 +173,7 @@ pub(super) fn picture_target(arguments: &Arguments, count: usize) -> Result<Opti
 pub(super) fn tell_of(arguments: &Arguments, written: &Written, picture: &Picture, provenance: &Provenance) -> Result<()> {
     let path = match written {
         Written::Bytes(bytes) => return super::print(bytes),
+        Written::Streamed => return Ok(()),
         Written::File(path) => path,
     };
     if arguments.json {

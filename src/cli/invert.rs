@@ -71,6 +71,7 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
             super::print(&bytes)?;
             return Ok(ExitCode::SUCCESS);
         }
+        Written::Streamed => return Ok(ExitCode::SUCCESS),
         Written::File(path) => path,
     };
     if arguments.json {

@@ -1,9 +1,8 @@
 //! Writes pictures to files that appear whole or not at all.
 //!
-//! In: a [`Picture`], what made it, and a target. Out: the file, or its bytes for the caller to print. A file is written under a
-//! temporary name in its own folder and renamed when it is complete, so a run that is killed leaves no half picture.
+//! In: a [`Picture`], what made it, and a target. Out: the file, or its bytes for the caller to print. How a file appears whole or not at
+//! all is `staged.rs`'s.
 
-use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -18,8 +17,9 @@ use image::codecs::webp::WebPEncoder;
 use super::format::{ClipFormat, FileFormat, Format};
 use super::picture::Picture;
 use super::provenance::{KILN, PARAMETERS, Provenance};
+use super::staged::{Staged, is_device, open_device, resolve};
 use super::text_chunk;
-use crate::{refusal, refuse};
+use crate::refuse;
 
 /// Of 100; artefacts cannot be seen at this quality.
 #[cfg(feature = "jpeg")]
@@ -85,19 +85,21 @@ impl<F: FileFormat> Target<F> {
     pub fn check(&self) -> Result<()> {
         match self {
             Self::File(path, _) if is_device(path) => Ok(()),
-            Self::File(path, _) => temporary(&resolve(path)?).map(drop),
+            Self::File(path, _) => Staged::beside(&resolve(path)?).map(drop),
             Self::Stdout(_) => Ok(()),
         }
     }
 }
 
-/// What [`write()`] did.
+/// What became of a picture or a clip.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Written {
     /// The file that is there now.
     File(PathBuf),
     /// What the caller prints.
     Bytes(Vec<u8>),
+    /// It went to a stream as it was made.
+    Streamed,
 }
 
 /// Writes `picture` to `target`; an existing file is replaced.
@@ -105,11 +107,7 @@ pub enum Written {
 /// # Errors
 /// As [`encode`] and [`save`].
 pub fn write(picture: &Picture, provenance: Option<&Provenance>, target: &Target) -> Result<Written> {
-    put(encode(picture, provenance, target.format())?, target)
-}
-
-/// Brings the bytes of a whole file to `target`.
-pub(super) fn put<F>(bytes: Vec<u8>, target: &Target<F>) -> Result<Written> {
+    let bytes = encode(picture, provenance, target.format())?;
     match target {
         Target::File(path, _) => {
             save(&bytes, path)?;
@@ -176,52 +174,18 @@ pub(super) fn texts(provenance: Option<&Provenance>) -> Result<Vec<(&'static str
 pub fn save(bytes: &[u8], path: &Path) -> Result<()> {
     let name = path.display();
     if is_device(path) {
-        // A pipe or a device cannot be replaced by renaming, and must not be.
-        let written = OpenOptions::new().write(true).open(path).and_then(|mut file| file.write_all(bytes));
-        return written.with_context(|| format!("output {name}"));
+        return open_device(path)?.write_all(bytes).with_context(|| format!("output {name}"));
     }
     let path = resolve(path)?;
-    let mut file = temporary(&path)?;
-    file.write_all(bytes).with_context(|| format!("output {name}"))?;
-    file.persist(&path).map_err(|error| error.error).with_context(|| format!("output {name}"))?;
-    Ok(())
-}
-
-/// Whether something is there that is neither a file nor a folder.
-fn is_device(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
-}
-
-/// Follows a link, so that renaming replaces the file and not the link.
-fn resolve(path: &Path) -> Result<PathBuf> {
-    if path.is_dir() {
-        refuse!("output {} is a folder, expected a file in it, such as {}", path.display(), path.join("picture.png").display());
-    }
-    Ok(if path.is_symlink() { fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()) } else { path.to_owned() })
-}
-
-/// Opens a file of another name beside `path`; it disappears unless it is renamed.
-fn temporary(path: &Path) -> Result<tempfile::NamedTempFile> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    if !folder.is_dir() {
-        refuse!("output folder {} is missing; make it first", folder.display());
-    }
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".kiln-").suffix(".part");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // What any new file asks for; the system takes away what the person's mask forbids.
-        builder.permissions(fs::Permissions::from_mode(0o666));
-    }
-    builder.tempfile_in(folder).map_err(|error| refusal!("output folder {} takes no files: {error}", folder.display()))
+    let mut file = Staged::beside(&path)?;
+    file.write_all(bytes).and_then(|()| file.flush()).with_context(|| format!("output {name}"))?;
+    file.put(&path).with_context(|| format!("output {name}"))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::error::is_refusal;
 

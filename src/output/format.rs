@@ -118,6 +118,11 @@ impl ClipFormat {
         }
     }
 
+    /// Whether the bytes of a clip are final as they are written, so that a stream needs no temporary file.
+    pub(super) fn is_written_in_order(self) -> bool {
+        matches!(self, Self::Gif)
+    }
+
     /// Gives the media type for HTTP.
     #[must_use]
     pub fn media_type(self) -> &'static str {

@@ -15,11 +15,12 @@ mod palette;
 mod picture;
 mod provenance;
 mod provenance_parts;
+mod staged;
 #[cfg(feature = "terminal")]
 mod terminal;
 mod text_chunk;
 
-pub use clip::{Clip, FRAMES_PER_SECOND, LARGEST_CLIP_BYTES, MOST_FRAMES, encode_clip, write_clip};
+pub use clip::{ClipHead, ClipWriter, FrameRate, MOST_FRAMES, check as check_clip};
 pub use decoder::{LARGEST_FILE_BYTES, LARGEST_SIDE_PX, read_limited};
 pub use file::{Target, Written, encode, save, write};
 pub use format::{ClipFormat, FileFormat, Format};

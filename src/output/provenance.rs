@@ -217,7 +217,7 @@ mod tests {
 
     use super::*;
     use crate::error::is_refusal;
-    use crate::output::{Format, Picture, encode, save};
+    use crate::output::{Format, FrameRate, Picture, encode, save};
 
     fn provenance() -> Provenance {
         Provenance {
@@ -244,7 +244,7 @@ mod tests {
             style_mix: Some("7:4".into()),
             temperature: None,
             walk: Some(WalkPlace { to: 9, share: 0.25 }),
-            clip: Some(ClipRecord { frames: 16, frames_per_second: 12, bounce: true }),
+            clip: Some(ClipRecord { frames: 16, frames_per_second: FrameRate::whole(12).unwrap(), bounce: true }),
             inversion: false,
             width: 64,
             height: 64,

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::clip::FrameRate;
+
 /// A place on the way from one seed's noise to another's.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct WalkPlace {
@@ -17,7 +19,7 @@ pub struct ClipRecord {
     /// Pictures that were made.
     pub frames: usize,
     /// How many are shown in a second.
-    pub frames_per_second: u32,
+    pub frames_per_second: FrameRate,
     /// Whether they are shown backwards after the last.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub bounce: bool,

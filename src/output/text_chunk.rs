@@ -9,7 +9,8 @@
 use std::io::{Cursor, Write};
 
 use anyhow::{Context, Result};
-use png::{BitDepth, ColorType, Decoder, DecodingError, Encoder, Info, Limits};
+use png::text_metadata::{ITXtChunk, TEXtChunk};
+use png::{BitDepth, ColorType, Decoder, DecodingError, Encoder, Info, Limits, Writer};
 
 use super::picture::Picture;
 use crate::{refusal, refuse};
@@ -36,9 +37,8 @@ pub(super) fn encode(picture: &Picture, texts: &[(&str, String)]) -> Result<Vec<
 /// Lets `encoder` write `texts` before the pixels.
 pub(super) fn add<W: Write>(encoder: &mut Encoder<'_, W>, texts: &[(&str, String)]) -> Result<()> {
     for (keyword, text) in texts {
-        // A zero byte ends a keyword and may not stand in a text; everything else is kept as it is.
-        let text = text.replace('\0', "\u{fffd}");
-        let added = if text.chars().all(|letter| u32::from(letter) < 256) {
+        let text = without_zeros(text);
+        let added = if is_latin(&text) {
             encoder.add_text_chunk((*keyword).to_owned(), text)
         } else {
             encoder.add_itxt_chunk((*keyword).to_owned(), text)
@@ -46,6 +46,29 @@ pub(super) fn add<W: Write>(encoder: &mut Encoder<'_, W>, texts: &[(&str, String
         added.with_context(|| format!("png text `{keyword}`"))?;
     }
     Ok(())
+}
+
+/// Writes `texts` behind the pixels.
+pub(super) fn append<W: Write>(writer: &mut Writer<W>, texts: &[(&str, String)]) -> Result<()> {
+    for (keyword, text) in texts {
+        let text = without_zeros(text);
+        let written = if is_latin(&text) {
+            writer.write_text_chunk(&TEXtChunk::new(*keyword, text))
+        } else {
+            writer.write_text_chunk(&ITXtChunk::new(*keyword, text))
+        };
+        written.with_context(|| format!("png text `{keyword}`"))?;
+    }
+    Ok(())
+}
+
+/// A zero byte ends a keyword and may not stand in a text; everything else is kept as it is.
+fn without_zeros(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+fn is_latin(text: &str) -> bool {
+    text.chars().all(|letter| u32::from(letter) < 256)
 }
 
 /// Reads the texts under `keywords`, each `None` where the file has none; of several under one keyword the first counts.
