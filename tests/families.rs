@@ -25,9 +25,12 @@ const PICTURE: u8 = 1;
 /// Nats of a likelihood by one pass, of some hundreds.
 const NATS: f64 = 0.01;
 /// Nats of a likelihood along an ODE, by differences instead of derivatives.
-const NATS_ALONG: f64 = 0.2;
+const NATS_ALONG: f64 = 0.1;
 /// Asked of the solver that chooses its own steps.
 const SOLVER: f32 = 1e-6;
+/// The same for likelihoods: at the tolerance that a person gets the solver's own error is several times what differences lose, and
+/// hangs on how a processor rounds.
+const LIKELIHOOD_SOLVER: f32 = 1e-5;
 
 #[derive(Deserialize)]
 struct Cases {
@@ -232,7 +235,11 @@ fn invert(engine: &mut Engine, case: &Case, arrays: &SafeTensors<'_>, outcome: &
 
 fn likelihood(engine: &mut Engine, case: &Case, outcome: &mut Outcome) {
     let input = Picture::open(&golden(case.input.as_ref().unwrap())).unwrap();
-    let found = match engine.likelihood(&request(case), &input, &mut (), &Cancel::new()) {
+    let mut request = request(case);
+    if engine.bundle().family.is_integrated() {
+        request.sampler.tolerance.get_or_insert(LIKELIHOOD_SOLVER);
+    }
+    let found = match engine.likelihood(&request, &input, &mut (), &Cancel::new()) {
         Ok(found) => found,
         Err(error) => return outcome.wrong.push(format!("{}: {error:#}", case.name)),
     };

@@ -10,6 +10,8 @@ use super::{common, generate, model};
 fn generate_within(folder: &std::path::Path, kibibytes: u32, arguments: &[&str]) -> common::Ran {
     let mut shell = Command::new("sh");
     shell.current_dir(folder).env_remove("RUST_LOG").env_remove("KILN_MODELS").stdin(std::process::Stdio::null());
+    // With threads that wait for each other glibc sets aside address space for each, and how much is chance.
+    shell.env("MALLOC_ARENA_MAX", "1");
     let script = format!("ulimit -v {kibibytes} && exec \"$@\"");
     run(shell.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_kiln"), "generate"]).args(arguments))
 }
