@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use kiln::lineage::{RealPictures, judged};
 use kiln::request::{SamplerChoice, StyleMix, Walk};
-use kiln::runtime::{Fallback, Network, NetworkOptions, Runtime, Tensor};
+use kiln::runtime::{Network, NetworkOptions, Runtime, Tensor};
 use kiln::{Cancel, Engine, Picture, Request, Settings, sampler};
 use ndarray::{ArrayD, Axis};
 use safetensors::SafeTensors;
@@ -310,8 +310,7 @@ fn the_judge_sees_what_the_reference_sees() {
     let bytes = fs::read(golden("arrays.safetensors")).unwrap();
     let arrays = SafeTensors::deserialize(&bytes).unwrap();
     let bundles = tests_folder().join("bundles");
-    let options =
-        NetworkOptions { threads: 1, memory_arena: true, providers: Vec::new(), fallback: Fallback::default(), prepared: None };
+    let options = NetworkOptions::default();
     let (cancel, path) = (Cancel::new(), bundles.join("judge/model.onnx"));
     let mut network = Network::open(&Runtime::open(None).unwrap(), &path, &options, &cancel).unwrap();
     let real = RealPictures::open(&bundles.join("real")).unwrap();

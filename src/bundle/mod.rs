@@ -14,6 +14,7 @@ mod habits;
 mod json;
 pub mod names;
 mod onnx;
+mod port;
 mod shelf;
 mod work;
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use super::external::Reference;
+use super::port::{MOST_DIMENSIONS, port};
 use super::work::{Constant, Follower, Node, Work};
 use crate::runtime::wire::{BYTES, VARINT, Wire};
 use crate::runtime::{Element, Port};
@@ -23,8 +24,6 @@ const MOST_TENSORS: usize = 1_000_000;
 const FLOAT: i32 = 1;
 /// Values of more bytes are weights, not settings of an operator.
 const FEW_BYTES: u64 = 64;
-/// ONNX Runtime's operators go up to some eight dimensions.
-const MOST_DIMENSIONS: usize = 64;
 
 /// What an ONNX file says of itself.
 #[derive(Debug, Clone, Default)]
@@ -208,13 +207,11 @@ impl Walk {
                         self.initializers.insert(name);
                     }
                 }
-                (11, BYTES) if outermost => {
-                    let port = self.value_info(field.end)?;
-                    self.inputs.push(port);
-                }
-                (12, BYTES) if outermost => {
-                    let port = self.value_info(field.end)?;
-                    self.outputs.push(port);
+                (11 | 12, BYTES) if outermost => {
+                    let count = self.inputs.len() + self.outputs.len();
+                    ensure!(count < MOST_TENSORS, "has more than {MOST_TENSORS} inputs and outputs");
+                    let port = port(&mut self.wire, field.end)?;
+                    (if field.number == 11 { &mut self.inputs } else { &mut self.outputs }).push(port);
                 }
                 _ => {}
             }
@@ -339,60 +336,6 @@ impl Walk {
             "offset" => reference.offset = number()?,
             "length" => reference.length = Some(number()?),
             _ => {}
-        }
-        Ok(())
-    }
-
-    fn value_info(&mut self, end: u64) -> Result<Port> {
-        ensure!(self.inputs.len() + self.outputs.len() < MOST_TENSORS, "has more than {MOST_TENSORS} inputs and outputs");
-        let mut port = Port { name: String::new(), element: Element::Other(0), shape: Vec::new() };
-        while let Some(field) = self.wire.field(end)? {
-            match (field.number, field.kind) {
-                (1, BYTES) => port.name = self.wire.string(field.end)?,
-                (2, BYTES) => {
-                    while let Some(kind) = self.wire.field(field.end)? {
-                        if (kind.number, kind.kind) == (1, BYTES) {
-                            self.tensor_type(kind.end, &mut port)?;
-                        }
-                        self.wire.skip_to(kind.end)?;
-                    }
-                }
-                _ => {}
-            }
-            self.wire.skip_to(field.end)?;
-        }
-        Ok(port)
-    }
-
-    fn tensor_type(&mut self, end: u64, port: &mut Port) -> Result<()> {
-        while let Some(field) = self.wire.field(end)? {
-            match (field.number, field.kind) {
-                (1, VARINT) => port.element = Element::from_onnx(i32::try_from(field.value).unwrap_or(0)),
-                (2, BYTES) => {
-                    while let Some(dimension) = self.wire.field(field.end)? {
-                        if (dimension.number, dimension.kind) == (1, BYTES) {
-                            let mut size = None;
-                            while let Some(inner) = self.wire.field(dimension.end)? {
-                                if (inner.number, inner.kind) == (1, VARINT) {
-                                    // Some exporters write an open dimension as -1.
-                                    let declared = i64::from_ne_bytes(inner.value.to_ne_bytes());
-                                    size = usize::try_from(declared).ok();
-                                }
-                                self.wire.skip_to(inner.end)?;
-                            }
-                            ensure!(
-                                port.shape.len() < MOST_DIMENSIONS,
-                                "`{}` has more than {MOST_DIMENSIONS} dimensions",
-                                port.name
-                            );
-                            port.shape.push(size);
-                        }
-                        self.wire.skip_to(dimension.end)?;
-                    }
-                }
-                _ => {}
-            }
-            self.wire.skip_to(field.end)?;
         }
         Ok(())
     }

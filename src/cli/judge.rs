@@ -10,7 +10,7 @@ use crate::bundle::Shelf;
 use crate::lineage::{Quality, RealPictures, judged};
 use crate::output::Picture;
 use crate::random::{Device, Generator};
-use crate::runtime::{Cancel, Fallback, Network, NetworkOptions, Runtime, Tensor, logical_cores};
+use crate::runtime::{Cancel, Network, NetworkOptions, Runtime, Tensor, logical_cores};
 
 /// What both are called on the shelf.
 const JUDGE: &str = "judge";
@@ -49,13 +49,7 @@ impl Judge {
         ensure!(about.is_file() && about.len() <= LARGEST_CONFIG_BYTES, "{}: is no small file", path.display());
         let config = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         let Config { sample_size } = serde_json::from_str(&config).with_context(|| path.display().to_string())?;
-        let options = NetworkOptions {
-            threads: logical_cores(),
-            memory_arena: true,
-            providers: Vec::new(),
-            fallback: Fallback::default(),
-            prepared: None,
-        };
+        let options = NetworkOptions { threads: logical_cores(), ..NetworkOptions::default() };
         let network = Network::open(&*Runtime::open(runtime)?, &folder.join("model.onnx"), &options, cancel)?;
         let nothing = Array2::zeros((0, 0));
         let mut judge = Self { network, side: sample_size, real, directions: nothing.clone(), held_out: nothing };

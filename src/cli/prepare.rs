@@ -20,7 +20,8 @@ use crate::runtime::{Cancel, Runtime, logical_cores};
 const NOTES: &str = "\
 What is prepared lies in kiln/prepared in the user's cache, belongs to one model, ONNX Runtime, provider and machine, and is used by
 itself wherever these are the same. For the processor it is the optimised graph with packed weights, which may take more room than
-the model; for openvino, tensorrt and their kin what they compile. Pictures stay the same.";
+the model; for openvino, tensorrt, qnn and their kin what they compile. Pictures stay the same. qnn compiles for one size at a time:
+several lie beside each other, and a size that was not prepared is compiled when it is asked for.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = NOTES)]
@@ -32,7 +33,7 @@ pub(super) struct Arguments {
     #[command(flatten)]
     device: DeviceArguments,
 
-    /// Size of the pictures that engines are built for [default: the model's own]
+    /// Size of the pictures that engines and contexts are compiled for [default: the model's own]
     #[arg(long, value_name = "WxH", value_parser = super::request::parse_size)]
     size: Option<(u32, u32)>,
 

@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::{Decision, Settings};
 use crate::bundle::{Bundle, Component, Role};
 use crate::refuse;
-use crate::runtime::{Auto, Fallback, Precision, Provider, ProviderSetup, Runtime};
+use crate::runtime::{Auto, Dimensions, Fallback, Port, Precision, Provider, ProviderSetup, Runtime};
 
 /// How one component is opened.
 #[derive(Debug, Clone)]
@@ -19,8 +19,12 @@ pub struct Assignment {
     pub fallback: Fallback,
     /// The file.
     pub path: PathBuf,
-    /// The same network as it was prepared for this machine's processor.
-    pub prepared: Option<PathBuf>,
+    /// The same network as it was prepared for this machine, each time with the sizes that its open dimensions were fixed to.
+    pub prepared: Vec<(Dimensions, PathBuf)>,
+    /// What goes into it.
+    pub inputs: Vec<Port>,
+    /// What comes out of it.
+    pub outputs: Vec<Port>,
     /// The file's name within the component's folder, where it is not the plain one.
     pub variant: Option<String>,
     /// The element type that most of its weights have.
@@ -31,6 +35,14 @@ pub struct Assignment {
     pub parameters: u64,
     /// Size of the file and of the files of weights beside it, in bytes.
     pub size_bytes: u64,
+}
+
+impl Assignment {
+    /// What was prepared for `dimensions`.
+    #[must_use]
+    pub fn prepared_for(&self, dimensions: &Dimensions) -> Option<PathBuf> {
+        self.prepared.iter().find(|(of, _)| of == dimensions).map(|(_, path)| path.clone())
+    }
 }
 
 /// How every component of a bundle is opened; the same for all requests.
@@ -103,11 +115,21 @@ impl Assignments {
             if !made.decisions.contains(&decision) {
                 made.decisions.push(decision);
             }
+            if let Some(setup) = setups.iter().find(|setup| setup.provider().facts().takes_fixed_shapes) {
+                let because =
+                    format!("{} takes no open ones; `kiln prepare --size WxH` compiles for a size ahead", setup.provider());
+                let decision = Decision { what: "shapes", choice: "fixed, opened anew for each".into(), because };
+                if header.inputs.iter().any(Port::is_open) && !made.decisions.contains(&decision) {
+                    made.decisions.push(decision);
+                }
+            }
             let assignment = Assignment {
                 providers: setups,
                 fallback,
                 path: path.into(),
-                prepared: None,
+                prepared: Vec::new(),
+                inputs: header.inputs,
+                outputs: header.outputs,
                 variant,
                 precision: header.precision,
                 nodes: header.nodes,

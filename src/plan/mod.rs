@@ -30,7 +30,7 @@ pub use wish::{PrecisionWish, ProviderWish, Wish};
 use crate::bundle::{Bundle, Role};
 use crate::refuse;
 use crate::request::Resolved;
-use crate::runtime::{NetworkOptions, logical_cores};
+use crate::runtime::{Dimensions, NetworkOptions, logical_cores};
 
 /// How much memory may be held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -195,6 +195,8 @@ impl Plan {
             (GuidancePasses::TwoRuns, "the export takes one picture at a time")
         } else if memory == Memory::Low {
             (GuidancePasses::TwoRuns, "half the memory in the denoiser")
+        } else if provider.facts().takes_fixed_shapes {
+            (GuidancePasses::TwoRuns, "the provider takes fixed shapes, and one serves with guidance and without")
         } else {
             (GuidancePasses::BatchOfTwo, "one call costs less than two")
         };
@@ -237,7 +239,7 @@ impl Plan {
         })
     }
 
-    /// How the network of `role` is opened under this plan.
+    /// How the network of `role` is opened under this plan, where no size is fixed for its open dimensions.
     #[must_use]
     pub fn network_options(&self, role: Role) -> NetworkOptions {
         let assignment = self.assignments.of(role);
@@ -246,7 +248,8 @@ impl Plan {
             memory_arena: self.memory == Memory::Normal,
             providers: assignment.map(|assignment| assignment.providers.clone()).unwrap_or_default(),
             fallback: assignment.map(|assignment| assignment.fallback).unwrap_or_default(),
-            prepared: assignment.and_then(|assignment| assignment.prepared.clone()),
+            dimensions: Dimensions::default(),
+            prepared: assignment.and_then(|assignment| assignment.prepared_for(&Dimensions::default())),
         }
     }
 

@@ -1,13 +1,13 @@
 //! What a prepared network belongs to: the file it was made of, and the machine it was made for.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::sha256_of_bytes;
-use crate::runtime::{Board, Processor, Provider, Runtime, library_identity};
+use crate::runtime::{Board, Dimensions, Processor, Provider, Runtime, library_identity};
 
 /// A file as it was when something was made of it: cheap to hold against the file of today, where a checksum of gigabytes is not.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -47,7 +47,10 @@ pub struct PreparedKey {
     pub files: Vec<FileState>,
     /// The providers with their options, the most wanted first.
     pub providers: Vec<String>,
-    /// ONNX Runtime's version and its file.
+    /// The sizes that its open dimensions were fixed to.
+    #[serde(default, skip_serializing_if = "Dimensions::is_empty")]
+    pub dimensions: Dimensions,
+    /// ONNX Runtime's version and its file, and the plugin's.
     pub runtime: String,
     /// The processor with its instructions; for another provider the machine with its drivers.
     pub device: String,
@@ -60,8 +63,13 @@ impl PreparedKey {
     /// The key cannot be written as JSON.
     pub fn folder_name(&self) -> Result<String> {
         let sum = sha256_of_bytes(&serde_json::to_vec(self)?);
+        Ok(format!("{}{}", self.kind(), sum.chars().take(16).collect::<String>()))
+    }
+
+    /// How the names of folders begin that hold the same component for the same provider.
+    pub(super) fn kind(&self) -> String {
         let provider = self.providers.first().and_then(|setup| setup.split(':').next()).unwrap_or("cpu");
-        Ok(format!("{}-{provider}-{}", self.role, sum.chars().take(16).collect::<String>()))
+        format!("{}-{provider}-", self.role)
     }
 }
 
@@ -87,6 +95,12 @@ pub(super) fn source_files(path: &Path) -> Result<Vec<FileState>> {
 /// ONNX Runtime's version, and its file as it is today.
 pub(super) fn runtime_identity(runtime: &Runtime) -> String {
     format!("{} {}", library_identity(runtime.version(), runtime.path()), runtime.path().display())
+}
+
+/// The file of the plugin as it is today, behind a blank; nothing where there is none.
+pub(super) fn plugin_identity(runtime: &Runtime) -> String {
+    let text = |path: PathBuf| format!(" plugin{}", library_identity("", &path));
+    runtime.plugin().map(text).unwrap_or_default()
 }
 
 /// What a network that was made for `provider` depends on: weights that were packed for a processor's instructions run on no other.

@@ -5,16 +5,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use ndarray::ArrayD;
 
 use super::key::{FileState, PreparedKey};
 use super::packing::is_aligned;
 use super::shelf::{
-    KEPT, MANIFEST, MadeFile, Manifest, NETWORK, PREPARED_SCHEMA, PreparedShelf, WEIGHTS, folder_bytes, main_provider, prepares,
+    KEPT, MANIFEST, MadeFile, Manifest, NETWORK, PREPARED_SCHEMA, PreparedShelf, WEIGHTS, folder_bytes, is_by_shape,
+    main_provider, prepares,
 };
 use crate::bundle::{Bundle, Role, sha256_of_file};
 use crate::plan::Assignment;
 use crate::refuse;
-use crate::runtime::{Cancel, Network, NetworkOptions, Provider, Runtime, Tensor};
+use crate::runtime::{Cancel, Dimensions, Kept, Network, NetworkOptions, Provider, Runtime, Tensor};
 use crate::tune::{Configuration, inputs};
 
 /// Beginning of the names of folders that are being filled.
@@ -69,19 +71,6 @@ pub fn prepare(
         let able: Vec<&str> = Provider::ALL.into_iter().filter(|provider| prepares(*provider)).map(Provider::name).collect();
         refuse!("--provider {provider}: keeps nothing that could be prepared; of {} something is kept", able.join(", "));
     }
-    let key = shelf.key(role, assignment)?;
-    if !wanted.again
-        && let Ok(Some((folder, manifest))) = shelf.find(&key)
-    {
-        let Manifest { load_before_ms, load_after_ms, .. } = manifest;
-        return Ok(Prepared { role, size_bytes: folder_bytes(&folder), folder, load_before_ms, load_after_ms, was_there: true });
-    }
-    fs::create_dir_all(shelf.folder()).with_context(|| format!("{}: cannot be made", shelf.folder().display()))?;
-    remove_unfinished(shelf.folder());
-    let making = tempfile::Builder::new()
-        .prefix(UNFINISHED)
-        .tempdir_in(shelf.folder())
-        .with_context(|| format!("{}: takes no files", shelf.folder().display()))?;
     let component = bundle.component(role)?;
     let configuration = Configuration {
         role: role.folder().to_owned(),
@@ -94,31 +83,57 @@ pub fn prepare(
     };
     let given = inputs(bundle, component, &configuration)?;
     let given: Vec<(&str, &Tensor)> = given.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    let dimensions = match is_by_shape(assignment) {
+        true => Dimensions::of(&assignment.inputs, &given).with_context(|| format!("{role}: {}", assignment.path.display()))?,
+        false => Dimensions::default(),
+    };
+    let key = shelf.key(role, assignment, dimensions.clone())?;
+    if !wanted.again
+        && let Ok(Some((folder, manifest))) = shelf.find(&key)
+    {
+        let Manifest { load_before_ms, load_after_ms, .. } = manifest;
+        return Ok(Prepared { role, size_bytes: folder_bytes(&folder), folder, load_before_ms, load_after_ms, was_there: true });
+    }
+    fs::create_dir_all(shelf.folder()).with_context(|| format!("{}: cannot be made", shelf.folder().display()))?;
+    remove_unfinished(shelf.folder());
+    let making = tempfile::Builder::new()
+        .prefix(UNFINISHED)
+        .tempdir_in(shelf.folder())
+        .with_context(|| format!("{}: takes no files", shelf.folder().display()))?;
     let mut options = NetworkOptions {
         threads: wanted.threads,
-        memory_arena: true,
         providers: assignment.providers.clone(),
         fallback: assignment.fallback,
-        prepared: None,
+        dimensions,
+        ..NetworkOptions::default()
     };
     let before = once(runtime, &assignment.path, &options, &given, cancel)?;
-    if provider == Provider::Cpu {
-        let network = making.path().join(NETWORK);
-        save(runtime, &assignment.path, &network, cancel)?;
-        options.prepared = Some(network);
-    } else {
-        let kept = making.path().join(KEPT);
-        fs::create_dir(&kept).with_context(|| kept.display().to_string())?;
-        options.providers.first_mut().context("no provider")?.keep_in(&kept);
-        once(runtime, &assignment.path, &options, &given, cancel)?;
-        ensure!(folder_bytes(&kept) > 0, "{role}: {provider} kept nothing of it, so there is nothing to prepare");
+    let network = making.path().join(NETWORK);
+    match provider.facts().kept {
+        Kept::Context => {
+            Network::save_compiled(runtime, &assignment.path, &network, &options, cancel)?;
+            options.prepared = Some(network);
+        }
+        Kept::InFolder(_) => {
+            let kept = making.path().join(KEPT);
+            fs::create_dir(&kept).with_context(|| kept.display().to_string())?;
+            options.providers.first_mut().context("no provider")?.keep_in(&kept);
+            once(runtime, &assignment.path, &options, &given, cancel)?;
+            ensure!(folder_bytes(&kept) > 0, "{role}: {provider} kept nothing of it, so there is nothing to prepare");
+        }
+        Kept::Nothing => {
+            save(runtime, &assignment.path, &network, cancel)?;
+            options.prepared = Some(network);
+        }
     }
     let after = once(runtime, &assignment.path, &options, &given, cancel)?;
     ensure!(after.used_prepared == options.prepared.is_some(), "{role}: what was made does not open; it was not kept");
+    let apart = apart(&before.outputs, &after.outputs);
     ensure!(
-        provider != Provider::Cpu || before.outputs == after.outputs,
-        "{role}: what was made gives other numbers than {}; it was not kept",
-        assignment.path.display()
+        apart <= provider.facts().tolerance,
+        "{role}: what was made gives other numbers than {}, {apart:e} apart where {:e} is allowed; it was not kept",
+        assignment.path.display(),
+        provider.facts().tolerance
     );
     let manifest = Manifest {
         schema: PREPARED_SCHEMA,
@@ -160,8 +175,18 @@ fn save(runtime: &Runtime, path: &Path, network: &Path, cancel: &Cancel) -> Resu
 struct Once {
     load_ms: f64,
     used_prepared: bool,
-    /// The bits of every value that it gave.
-    outputs: Vec<Vec<u32>>,
+    outputs: Vec<ArrayD<f32>>,
+}
+
+/// The largest difference between outputs, as a share of the largest value; 0 where every bit is the same.
+fn apart(before: &[ArrayD<f32>], after: &[ArrayD<f32>]) -> f32 {
+    let pairs = || before.iter().flatten().zip(after.iter().flatten());
+    if before.len() == after.len() && pairs().all(|(before, after)| before.to_bits() == after.to_bits()) {
+        return 0.0;
+    }
+    let largest = before.iter().flatten().fold(f32::MIN_POSITIVE, |largest, value| largest.max(value.abs()));
+    let difference = |(before, after): (&f32, &f32)| (before - after).abs() / largest;
+    pairs().map(difference).fold(f32::MIN_POSITIVE, |most, share| if share.is_nan() { f32::INFINITY } else { most.max(share) })
 }
 
 fn once(runtime: &Runtime, path: &Path, options: &NetworkOptions, given: &[(&str, &Tensor)], cancel: &Cancel) -> Result<Once> {
@@ -169,11 +194,7 @@ fn once(runtime: &Runtime, path: &Path, options: &NetworkOptions, given: &[(&str
     let names: Vec<String> = network.outputs().iter().map(|port| port.name.clone()).collect();
     let wanted: Vec<&str> = names.iter().map(String::as_str).collect();
     let outputs = network.run(given, &wanted, cancel)?;
-    Ok(Once {
-        load_ms: network.load_time().as_secs_f64() * 1000.0,
-        used_prepared: network.is_prepared(),
-        outputs: outputs.iter().map(|output| output.iter().map(|value| value.to_bits()).collect()).collect(),
-    })
+    Ok(Once { load_ms: network.load_time().as_secs_f64() * 1000.0, used_prepared: network.is_prepared(), outputs })
 }
 
 /// Removes what processes left that were ended while they were at it; what was begun within the last hour may still be at work.

@@ -2,7 +2,7 @@
 //!
 //! For the processor that is ONNX Runtime's optimised graph with the weights packed for this processor's instructions, in a file that is
 //! mapped into memory and shared between processes; for OpenVINO, TensorRT and their kin the folder in which they keep what they
-//! compiled. What was prepared lies in the user's cache under a [`PreparedKey`], is used by itself where the key fits, and is left
+//! compiled; for QNN a context for one shape, and another beside it for another. What was prepared lies in the user's cache under a [`PreparedKey`], is used by itself where the key fits, and is left
 //! aside otherwise.
 //!
 //! In: a bundle, assignments, a runtime. Out: folders on a [`PreparedShelf`], and assignments that make use of them.

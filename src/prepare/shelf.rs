@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::key::{FileState, PreparedKey, device_identity, runtime_identity, source_files};
+use super::key::{FileState, PreparedKey, device_identity, plugin_identity, runtime_identity, source_files};
 use super::making::UNFINISHED;
 use crate::bundle::{Bundle, Role, sha256_of_file};
 use crate::plan::{Assignment, Assignments};
-use crate::runtime::{Kept, Provider, ProviderSetup, Runtime};
+use crate::runtime::{Dimensions, Kept, Port, Provider, ProviderSetup, Runtime};
 
 /// The layout of a manifest; another number is another layout.
 pub const PREPARED_SCHEMA: u32 = 1;
@@ -73,6 +73,7 @@ pub struct PreparedShelf {
     folder: PathBuf,
     bundle: String,
     runtime: String,
+    plugin: String,
 }
 
 impl PreparedShelf {
@@ -80,7 +81,8 @@ impl PreparedShelf {
     #[must_use]
     pub fn new(cache: &Path, bundle: &Bundle, runtime: &Runtime) -> Self {
         let folder = cache.join(FOLDER).join(bundle.fingerprint.chars().take(16).collect::<String>());
-        Self { folder, bundle: bundle.fingerprint.clone(), runtime: runtime_identity(runtime) }
+        let plugin = plugin_identity(runtime);
+        Self { folder, bundle: bundle.fingerprint.clone(), runtime: runtime_identity(runtime), plugin }
     }
 
     /// Where they lie.
@@ -89,15 +91,19 @@ impl PreparedShelf {
         &self.folder
     }
 
-    /// The key of what would be prepared for `assignment`.
-    pub(super) fn key(&self, role: Role, assignment: &Assignment) -> Result<PreparedKey> {
+    /// The key of what would be prepared for `assignment`, with its open dimensions fixed to `dimensions`.
+    pub(super) fn key(&self, role: Role, assignment: &Assignment, dimensions: Dimensions) -> Result<PreparedKey> {
+        let provider = main_provider(assignment);
+        // No plugin has a part in what is done on the processor.
+        let plugin = if provider == Provider::Cpu { "" } else { &self.plugin };
         Ok(PreparedKey {
             bundle: self.bundle.clone(),
             role: role.folder().to_owned(),
             files: source_files(&assignment.path)?,
             providers: assignment.providers.iter().map(ToString::to_string).collect(),
-            runtime: self.runtime.clone(),
-            device: device_identity(main_provider(assignment)),
+            dimensions,
+            runtime: format!("{}{plugin}", self.runtime),
+            device: device_identity(provider),
         })
     }
 
@@ -125,25 +131,52 @@ impl PreparedShelf {
             return;
         }
         for (role, assignment) in assignments.iter_mut() {
-            let found = self.key(role, assignment).and_then(|key| self.find(&key));
+            let found = match is_by_shape(assignment) {
+                true => self.find_shapes(role, assignment),
+                false => self.key(role, assignment, Dimensions::default()).and_then(|key| self.find(&key)).map(Vec::from_iter),
+            };
             match found {
-                Ok(Some((folder, _))) => {
-                    log::info!("{role}: as prepared in {}", folder.display());
-                    if main_provider(assignment) == Provider::Cpu {
-                        assignment.prepared = Some(folder.join(NETWORK));
-                    } else if let Some(setup) = assignment.providers.first_mut() {
-                        setup.keep_in(&folder.join(KEPT));
+                Ok(found) if !found.is_empty() => {
+                    for (folder, manifest) in found {
+                        log::info!("{role}: as prepared in {}", folder.display());
+                        if let (Kept::InFolder(_), Some(setup)) =
+                            (main_provider(assignment).facts().kept, assignment.providers.first_mut())
+                        {
+                            setup.keep_in(&folder.join(KEPT));
+                        } else {
+                            assignment.prepared.push((manifest.key.dimensions, folder.join(NETWORK)));
+                        }
                     }
                 }
-                Ok(None) if self.was_prepared(role) => {
+                Ok(_) if self.was_prepared(role) => {
                     log::info!(
                         "{role}: was prepared for another file, runtime, provider or machine; `kiln prepare` does it anew"
                     );
                 }
-                Ok(None) => {}
+                Ok(_) => {}
                 Err(error) => log::warn!("{role}: what was prepared is left aside: {error:#}; `kiln prepare` makes it anew"),
             }
         }
+    }
+
+    /// What was prepared for `assignment`, each time for other shapes; what is not to be believed is told and left out.
+    fn find_shapes(&self, role: Role, assignment: &Assignment) -> Result<Vec<(PathBuf, Manifest)>> {
+        let any = self.key(role, assignment, Dimensions::default())?;
+        let beginning = any.kind();
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.folder).with_context(|| self.folder.display().to_string())?.flatten() {
+            if !entry.file_name().to_string_lossy().starts_with(&beginning) {
+                continue;
+            }
+            match believed(&entry.path()) {
+                Ok(manifest) if (PreparedKey { dimensions: Dimensions::default(), ..manifest.key.clone() }) == any => {
+                    found.push((entry.path(), manifest));
+                }
+                Ok(_) => {}
+                Err(error) => log::warn!("{role}: what was prepared is left aside: {error:#}; `kiln prepare` makes it anew"),
+            }
+        }
+        Ok(found)
     }
 
     fn was_prepared(&self, role: Role) -> bool {
@@ -152,13 +185,16 @@ impl PreparedShelf {
         entries.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with(&beginning))
     }
 
-    /// Removes what was prepared for `role` on the provider of `key` and is not of `key`: it is of no use any more.
+    /// Removes what was prepared for the role on the provider of `key` and is not of `key`: it is of no use any more. What differs in its shapes
+    /// alone stays.
     pub(super) fn remove_stale(&self, key: &PreparedKey) -> Result<()> {
-        let keep = key.folder_name()?;
         for entry in fs::read_dir(&self.folder)?.flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let same_kind = name.rsplit_once('-').map(|(kind, _)| kind) == keep.rsplit_once('-').map(|(kind, _)| kind);
-            if name != keep && same_kind {
+            let is_of_kind = entry.file_name().to_string_lossy().starts_with(&key.kind());
+            let is_of_key = || {
+                let manifest = believed(&entry.path()).ok()?;
+                Some(PreparedKey { dimensions: key.dimensions.clone(), ..manifest.key } == *key)
+            };
+            if is_of_kind && is_of_key() != Some(true) {
                 fs::remove_dir_all(entry.path()).with_context(|| entry.path().display().to_string())?;
             }
         }
@@ -219,7 +255,12 @@ pub(super) fn main_provider(assignment: &Assignment) -> Provider {
 
 /// Whether anything can be prepared for `provider`.
 pub(super) fn prepares(provider: Provider) -> bool {
-    provider == Provider::Cpu || matches!(provider.facts().kept, Kept::InFolder(_))
+    provider == Provider::Cpu || provider.facts().kept != Kept::Nothing
+}
+
+/// Whether it is prepared for one shape at a time.
+pub(super) fn is_by_shape(assignment: &Assignment) -> bool {
+    main_provider(assignment).facts().takes_fixed_shapes && assignment.inputs.iter().any(Port::is_open)
 }
 
 /// The manifest of `folder`, with files that are as they were.

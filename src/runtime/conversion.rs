@@ -10,7 +10,7 @@ use super::{Element, Port, Tensor};
 
 /// What ONNX Runtime says of an input or output.
 pub(super) fn port(name: &str, value: &ValueType) -> Result<Port> {
-    let ValueType::Tensor { ty, shape, .. } = value else {
+    let ValueType::Tensor { ty, shape, dimension_symbols } = value else {
         bail!("`{name}` is not a tensor, and Kiln runs networks on tensors only");
     };
     let element = match ty {
@@ -23,7 +23,13 @@ pub(super) fn port(name: &str, value: &ValueType) -> Result<Port> {
         TensorElementType::Bool => Element::Bool,
         _ => Element::Other(0),
     };
-    Ok(Port { name: name.to_owned(), element, shape: shape.iter().map(|size| usize::try_from(*size).ok()).collect() })
+    let shape: Vec<Option<usize>> = shape.iter().map(|size| usize::try_from(*size).ok()).collect();
+    let symbols = dimension_symbols.iter().enumerate();
+    let dimension_names = symbols
+        .filter(|(place, symbol)| !symbol.is_empty() && shape.get(*place) == Some(&None))
+        .map(|(place, symbol)| (place, symbol.to_string()))
+        .collect();
+    Ok(Port { name: name.to_owned(), element, shape, dimension_names })
 }
 
 /// Converts to the element type that the port declares, borrowing where none is needed.

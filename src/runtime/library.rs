@@ -5,12 +5,16 @@
 //! does not load is an error at once; among the others the first that loads is taken.
 
 use std::env;
+use std::ffi::c_int;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Result, anyhow};
+use ort::AsPointer;
+use ort::device::Device;
 use ort::environment::Environment;
 use ort::logging::LogLevel;
+use ort::session::builder::SessionBuilder;
 
 use super::one_line;
 use crate::refusal;
@@ -217,6 +221,42 @@ fn version(path: &Path) -> Result<String, String> {
             }
             Some(_) => Ok(version),
         }
+    }
+}
+
+impl Runtime {
+    /// The devices that providers run on; none of a runtime before 1.23, but for those of plugins.
+    pub(super) fn devices(&self) -> Vec<Device<'_>> {
+        let (mut devices, mut count) = (std::ptr::null(), 0);
+        // SAFETY: the environment lives as long as `self`, and both places are written to before they are read. What the runtime gives is not
+        // read, but for its number: where there is none it is null, of which `ort` would make a slice.
+        let status = unsafe { (ort::api().GetEpDevices)(self.environment.ptr(), &mut devices, &mut count) };
+        // SAFETY: the status is what the call above gave, and is taken over.
+        match unsafe { ort::Error::result_from_status(status) } {
+            Ok(()) if count > 0 => self.environment.devices().collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Gives the processor's kernels to a session that is about to be opened, without naming a device.
+    ///
+    /// A runtime before 1.23 lists no device for the processor, and ends the process where a session is to choose among none, which is
+    /// what `ort` asks of each session that names no provider.
+    ///
+    /// # Errors
+    /// The library lacks the function, or refuses.
+    pub(super) fn append_processor(&self, mut builder: SessionBuilder, arena: bool) -> ort::Result<SessionBuilder> {
+        type Append = unsafe extern "system" fn(*mut ort::sys::OrtSessionOptions, c_int) -> ort::sys::OrtStatusPtr;
+        let told = |error: &libloading::Error| ort::Error::new(loader_text(error));
+        // SAFETY: the library is the one that `ort` holds loaded for good, so nothing is initialised anew and nothing is unloaded. The function and
+        // its signature are part of ONNX Runtime's stable interface (`cpu_provider_factory.h`). The options are the builder's own, which
+        // is borrowed for the call; they keep no pointer to what they are given. The status is null or is taken over.
+        unsafe {
+            let library = libloading::Library::new(&self.path).map_err(|error| told(&error))?;
+            let append = library.get::<Append>(b"OrtSessionOptionsAppendExecutionProvider_CPU").map_err(|error| told(&error))?;
+            ort::Error::result_from_status(append(builder.ptr_mut(), c_int::from(arena)))?;
+        }
+        Ok(builder)
     }
 }
 

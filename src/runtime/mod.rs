@@ -6,11 +6,13 @@ mod board;
 mod cancel;
 mod conversion;
 mod device;
+mod dimensions;
 #[cfg(unix)]
 mod elf;
 mod failure;
 mod library;
 mod network;
+mod opening;
 mod precision;
 mod provider;
 mod tensor;
@@ -21,6 +23,7 @@ pub use board::{
 };
 pub use cancel::Cancel;
 pub use device::{free_disk_bytes, load_average, logical_cores, peak_memory_bytes, resident_memory_bytes};
+pub use dimensions::Dimensions;
 pub use library::{OLDEST_RUNTIME, Runtime, library_identity};
 pub use network::{Fallback, Network, NetworkOptions};
 pub use precision::Precision;

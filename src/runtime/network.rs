@@ -9,15 +9,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use ndarray::ArrayD;
 use ort::logging::LogLevel;
-use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{RunOptions, Session};
 
 use super::cancel::Work;
 use super::conversion::{float_output, port, value};
-use super::failure::{failed, says_out_of_memory};
-use super::library::forward;
-use super::provider::{LEFT_TO_PROCESSOR, PlacementLog, ShapeNodes, append};
-use super::{Cancel, Placement, Port, Provider, ProviderSetup, Runtime, Tensor, one_line};
+use super::failure::failed;
+use super::opening::{Optimising, left_text, open_prepared, open_session};
+use super::{Cancel, Dimensions, Placement, Port, Provider, ProviderSetup, Runtime, Tensor, one_line};
 use crate::error::{Cancelled, is_cancelled, is_out_of_memory};
 
 /// What becomes of a network that the providers asked for do not take, or not whole.
@@ -43,8 +41,39 @@ pub struct NetworkOptions {
     pub providers: Vec<ProviderSetup>,
     /// What becomes of it where they do not take it.
     pub fallback: Fallback,
-    /// The same network as [`Network::save_optimised`] left it on this machine; opened in place of the file, on the processor alone.
+    /// The sizes that its open dimensions are fixed to; none but for a provider that wants them fixed.
+    pub dimensions: Dimensions,
+    /// The same network as [`Network::save_optimised`] or [`Network::save_compiled`] left it on this machine, for the same providers and dimensions;
+    /// opened in place of the file.
     pub prepared: Option<PathBuf>,
+}
+
+impl Default for NetworkOptions {
+    /// One thread of the processor.
+    fn default() -> Self {
+        Self {
+            threads: 1,
+            memory_arena: true,
+            providers: Vec::new(),
+            fallback: Fallback::default(),
+            dimensions: Dimensions::default(),
+            prepared: None,
+        }
+    }
+}
+
+impl NetworkOptions {
+    /// The provider that is most wanted.
+    #[must_use]
+    pub fn provider(&self) -> Provider {
+        self.providers.first().map_or(Provider::Cpu, ProviderSetup::provider)
+    }
+
+    /// Whether a network of open dimensions has to be opened anew for each shape.
+    #[must_use]
+    pub fn wants_fixed_shapes(&self) -> bool {
+        self.providers.iter().any(|setup| setup.provider().facts().takes_fixed_shapes)
+    }
 }
 
 /// An opened network.
@@ -60,17 +89,6 @@ pub struct Network {
     load_time: Duration,
     run_time: Duration,
     calls: usize,
-}
-
-/// How a session treats the graph.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Optimising<'p> {
-    /// As it is opened.
-    Now,
-    /// It was done before.
-    Before,
-    /// As it is opened, and the result is kept in the file, its weights in the file of this name beside it, and packed if so wanted.
-    AndKept(&'p Path, &'p str, bool),
 }
 
 impl Network {
@@ -94,11 +112,11 @@ impl Network {
 
     fn open_once(runtime: &Runtime, path: &Path, options: &NetworkOptions, cancel: &Cancel) -> Result<Self> {
         let begun = Instant::now();
-        let wanted = options.providers.first().map_or(Provider::Cpu, ProviderSetup::provider);
-        let prepared = open_prepared(runtime, options, wanted, cancel)?;
+        let wanted = options.provider();
+        let prepared = open_prepared(runtime, options, cancel)?;
         let is_prepared = prepared.is_some();
         let opened = match prepared {
-            Some(session) => Ok((session, PlacementLog::default())),
+            Some(opened) => Ok(opened),
             None => open_session(runtime, path, options, Optimising::Now, cancel),
         };
         let (session, placement, fell_back) = match opened {
@@ -168,16 +186,23 @@ impl Network {
         packed: bool,
         cancel: &Cancel,
     ) -> Result<()> {
-        let options = NetworkOptions {
-            threads: 1,
-            memory_arena: false,
-            providers: Vec::new(),
-            fallback: Fallback::Refused,
-            prepared: None,
-        };
+        let options = NetworkOptions { memory_arena: false, ..NetworkOptions::default() };
         open_session(runtime, path, &options, Optimising::AndKept(target, weights, packed), cancel)?;
         if !target.is_file() {
             bail!("{}: ONNX Runtime {} kept nothing of it", path.display(), runtime.version());
+        }
+        Ok(())
+    }
+
+    /// Has the providers of `options` compile the network in `path` for its dimensions, and keeps what they made: a network in `target`, and
+    /// beside it the files that it names. It serves these providers with these options on this device alone.
+    ///
+    /// # Errors
+    /// As [`Network::open`]; the provider keeps nothing; the files cannot be written.
+    pub fn save_compiled(runtime: &Runtime, path: &Path, target: &Path, options: &NetworkOptions, cancel: &Cancel) -> Result<()> {
+        open_session(runtime, path, options, Optimising::Compiled(target), cancel)?;
+        if !target.is_file() {
+            bail!("{}: {} kept nothing that it compiled of it", path.display(), options.provider());
         }
         Ok(())
     }
@@ -239,150 +264,6 @@ impl Network {
         })?;
         wanted.iter().map(|output| float_output(&outputs, output).with_context(|| format!("{name}: output `{output}`"))).collect()
     }
-}
-
-/// Opens what was prepared, where there is such a file; nothing where it does not open, which is told.
-fn open_prepared(runtime: &Runtime, options: &NetworkOptions, wanted: Provider, cancel: &Cancel) -> Result<Option<Session>> {
-    let Some(path) = options.prepared.as_ref().filter(|_| wanted == Provider::Cpu) else { return Ok(None) };
-    match open_session(runtime, path, options, Optimising::Before, cancel) {
-        Ok((session, _)) => Ok(Some(session)),
-        Err(error) if is_cancelled(&error) => Err(error),
-        Err(error) => {
-            log::warn!("what was prepared does not open, and the model's own file is: {error:#}");
-            Ok(None)
-        }
-    }
-}
-
-/// Opens a session on the providers of `options`, with the log that says where its nodes are.
-fn open_session(
-    runtime: &Runtime,
-    path: &Path,
-    options: &NetworkOptions,
-    optimising: Optimising<'_>,
-    cancel: &Cancel,
-) -> Result<(Session, PlacementLog)> {
-    let wanted = options.providers.first().map_or(Provider::Cpu, ProviderSetup::provider);
-    let log = PlacementLog::default();
-    let says = |error: ort::Error| {
-        let message = one_line(&error.to_string());
-        match wanted {
-            Provider::Cpu => failed(&path.display().to_string(), &message),
-            _ if says_out_of_memory(&message) => failed(&format!("{}: {wanted}", path.display()), &message),
-            _ => anyhow!("{}: {wanted} does not take it: {message}{}", path.display(), log.errors_text()),
-        }
-    };
-    let mut builder = builder(runtime, options, &log).and_then(|builder| optimised(builder, optimising)).map_err(says)?;
-    let outcome = {
-        let _watch = cancel.watch(Work::Load(builder.canceler()))?;
-        builder.commit_from_file(path)
-    };
-    let session = match outcome {
-        Ok(session) => session,
-        Err(_) if cancel.is_cancelled() => return Err(Cancelled.into()),
-        // ONNX Runtime refuses before it says what is where: only a session that may fall back tells.
-        Err(error) if error.to_string().contains(LEFT_TO_PROCESSOR) => {
-            let lenient = NetworkOptions { fallback: Fallback::Allowed, ..options.clone() };
-            let (_, log) = open_session(runtime, path, &lenient, Optimising::Now, cancel)?;
-            let why = left_text(path, &log.placement(), &log, wanted);
-            bail!(
-                "{}: {}",
-                path.display(),
-                why.unwrap_or_else(|| format!("{wanted} does not take it: {}", one_line(&error.to_string())))
-            );
-        }
-        Err(error) => return Err(says(error)),
-    };
-    if wanted != Provider::Cpu && !allows_processor(options) {
-        let placement = log.placement();
-        if placement.is_empty() {
-            bail!("{}: this ONNX Runtime does not say which nodes {wanted} runs", path.display());
-        }
-        if let Some(why) = left_text(path, &placement, &log, wanted) {
-            bail!("{}: {why}", path.display());
-        }
-    }
-    Ok((session, log))
-}
-
-/// Whether the processor may run what the other providers leave.
-fn allows_processor(options: &NetworkOptions) -> bool {
-    options.fallback == Fallback::Allowed || options.providers.iter().any(|setup| setup.provider() == Provider::Cpu)
-}
-
-/// Says what `wanted` leaves to the processor of the network in `path`, and ONNX Runtime's reason; `None` where it leaves nothing but
-/// what it leaves on purpose.
-fn left_text(path: &Path, placement: &Placement, log: &PlacementLog, wanted: Provider) -> Option<String> {
-    let left = placement.nodes_of(Provider::Cpu);
-    if placement.nodes_of(wanted) == 0 && !placement.is_empty() {
-        return Some(format!("{wanted} takes none of its nodes{}", log.errors_text()));
-    }
-    if left == 0 {
-        return None;
-    }
-    let mut beyond = String::new();
-    if wanted.facts().leaves_shapes {
-        let shapes = ShapeNodes::read(path).unwrap_or_else(|error| {
-            log::debug!("{}: which operators compute on shapes is not known: {error:#}", path.display());
-            ShapeNodes::default()
-        });
-        match placement.beyond(&shapes).as_deref() {
-            Some([]) => return None,
-            Some([(operator, name), others @ ..]) => {
-                beyond = format!(", {} of them not on shapes, the first {operator} `{name}`", others.len() + 1);
-            }
-            None => {}
-        }
-    }
-    Some(format!(
-        "{wanted} leaves {left} nodes to the processor ({}){beyond}{}",
-        placement.on_processor_text(),
-        log.errors_text()
-    ))
-}
-
-fn builder(runtime: &Runtime, options: &NetworkOptions, log: &PlacementLog) -> ort::Result<SessionBuilder> {
-    let environment = &runtime.environment;
-    let processor = ProviderSetup::default();
-    let mut builder =
-        Session::builder(environment)?.with_intra_threads(options.threads.max(1))?.with_memory_pattern(options.memory_arena)?;
-    let wanted: Vec<&ProviderSetup> = options.providers.iter().filter(|setup| setup.provider() != Provider::Cpu).collect();
-    if wanted.is_empty() {
-        builder = append(builder, environment, &processor)?;
-    } else {
-        let log = log.clone();
-        builder =
-            builder.with_log_level(LogLevel::Verbose)?.with_logger(Arc::new(move |level, category, _, location, message| {
-                log.note(matches!(level, LogLevel::Error | LogLevel::Fatal), message);
-                // What goes wrong while opening is told by the error.
-                forward(if level > LogLevel::Warning { LogLevel::Warning } else { level }, category, location, message);
-            }))?;
-        // What ONNX Runtime itself refuses is refused before anything is compiled.
-        if !allows_processor(options) && !wanted.iter().any(|setup| setup.provider().facts().leaves_shapes) {
-            builder = builder.with_disable_cpu_fallback()?;
-        }
-        for setup in wanted {
-            builder = append(builder, environment, setup)?;
-        }
-    }
-    if !options.memory_arena {
-        builder = builder.with_execution_providers([ort::ep::CPU::default().with_arena_allocator(false).build()])?;
-    }
-    Ok(builder)
-}
-
-/// A graph that was optimised before is taken as it is; one that is kept has its weights, as they were packed, in a file that can be
-/// mapped into memory.
-fn optimised(builder: SessionBuilder, optimising: Optimising<'_>) -> ort::Result<SessionBuilder> {
-    Ok(match optimising {
-        Optimising::Now => builder,
-        Optimising::Before => builder.with_optimization_level(GraphOptimizationLevel::Disable)?,
-        Optimising::AndKept(target, weights, packed) => builder
-            .with_optimized_model_path(target)?
-            .with_config_entry("session.optimized_model_external_initializers_file_name", weights)?
-            .with_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")?
-            .with_config_entry("session.save_external_prepacked_constant_initializers", if packed { "1" } else { "0" })?,
-    })
 }
 
 /// Options of one run: the log's level is the session's otherwise, which is verbose while placements are read.

@@ -74,6 +74,8 @@ pub struct Port {
     pub element: Element,
     /// Its dimensions; `None` for one that is decided at each run.
     pub shape: Vec<Option<usize>>,
+    /// What the graph calls its open dimensions, by their place in `shape`; those without a name are left out.
+    pub dimension_names: Vec<(usize, String)>,
 }
 
 impl Port {
@@ -83,6 +85,12 @@ impl Port {
         let dimensions: Vec<String> =
             self.shape.iter().map(|dimension| dimension.map_or_else(|| "?".to_owned(), |size| size.to_string())).collect();
         format!("[{}]", dimensions.join(", "))
+    }
+
+    /// Whether a dimension is decided at each run.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.shape.iter().any(Option::is_none)
     }
 
     /// Whether a tensor of `shape` may go through.

@@ -1,4 +1,7 @@
 //! The opened networks of a bundle: opened when first needed, kept or dropped as the plan says.
+//!
+//! A provider that takes fixed shapes has a network opened for the shapes of each call, so it is open only once it is called. What is open
+//! for other shapes stays as long as the request that they are of: a decoder of tiles meets up to four, whole ones and those at the edges.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,7 +13,7 @@ use ndarray::{ArrayD, Axis, Slice};
 use crate::bundle::Role;
 use crate::error::{is_cancelled, is_out_of_memory};
 use crate::plan::{Assignment, Plan};
-use crate::runtime::{Cancel, Fallback, Network, NetworkOptions, Port, Provider, ProviderSetup, Runtime, Tensor};
+use crate::runtime::{Cancel, Dimensions, Fallback, Network, NetworkOptions, Port, Provider, Runtime, Tensor};
 
 /// What one component cost in a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,13 +36,46 @@ struct Way {
     path: PathBuf,
     options: NetworkOptions,
     nodes: usize,
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
+    /// What was prepared, by the sizes of open dimensions.
+    prepared: Vec<(Dimensions, PathBuf)>,
+}
+
+impl Way {
+    /// Whether it is opened anew for each shape.
+    fn is_by_shape(&self) -> bool {
+        self.options.wants_fixed_shapes() && self.inputs.iter().any(Port::is_open)
+    }
+
+    /// How it is opened where its open dimensions are of these sizes.
+    fn options_for(&self, role: Role, dimensions: &Dimensions) -> NetworkOptions {
+        let mut options = self.options.clone();
+        if !dimensions.is_empty() {
+            options.dimensions = dimensions.clone();
+            options.prepared = self.prepared.iter().find(|(of, _)| of == dimensions).map(|(_, path)| path.clone());
+            if let (None, Some((other, _))) = (&options.prepared, self.prepared.first()) {
+                log::info!("{role}: was prepared for {other}, not for {dimensions}, for which it is compiled now");
+            }
+        }
+        options
+    }
+}
+
+/// An open network.
+struct Opened {
+    network: Network,
+    /// The sizes that its open dimensions are fixed to.
+    dimensions: Dimensions,
+    /// Whether the present request called it.
+    is_used: bool,
 }
 
 /// The networks of one bundle.
 pub struct Networks {
     runtime: Arc<Runtime>,
     ways: BTreeMap<Role, Way>,
-    open: BTreeMap<Role, Network>,
+    open: BTreeMap<Role, Vec<Opened>>,
     times: BTreeMap<Role, ComponentTimes>,
 }
 
@@ -56,31 +92,58 @@ impl Networks {
         if kept.as_ref().is_some_and(|networks| networks.ways != ways(plan)) {
             *kept = None;
         }
-        kept.get_or_insert_with(|| Self::new(Arc::clone(runtime), plan))
+        let networks = kept.get_or_insert_with(|| Self::new(Arc::clone(runtime), plan));
+        networks.open.values_mut().flatten().for_each(|opened| opened.is_used = false);
+        networks
     }
 
     /// Whether the component of `role` is open now.
     #[must_use]
     pub fn is_open(&self, role: Role) -> bool {
-        self.open.contains_key(&role)
+        self.open.get(&role).is_some_and(|open| !open.is_empty())
     }
 
-    /// Opens the component of `role` unless it is open.
+    /// Opens the component of `role` unless it is open; one whose shapes have to be fixed when it is called.
     ///
     /// # Errors
     /// The bundle has none; the runtime or the provider does not take the file; the run was cancelled.
     pub fn open(&mut self, role: Role, cancel: &Cancel) -> Result<()> {
-        if self.is_open(role) {
-            return Ok(());
+        if !self.way(role)?.is_by_shape() {
+            self.open_for(role, &Dimensions::default(), cancel)?;
         }
-        let way = self.ways.get(&role).with_context(|| format!("the bundle has no {role}"))?;
-        let network = Network::open(&self.runtime, &way.path, &way.options, cancel).map_err(|error| way_out(error, role, way))?;
-        if let Some(why) = network.fell_back() {
-            log::warn!("{role}: {}: {why}", share_text(&network, way.nodes));
-        }
-        self.times_of(role).load_ms += network.load_time().as_secs_f64() * 1000.0;
-        self.open.insert(role, network);
         Ok(())
+    }
+
+    /// Opens the component of `role` for open dimensions of these sizes, unless it is open for them.
+    fn open_for(&mut self, role: Role, dimensions: &Dimensions, cancel: &Cancel) -> Result<&mut Network> {
+        let way = self.ways.get(&role).with_context(|| format!("the bundle has no {role}"))?;
+        let open = self.open.entry(role).or_default();
+        let place = match open.iter().position(|opened| opened.dimensions == *dimensions) {
+            Some(place) => place,
+            None => {
+                // What other requests left goes before anything takes its place, as both may be too much for the memory.
+                open.retain(|opened| opened.is_used);
+                let network = Network::open(&self.runtime, &way.path, &way.options_for(role, dimensions), cancel)
+                    .map_err(|error| way_out(error, role, way))?;
+                if !dimensions.is_empty() {
+                    let how = if network.is_prepared() { "as prepared" } else { "compiled" };
+                    log::info!("{role}: {how} for {dimensions} in {:.0} ms", network.load_time().as_secs_f64() * 1000.0);
+                }
+                if let Some(why) = network.fell_back() {
+                    log::warn!("{role}: {}: {why}", share_text(&network, way.nodes));
+                }
+                times_of(&mut self.times, role).load_ms += network.load_time().as_secs_f64() * 1000.0;
+                open.push(Opened { network, dimensions: dimensions.clone(), is_used: true });
+                open.len() - 1
+            }
+        };
+        let opened = open.get_mut(place).with_context(|| format!("{role} is not open"))?;
+        opened.is_used = true;
+        Ok(&mut opened.network)
+    }
+
+    fn way(&self, role: Role) -> Result<&Way> {
+        self.ways.get(&role).with_context(|| format!("the bundle has no {role}"))
     }
 
     /// Drops the component of `role`, and with it its memory.
@@ -93,8 +156,10 @@ impl Networks {
     /// # Errors
     /// As [`Networks::open`].
     pub fn inputs(&mut self, role: Role, cancel: &Cancel) -> Result<&[Port]> {
-        self.open(role, cancel)?;
-        self.open.get(&role).map(Network::inputs).with_context(|| format!("{role} is not open"))
+        match self.way(role)?.is_by_shape() {
+            true => Ok(&self.way(role)?.inputs),
+            false => Ok(self.open_for(role, &Dimensions::default(), cancel)?.inputs()),
+        }
     }
 
     /// The outputs of the component of `role`, which is opened if need be.
@@ -102,8 +167,10 @@ impl Networks {
     /// # Errors
     /// As [`Networks::open`].
     pub fn outputs(&mut self, role: Role, cancel: &Cancel) -> Result<&[Port]> {
-        self.open(role, cancel)?;
-        self.open.get(&role).map(Network::outputs).with_context(|| format!("{role} is not open"))
+        match self.way(role)?.is_by_shape() {
+            true => Ok(&self.way(role)?.outputs),
+            false => Ok(self.open_for(role, &Dimensions::default(), cancel)?.outputs()),
+        }
     }
 
     /// Runs the component of `role` and checks that what it gives is finite and not one value throughout.
@@ -114,23 +181,26 @@ impl Networks {
     /// As [`Networks::open`] and [`Network::run`]; an output holds NaN, infinity, or one value only, which the message blames on
     /// the component.
     pub fn run(&mut self, role: Role, inputs: &[(&str, &Tensor)], wanted: &[&str], cancel: &Cancel) -> Result<Vec<ArrayD<f32>>> {
-        self.open(role, cancel)?;
-        let network = self.open.get_mut(&role).with_context(|| format!("{role} is not open"))?;
-        let (asked_for, fixed) = batches(network.inputs(), inputs);
+        let ports = self.inputs(role, cancel)?;
+        let (asked_for, fixed) = batches(ports, inputs);
         let padded: Vec<(&str, Tensor)> = match fixed {
-            Some(fixed) => {
-                inputs.iter().map(|(name, tensor)| (*name, padded_for(network.inputs(), name, tensor, fixed))).collect()
-            }
+            Some(fixed) => inputs.iter().map(|(name, tensor)| (*name, padded_for(ports, name, tensor, fixed))).collect(),
             None => Vec::new(),
         };
         let given: Vec<(&str, &Tensor)> = match fixed {
             Some(_) => padded.iter().map(|(name, tensor)| (*name, tensor)).collect(),
             None => inputs.to_vec(),
         };
+        let way = self.way(role)?;
+        let dimensions = match way.is_by_shape() {
+            true => Dimensions::of(&way.inputs, &given).with_context(|| format!("{role}: {}", way.path.display()))?,
+            false => Dimensions::default(),
+        };
+        let network = self.open_for(role, &dimensions, cancel)?;
         let outcome = network.run(&given, wanted, cancel);
         let (run_time, calls) = network.take_run_time();
         let provider = network.placement().to_string();
-        let times = self.times_of(role);
+        let times = times_of(&mut self.times, role);
         times.provider = provider;
         times.run_ms += run_time.as_secs_f64() * 1000.0;
         times.calls += calls;
@@ -167,24 +237,31 @@ impl Networks {
         let mut times = std::mem::take(&mut self.times);
         Role::ALL.iter().filter_map(|role| times.remove(role)).collect()
     }
+}
 
-    fn times_of(&mut self, role: Role) -> &mut ComponentTimes {
-        self.times.entry(role).or_insert(ComponentTimes { role, load_ms: 0.0, run_ms: 0.0, calls: 0, provider: String::new() })
-    }
+fn times_of(times: &mut BTreeMap<Role, ComponentTimes>, role: Role) -> &mut ComponentTimes {
+    times.entry(role).or_insert(ComponentTimes { role, load_ms: 0.0, run_ms: 0.0, calls: 0, provider: String::new() })
 }
 
 /// How `plan` has each component opened.
 fn ways(plan: &Plan) -> BTreeMap<Role, Way> {
     let way = |(role, assignment): (Role, &Assignment)| {
-        (role, Way { path: assignment.path.clone(), options: plan.network_options(role), nodes: assignment.nodes })
+        let way = Way {
+            path: assignment.path.clone(),
+            options: plan.network_options(role),
+            nodes: assignment.nodes,
+            inputs: assignment.inputs.clone(),
+            outputs: assignment.outputs.clone(),
+            prepared: assignment.prepared.clone(),
+        };
+        (role, way)
     };
     plan.assignments.iter().map(way).collect()
 }
 
 /// Says of an error on another provider than the processor which component it is, and what can be done.
 fn way_out(error: anyhow::Error, role: Role, way: &Way) -> anyhow::Error {
-    let wanted = way.options.providers.first().map_or(Provider::Cpu, ProviderSetup::provider);
-    if wanted == Provider::Cpu || is_cancelled(&error) || is_out_of_memory(&error) {
+    if way.options.provider() == Provider::Cpu || is_cancelled(&error) || is_out_of_memory(&error) {
         return error;
     }
     let otherwise = match way.options.fallback {

@@ -193,7 +193,12 @@ mod tests {
 
     #[test]
     fn places_are_rows_and_columns_in_the_form_of_the_port() {
-        let port = |element, shape: &[Option<usize>]| Port { name: "img_ids".into(), element, shape: shape.to_vec() };
+        let port = |element, shape: &[Option<usize>]| Port {
+            name: "img_ids".into(),
+            element,
+            shape: shape.to_vec(),
+            dimension_names: Vec::new(),
+        };
         let plain = places(&port(Element::Int64, &[None, Some(3)]), 2, 6, 3);
         let Tensor::Integer(plain) = plain else { panic!("integers were asked for") };
         assert_eq!(plain.shape(), [6, 3]);

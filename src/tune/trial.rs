@@ -9,7 +9,8 @@ use super::{Configuration, inputs, median};
 use crate::bundle::{Bundle, Role};
 use crate::plan::Measurement;
 use crate::runtime::{
-    Cancel, Fallback, Network, NetworkOptions, Provider, ProviderSetup, Runtime, Tensor, peak_memory_bytes, resident_memory_bytes,
+    Cancel, Dimensions, Network, NetworkOptions, Provider, ProviderSetup, Runtime, Tensor, peak_memory_bytes,
+    resident_memory_bytes,
 };
 
 /// No more calls are made once they took this long together: the median of few long ones is as good as that of many short ones.
@@ -45,13 +46,14 @@ pub fn measure(runtime: &Runtime, bundle: &Bundle, configuration: &Configuration
     let provider = provider(&configuration.provider)?;
     let inputs = inputs::inputs(bundle, component, configuration)?;
     let inputs: Vec<(&str, &Tensor)> = inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
-    let options = NetworkOptions {
+    let mut options = NetworkOptions {
         threads: configuration.threads,
-        memory_arena: true,
         providers: vec![ProviderSetup::new(provider)],
-        fallback: Fallback::Refused,
-        prepared: None,
+        ..NetworkOptions::default()
     };
+    if options.wants_fixed_shapes() {
+        options.dimensions = Dimensions::of(&component.header.inputs, &inputs)?;
+    }
 
     let base_bytes = resident_memory_bytes();
     let mut network = Network::open(runtime, path, &options, cancel)?;

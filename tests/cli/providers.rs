@@ -1,5 +1,7 @@
 //! `--provider`, `--provider-library`, `--precision`: what is asked for runs, or the run ends and says why.
 
+mod qnn;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -82,6 +84,35 @@ fn a_variant_beside_the_plain_file_is_listed_and_runs_when_asked_for() {
     fs::write(synthesis.join("model_fp16.onnx"), "cut off").unwrap();
     let arguments = ["generate", "--seed", "1", "--model", &model, "-o", "x.png", "--precision", "synthesis=fp16"];
     kiln(folder.path(), &arguments).refused(1, &["model_fp16.onnx"]);
+}
+
+#[test]
+fn the_oldest_runtime_makes_the_pictures_of_the_pinned_one() {
+    let Some(library) = fetched("oldest", "onnxruntime/capi/libonnxruntime.so.1.22.0") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let cases: [(&str, &[&str]); 4] = [
+        ("gan", &[]),
+        ("vae", &["--memory", "low"]),
+        ("sd_turbo", &["a red apple", "--steps", "2"]),
+        ("sd3", &["a red apple", "--steps", "2", "--memory", "low"]),
+    ];
+    let mut ran = 0;
+    for (name, more) in cases {
+        generate(folder.path(), name, &[&["-o", "pinned.png"], more].concat()).expect_code(0);
+        generate(folder.path(), name, &[&["--runtime", &library, "-o", "oldest.png"], more].concat()).expect_code(0);
+        assert!(what_ran(&folder.path().join("oldest.png")).iter().all(|provider| provider == "cpu"));
+        let open = |file: &str| Picture::open(&folder.path().join(file)).unwrap().pixels;
+        let largest = open("pinned.png").iter().zip(open("oldest.png")).map(|(left, right)| left.abs_diff(right)).max().unwrap();
+        assert!(largest <= 1, "{name}: {largest} of 255 apart");
+        ran += 1;
+    }
+    assert_eq!(ran, 4);
+    let doctor = kiln(folder.path(), &["doctor", "--json", "--runtime", &library]).expect_code(0);
+    let report: serde_json::Value = serde_json::from_str(doctor.text()).unwrap();
+    assert_eq!(report["runtime"]["version"], "1.22.0", "{report}");
+    assert!(report["providers"].as_array().unwrap().iter().any(|row| row["name"] == "cpu" && row["runs"] == true), "{report}");
+    let arguments = ["--runtime", library.as_str(), "--provider", "cuda", "-o", "x.png"];
+    generate(folder.path(), "gan", &arguments).refused(2, &["cuda is not in ONNX Runtime 1.22.0", "which holds cpu"]);
 }
 
 #[test]

@@ -80,9 +80,9 @@ const ROWS: [Row; 12] = [
     Row {
         applies: |board| has(board, AcceleratorKind::Hexagon) || board.is_compatible("qcom"),
         because: "a Qualcomm NPU",
-        install: "the plugin of the wheel onnxruntime-qnn beside a stock ONNX Runtime",
+        install: "the plugin of the wheel onnxruntime-qnn beside a stock ONNX Runtime, 1.23 or newer; then `kiln prepare` for the sizes that are made",
         providers: &["qnn"],
-        tried: "loaded, its refusals read; not run on hardware",
+        tried: "run on the simulator of the NPU, not on hardware",
     },
     Row {
         applies: |board| has(board, AcceleratorKind::IntelNpu) || has(board, AcceleratorKind::IntelGpu),
@@ -107,7 +107,7 @@ const ROWS: [Row; 12] = [
     },
     Row {
         applies: |board| has(board, AcceleratorKind::RockchipNpu) || board.is_compatible("rockchip,rk3588"),
-        because: "a Rockchip NPU, which takes only networks that were prepared for it",
+        because: "a Rockchip NPU",
         install: "nothing: the processor's own kernels run; a build of ONNX Runtime with RKNPU would be needed for the NPU",
         providers: &["rknpu"],
         tried: NOT_ON_HARDWARE,

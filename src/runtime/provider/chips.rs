@@ -38,10 +38,12 @@ pub(super) static QNN: Facts = Facts {
     source: "the plugin wheel onnxruntime-qnn beside a stock library, or a build of ONNX Runtime with QNN",
     kept: Kept::Context,
     precisions: INTEGERS_FIRST,
+    takes_fixed_shapes: true,
     auto: Auto::Never(FIXED_ONLY),
     tolerance: 2e-2,
+    measured_on: Some("the simulator of its NPU: pictures of five models, within 4 of 255"),
     options: &[
-        option("backend_type", OneOf(&["cpu", "gpu", "htp", "saver", "ir"]), "which part of the chip"),
+        option("backend_type", OneOf(&["cpu", "gpu", "htp", "saver", "ir"]), "which part of the chip: the NPU, htp, unless said"),
         option("backend_path", Library, "the library of that part, instead of backend_type"),
         option("htp_arch", OneOf(&["0", "68", "69", "73", "75", "79", "81"]), "generation of the NPU"),
         option("soc_model", Integer(0, 10_000), "number of the chip"),
@@ -118,6 +120,7 @@ pub(super) static RKNPU: Facts = Facts {
     hardware: "Rockchip's NPU",
     source: "a build of ONNX Runtime with RKNPU",
     precisions: INTEGERS_FIRST,
+    takes_fixed_shapes: true,
     auto: Auto::Never(FIXED_ONLY),
     tolerance: 2e-2,
     ..PLAIN
@@ -130,6 +133,7 @@ pub(super) static VITIS: Facts = Facts {
     source: "a build of ONNX Runtime with Vitis AI",
     kept: Kept::InFolder("cache_dir"),
     precisions: INTEGERS_FIRST,
+    takes_fixed_shapes: true,
     auto: Auto::Never(FIXED_ONLY),
     tolerance: 2e-2,
     options: &[
@@ -199,6 +203,7 @@ pub(super) static NNAPI: Facts = Facts {
     hardware: "Android's accelerators",
     source: "ONNX Runtime for Android",
     precisions: INTEGERS_FIRST,
+    takes_fixed_shapes: true,
     auto: Auto::Never(FIXED_ONLY),
     tolerance: 2e-2,
     options: &[

@@ -43,7 +43,7 @@ impl Runtime {
         // QNN's plugin calls its devices what it was registered as.
         let word = WORDS.iter().find(|(word, _)| file.contains(word));
         let name = word.map_or(file.as_str(), |(_, provider)| provider.runtime_name());
-        let before = self.environment.devices().count();
+        let before = self.devices().len();
         if let Err(error) = self.environment.register_ep_library(name, &path) {
             refuse!(
                 "--provider-library {shown}: ONNX Runtime {} does not take it: {}",
@@ -53,7 +53,7 @@ impl Runtime {
         }
         let mut found = Vec::new();
         let mut strangers = Vec::new();
-        for device in self.environment.devices().skip(before) {
+        for device in self.devices().into_iter().skip(before) {
             let name = device.ep().unwrap_or_default();
             match Provider::of_runtime_name(name) {
                 Some(provider) if !found.contains(&provider) => found.push(provider),

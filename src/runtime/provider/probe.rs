@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow, ensure};
 use ndarray::{ArrayD, IxDyn};
 
 use super::{Provider, ProviderSetup, is_built_in};
-use crate::runtime::{Cancel, Fallback, Network, NetworkOptions, Runtime, Tensor};
+use crate::runtime::{Cancel, Network, NetworkOptions, Runtime, Tensor};
 
 impl Runtime {
     /// Whether the library holds `provider`, or a plugin that was registered does.
@@ -25,7 +25,7 @@ impl Runtime {
     #[must_use]
     pub fn plugin_devices(&self, provider: Provider) -> usize {
         let name = provider.runtime_name();
-        self.environment.devices().filter(|device| device.ep().is_ok_and(|found| found == name)).count()
+        self.devices().iter().filter(|device| device.ep().is_ok_and(|found| found == name)).count()
     }
 
     /// Runs a small network on `provider` alone and compares the result with the known answer.
@@ -45,13 +45,7 @@ impl Runtime {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("probe.onnx");
         std::fs::write(&path, network())?;
-        let options = NetworkOptions {
-            threads: 1,
-            memory_arena: true,
-            providers: vec![setup.clone()],
-            fallback: Fallback::Refused,
-            prepared: None,
-        };
+        let options = NetworkOptions { providers: vec![setup.clone()], ..NetworkOptions::default() };
         let cancel = Cancel::new();
         let mut network = Network::open(self, &path, &options, &cancel)?;
         let input = Tensor::Float(ArrayD::from_shape_fn(IxDyn(&[1, SIDE]), |index| index[1] as f32 / 4.0 - 1.0));

@@ -2,11 +2,11 @@
 
 use std::num::NonZeroUsize;
 
-use ort::environment::Environment;
 use ort::ep::{self, ArbitrarilyConfigurableExecutionProvider, ExecutionProvider, ExecutionProviderDispatch};
 use ort::session::builder::SessionBuilder;
 
 use super::{Provider, ProviderSetup};
+use crate::runtime::Runtime;
 
 /// Whether the loaded library was built with `provider`.
 #[expect(deprecated, reason = "boards with older libraries still have Arm NN")]
@@ -39,7 +39,7 @@ pub(in crate::runtime) fn is_built_in(provider: Provider) -> bool {
 /// The library has no such provider; the provider does not load or does not take an option.
 pub(in crate::runtime) fn append(
     builder: SessionBuilder,
-    environment: &Environment,
+    runtime: &Runtime,
     setup: &ProviderSetup,
 ) -> ort::Result<SessionBuilder> {
     let provider = setup.provider();
@@ -48,12 +48,16 @@ pub(in crate::runtime) fn append(
     }
     let name = provider.runtime_name();
     // Without explicit devices a session follows `ort`'s default policy, which may take any plugin that is registered.
-    let devices: Vec<_> = environment.devices().filter(|device| device.ep().is_ok_and(|found| found == name)).collect();
+    let devices: Vec<_> = runtime.devices().into_iter().filter(|device| device.ep().is_ok_and(|found| found == name)).collect();
     if devices.is_empty() {
         return Err(ort::Error::new(format!("this ONNX Runtime offers no device for {name}")));
     }
     // `ort` tells the options of several providers apart by what they begin with.
-    let options: Vec<_> = setup.options().iter().map(|(key, value)| (format!("{name}.{key}"), value.clone())).collect();
+    let mut options: Vec<_> = setup.options().iter().map(|(key, value)| (format!("{name}.{key}"), value.clone())).collect();
+    // Where the runtime lists the chip as a processor the plugin does not know which part of it is meant.
+    if provider == Provider::Qnn && setup.get("backend_type").or(setup.get("backend_path")).is_none() {
+        options.push((format!("{name}.backend_type"), "htp".to_owned()));
+    }
     Ok(builder.with_devices(devices, Some(&options))?)
 }
 

@@ -24,6 +24,8 @@ pub struct Facts {
     pub has_own_memory: bool,
     /// Whether a batch of several costs clearly less than as many single runs.
     pub gains_from_batches: bool,
+    /// Whether it takes only networks whose every dimension is known when they are opened.
+    pub takes_fixed_shapes: bool,
     /// Whether it leaves arithmetic on shapes to the processor on purpose, since that costs less there.
     pub leaves_shapes: bool,
     /// Whether it is chosen when nobody names one.
@@ -59,7 +61,7 @@ pub enum Auto {
 }
 
 pub(super) const SLOW_FIRST: &str = "it compiles for minutes before the first picture";
-pub(super) const FIXED_ONLY: &str = "it takes networks that were prepared for it";
+pub(super) const FIXED_ONLY: &str = "it compiles each network anew for each size of picture";
 pub(super) const MAYBE_SLOWER: &str = "it is not quicker than the processor on every board";
 
 /// A row without surprises, from which the others differ.
@@ -72,6 +74,7 @@ pub(super) const PLAIN: Facts = Facts {
     precisions: &[Precision::F32],
     has_own_memory: false,
     gains_from_batches: false,
+    takes_fixed_shapes: false,
     leaves_shapes: false,
     auto: Auto::Tried,
     tolerance: 0.0,
@@ -135,6 +138,8 @@ mod tests {
             assert_eq!(keys.len(), provider.facts().options.len(), "{provider}");
             assert!(keys.iter().all(|key| key.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_')));
             assert!(!provider.facts().precisions.is_empty());
+            // One shape serves every request then: a single row.
+            assert!(!(provider.facts().takes_fixed_shapes && provider.gains_from_batches()), "{provider}");
             if let Kept::InFolder(key) = provider.facts().kept {
                 assert!(
                     provider.facts().options.iter().any(|option| option.key == key && option.values == Values::Folder),
