@@ -28,25 +28,15 @@ command -v mmdebstrap >/dev/null || skip "mmdebstrap is missing; on Debian: apt-
 root=$work/clean-root/$architecture
 rm -rf "$root"
 mkdir -p "${root%/*}"
-registered=
 # shellcheck disable=SC2329
 clean() {
     rm -rf "$root" "$root".{before,after,said,cpuinfo}
-    if [ -n "$registered" ]; then echo -1 >"$registered"; fi
+    unregister_emulator
 }
 trap clean EXIT
 cpuinfo=
 if [ "$architecture" != "$own" ]; then
-    table=/proc/sys/fs/binfmt_misc
-    [ -e $table/register ] || mount -t binfmt_misc binfmt_misc $table 2>/dev/null || skip "this kernel registers no emulator"
-    if ! grep -qs '^interpreter .*aarch64' $table/*; then
-        registered=$table/kiln-aarch64
-        # The head of an ELF file for 64-bit ARM. F: opened now, so that it is there in any root.
-        printf ':kiln-aarch64:M::%s:%s:%s:F' \
-            '\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00' \
-            '\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff' "$(emulator)" >$table/register ||
-            { registered='' && skip "this machine lets no emulator be registered"; }
-    fi
+    register_emulator || skip "$why"
     cpuinfo=$root.cpuinfo
     arm_cpuinfo "$cpuinfo"
 fi

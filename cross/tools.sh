@@ -200,6 +200,32 @@ emulator() {
     echo "$work/qemu/usr/bin/qemu-aarch64-static"
 }
 
+# register_emulator: has the kernel start ARM programs with the emulator, so that such a program can start others. Leaves in `registered`
+# what unregister_emulator takes away again; where it cannot be done, leaves the reason in `why` and fails.
+registered=
+register_emulator() {
+    local table=/proc/sys/fs/binfmt_misc program
+    if [ ! -e $table/register ] && ! mount -t binfmt_misc binfmt_misc $table 2>/dev/null; then
+        why="this kernel registers no emulator, or not for this user"
+        return 1
+    fi
+    if grep -qs '^interpreter .*aarch64' $table/*; then return 0; fi
+    program=$(emulator)
+    # The head of an ELF file for 64-bit ARM. F: opened now, so that it is there in any root.
+    if ! printf ':kiln-aarch64:M::%s:%s:%s:F' \
+        '\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00' \
+        '\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff' "$program" 2>/dev/null >$table/register; then
+        # shellcheck disable=SC2034 # read by the scripts that source this file
+        why="this machine lets no emulator be registered"
+        return 1
+    fi
+    registered=$table/kiln-aarch64
+}
+
+unregister_emulator() {
+    if [ -n "$registered" ]; then echo -1 >"$registered"; fi
+}
+
 # arm_cpuinfo FILE: writes what /proc/cpuinfo says on an ARM processor. ONNX Runtime reads there what the processor can do, and older
 # emulators hand it the host's.
 arm_cpuinfo() {
