@@ -3,6 +3,7 @@
 //! In: a folder, settings, requests. Out: pictures with their provenance.
 
 mod budget;
+mod clip;
 mod inversion_record;
 
 use std::path::Path;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+pub use clip::GeneratedClip;
 use ndarray::{ArrayD, Axis};
 
 use crate::bundle::{Bundle, Family};

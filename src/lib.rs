@@ -25,7 +25,7 @@ pub mod tune;
 
 pub(crate) use error::{refusal, refuse};
 
-pub use engine::{Engine, Generated};
+pub use engine::{Engine, Generated, GeneratedClip};
 pub use output::{Picture, Provenance};
 pub use pipeline::{Event, Observer};
 pub use plan::{Memory, Settings};

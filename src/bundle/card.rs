@@ -17,6 +17,7 @@ pub const CARD_FILE: &str = "kiln.toml";
 const LARGEST_CARD_BYTES: u64 = 256 * 1024;
 const LONGEST_TEXT: usize = 4096;
 const MOST_CLASSES: usize = 1000;
+const MOST_FRAMES: usize = 1000;
 
 /// What `kiln.toml` holds.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -53,6 +54,9 @@ pub struct Card {
     /// Names of the classes that the model tells apart, in the order of their numbers.
     #[serde(default)]
     pub classes: Vec<String>,
+    /// How many frames a clip has.
+    #[serde(default)]
+    pub clip: ClipHabits,
     /// Where it stands in the family tree.
     #[serde(default)]
     pub lineage: Lineage,
@@ -100,6 +104,20 @@ pub struct Preview {
     /// One row for each latent channel and one for the offset, each with a value for each colour channel.
     #[serde(default)]
     pub latent_to_rgb: Vec<Vec<f32>>,
+}
+
+/// `[clip]`: the frames of a clip.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct ClipHabits {
+    /// How many it was trained for; more are made in windows of the most.
+    #[serde(default)]
+    pub frames: Vec<usize>,
+    /// Made when the person names no number.
+    #[serde(default)]
+    pub default_frames: Option<usize>,
+    /// How many are shown in a second when the person does not say.
+    #[serde(default)]
+    pub fps: Option<u32>,
 }
 
 /// `[lineage]`: the model's place in the family tree.
@@ -178,6 +196,12 @@ impl Card {
                 "`size.default` is {width}x{height}, expected 8 to 8192 each way"
             );
         }
+        for count in self.clip.frames.iter().chain(&self.clip.default_frames) {
+            ensure!((1..=MOST_FRAMES).contains(count), "`clip` holds {count} frames, expected 1 to {MOST_FRAMES}");
+        }
+        if let Some(fps) = self.clip.fps {
+            ensure!((1..=100).contains(&fps), "`clip.fps` is {fps}, expected 1 to 100");
+        }
         ensure!(
             self.classes.len() <= MOST_CLASSES,
             "`classes` has {} names, expected at most {MOST_CLASSES}",
@@ -218,7 +242,7 @@ impl Card {
 }
 
 /// The keys this version knows, by table; the outermost table is "".
-const KNOWN: [(&str, &[&str]); 6] = [
+const KNOWN: [(&str, &[&str]); 7] = [
     (
         "",
         &[
@@ -234,6 +258,7 @@ const KNOWN: [(&str, &[&str]); 6] = [
             "size",
             "preview",
             "classes",
+            "clip",
             "lineage",
             "sha256",
         ],
@@ -242,6 +267,7 @@ const KNOWN: [(&str, &[&str]); 6] = [
     ("guidance", &["default"]),
     ("size", &["default"]),
     ("preview", &["latent_to_rgb"]),
+    ("clip", &["frames", "default_frames", "fps"]),
     ("lineage", &["parents", "paper"]),
 ];
 
@@ -298,6 +324,10 @@ mod tests {
             ("name = \"a\"\n[size]\ndefault = [64, 999999]", "`size.default`"),
             ("name = \"a\"\nclasses = [\"cat\", \"cat\"]", "each once"),
             ("name = \"a\"\nclasses = [\" \"]", "`classes`"),
+            ("name = \"a\"\n[clip]\nframes = [0]", "`clip` holds 0 frames"),
+            ("name = \"a\"\n[clip]\ndefault_frames = 1001", "`clip` holds 1001 frames"),
+            ("name = \"a\"\n[clip]\nfps = 0", "`clip.fps` is 0"),
+            ("name = \"a\"\n[clip]\nfps = -3", "invalid value"),
             ("name = \"a\"\nclasses = [\"\\u001b[2J\"]", "`classes`"),
             ("name = \"a\"\n[preview]\nlatent_to_rgb = [[1.0]]", "latent_to_rgb"),
             ("name = \"a\"\n[sha256]\n\"../x\" = \"00\"", "within the bundle"),

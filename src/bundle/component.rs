@@ -97,6 +97,11 @@ impl Role {
                 ("timestep", 1, names::TIMESTEP),
                 ("text embeddings", 3, names::ENCODER_HIDDEN_STATES),
             ],
+            (Self::Unet, Conditioning::TextOfClip) => &[
+                ("latents of a clip", 5, names::SAMPLE),
+                ("timestep", 1, names::TIMESTEP),
+                ("text embeddings", 3, names::ENCODER_HIDDEN_STATES),
+            ],
             (Self::Unet, Conditioning::Class) => &[("picture", 4, names::SAMPLE), ("timestep", 1, names::TIMESTEP)],
             (Self::VaeEncoder | Self::Encoder, _) => &[("picture", 4, names::PICTURE)],
             (Self::VaeDecoder | Self::PreviewDecoder, _) => &[("latents", 4, names::LATENT)],
@@ -129,6 +134,7 @@ impl Role {
                 names::TEXT_EMBEDS,
                 names::TIME_IDS,
             ],
+            (Self::Unet, Conditioning::TextOfClip) => &[names::SAMPLE, names::TIMESTEP, names::ENCODER_HIDDEN_STATES],
             (Self::Unet, Conditioning::Class) => &[names::SAMPLE, names::TIMESTEP, names::CLASS_LABELS, names::STEP_COUNT],
             (Self::VaeEncoder, _) => &[names::PICTURE],
             (Self::Encoder, _) => &[names::PICTURE, names::CLASS_LABELS],
@@ -146,6 +152,8 @@ pub(super) enum Conditioning {
     Text,
     /// The same, beside latents that are packed into patches.
     PackedText,
+    /// Embeddings of a prompt, beside latents with frames.
+    TextOfClip,
     /// A class, or nothing.
     Class,
 }

@@ -24,6 +24,8 @@ pub enum Architecture {
     StableDiffusion3,
     /// A transformer over packed latents told by CLIP's pooled embedding and a T5: Flux.
     Flux,
+    /// Stable Diffusion with motion modules between its blocks, which makes clips: AnimateDiff and what was distilled from it.
+    AnimateDiff,
 }
 
 impl Architecture {
@@ -39,13 +41,19 @@ impl Architecture {
         matches!(self, Self::StableDiffusion3 | Self::Flux)
     }
 
+    /// Whether it makes clips, many frames at once, rather than pictures.
+    #[must_use]
+    pub fn makes_clips(self) -> bool {
+        matches!(self, Self::AnimateDiff)
+    }
+
     /// Its text encoders, each with the folder of its tokenizer, in the order in which their embeddings are joined.
     #[must_use]
     pub fn text_encoders(self) -> &'static [(Role, &'static str)] {
         const ALL: &[(Role, &str)] =
             &[(Role::TextEncoder, "tokenizer"), (Role::TextEncoder2, "tokenizer_2"), (Role::TextEncoder3, "tokenizer_3")];
         match self {
-            Self::StableDiffusion => &ALL[..1],
+            Self::StableDiffusion | Self::AnimateDiff => &ALL[..1],
             Self::StableDiffusionXl | Self::Flux => &ALL[..2],
             Self::StableDiffusion3 => ALL,
         }
@@ -108,7 +116,7 @@ pub(super) enum Layout {
 }
 
 /// The pipeline classes that this build runs; exporters put a prefix before diffusers' own names.
-const CLASSES: [(&str, Layout); 21] = [
+const CLASSES: [(&str, Layout); 23] = [
     ("StableDiffusionPipeline", Layout::Text(Architecture::StableDiffusion)),
     ("StableDiffusionImg2ImgPipeline", Layout::Text(Architecture::StableDiffusion)),
     ("StableDiffusionInpaintPipeline", Layout::Text(Architecture::StableDiffusion)),
@@ -121,6 +129,8 @@ const CLASSES: [(&str, Layout); 21] = [
     ("StableDiffusion3Img2ImgPipeline", Layout::Text(Architecture::StableDiffusion3)),
     ("FluxPipeline", Layout::Text(Architecture::Flux)),
     ("FluxImg2ImgPipeline", Layout::Text(Architecture::Flux)),
+    ("AnimateDiffPipeline", Layout::Text(Architecture::AnimateDiff)),
+    ("AnimateDiffVideoToVideoPipeline", Layout::Text(Architecture::AnimateDiff)),
     ("VaePipeline", Layout::Vae),
     ("GanPipeline", Layout::Gan),
     ("FlowPipeline", Layout::Flow),
@@ -139,7 +149,7 @@ impl Layout {
         if let Some((_, layout)) = CLASSES.iter().find(|(name, _)| *name == plain) {
             return Ok(*layout);
         }
-        let is_of_a_task = |name: &str| name.contains("Img2Img") || name.contains("Inpaint");
+        let is_of_a_task = |name: &str| ["Img2Img", "Inpaint", "ToVideo"].iter().any(|task| name.contains(task));
         let known: Vec<&str> = CLASSES.iter().map(|(name, _)| *name).filter(|name| !is_of_a_task(name)).collect();
         bail!("`_class_name` is `{class_name}`, and this build runs {}", known.join(", "));
     }
@@ -147,7 +157,9 @@ impl Layout {
     /// The components that it cannot do without.
     pub(super) fn required(self) -> &'static [Role] {
         match self {
-            Self::Text(Architecture::StableDiffusion) => &[Role::TextEncoder, Role::Unet, Role::VaeDecoder],
+            Self::Text(Architecture::StableDiffusion | Architecture::AnimateDiff) => {
+                &[Role::TextEncoder, Role::Unet, Role::VaeDecoder]
+            }
             Self::Text(Architecture::StableDiffusionXl) => &[Role::TextEncoder, Role::TextEncoder2, Role::Unet, Role::VaeDecoder],
             Self::Text(Architecture::StableDiffusion3 | Architecture::Flux) => {
                 &[Role::TextEncoder, Role::TextEncoder2, Role::Transformer, Role::VaeDecoder]
@@ -216,7 +228,7 @@ impl Family {
         Ok(match layout {
             Layout::Text(architecture) => {
                 ensure!(
-                    architecture != Architecture::StableDiffusion || !components.contains_key(&Role::TextEncoder2),
+                    architecture.text_encoders().len() > 1 || !components.contains_key(&Role::TextEncoder2),
                     "model_index.json: `_class_name` is of a model with one text encoder, and there is a text_encoder_2"
                 );
                 Self::LatentDiffusion(architecture)

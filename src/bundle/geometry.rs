@@ -120,7 +120,9 @@ impl Geometry {
         let largest_side =
             places.map(|places| u32::try_from(places).map(|places| places.saturating_mul(side_unit))).transpose()?;
 
-        let fixed = match (dimension(sample, 2), dimension(sample, 3)) {
+        // A clip's frames stand before its sides.
+        let rows = if architecture.makes_clips() { 3 } else { 2 };
+        let fixed = match (dimension(sample, rows), dimension(sample, rows + 1)) {
             (Some(height), Some(width)) if !packed => Some((width, height)),
             _ => match (dimension(latent, 2), dimension(latent, 3)) {
                 (Some(height), Some(width)) => Some((width, height)),
@@ -336,7 +338,7 @@ fn check_embeddings(components: &BTreeMap<Role, Component>, denoiser: &Component
     let given = match architecture {
         // With a second encoder it is not of this architecture, and is told so elsewhere.
         Architecture::StableDiffusion if components.contains_key(&Role::TextEncoder2) => None,
-        Architecture::StableDiffusion => width(Role::TextEncoder),
+        Architecture::StableDiffusion | Architecture::AnimateDiff => width(Role::TextEncoder),
         Architecture::StableDiffusionXl => pair(),
         Architecture::StableDiffusion3 => width(Role::TextEncoder3),
         Architecture::Flux => width(Role::TextEncoder2),

@@ -6,6 +6,7 @@
 
 mod card;
 mod checksum;
+mod clip;
 mod component;
 mod external;
 mod family;
@@ -25,6 +26,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 pub use card::{CARD_FILE, Card};
 pub use checksum::{FileState, sha256_of_bytes, sha256_of_file, verify};
+pub use clip::{ClipShape, Window};
 pub use component::{Component, Role, find};
 pub use family::{Architecture, Family};
 pub use geometry::{Geometry, LatentScaling, PACKED_SIDE, PLACE};
@@ -66,6 +68,8 @@ pub struct Bundle {
     pub unknown_scheduler: Option<String>,
     /// Sizes of latents and pictures.
     pub geometry: Geometry,
+    /// Frames of a clip; `None` where it makes pictures.
+    pub clip: Option<ClipShape>,
     /// Steps and guidance that it takes.
     pub habits: Habits,
     /// What it is recognised by, as a SHA-256.
@@ -96,6 +100,7 @@ impl Bundle {
         let layout = Layout::of(&class_name).with_context(|| index_path.display().to_string())?;
         let conditioning = match layout {
             Layout::Text(Architecture::Flux) => Conditioning::PackedText,
+            Layout::Text(architecture) if architecture.makes_clips() => Conditioning::TextOfClip,
             Layout::Text(_) => Conditioning::Text,
             _ => Conditioning::Class,
         };
@@ -139,6 +144,13 @@ impl Bundle {
         let values = geometry.picture_channels * width as usize * height as usize;
         let family = Family::read(layout, &components, values, classes.len()).with_context(|| folder.display().to_string())?;
 
+        let clip = match layout {
+            Layout::Text(architecture) => {
+                ClipShape::read(architecture, &components, card.as_ref()).with_context(|| folder.display().to_string())?
+            }
+            _ => None,
+        };
+
         let mut bundle = Self {
             folder: folder.to_path_buf(),
             card,
@@ -152,6 +164,7 @@ impl Bundle {
             scheduler,
             unknown_scheduler,
             geometry,
+            clip,
             // Known once the rest is.
             habits: Habits::default(),
             fingerprint: String::new(),
@@ -163,6 +176,17 @@ impl Bundle {
         bundle.check_card().with_context(|| folder.join(CARD_FILE).display().to_string())?;
         bundle.fingerprint = checksum::fingerprint(&bundle)?;
         Ok(bundle)
+    }
+
+    /// Whether `folder` says that it makes clips; a folder that is broken says nothing, and [`Bundle::open`] what is wrong with it.
+    #[must_use]
+    pub fn is_of_clips(folder: &Path) -> bool {
+        let class = Object::open(&folder.join("model_index.json"))
+            .and_then(|index| Ok(index.text("_class_name")?.map(str::to_owned)))
+            .ok()
+            .flatten();
+        let layout = class.and_then(|class| Layout::of(&class).ok());
+        matches!(layout, Some(Layout::Text(architecture)) if architecture.makes_clips())
     }
 
     /// The card's name, else the folder's.
@@ -236,6 +260,12 @@ impl Bundle {
     #[must_use]
     pub fn is_xl(&self) -> bool {
         self.family == Family::LatentDiffusion(Architecture::StableDiffusionXl)
+    }
+
+    /// Whether it makes clips rather than pictures.
+    #[must_use]
+    pub fn makes_clips(&self) -> bool {
+        self.clip.is_some()
     }
 
     /// The layout of a model that reads; `None` for the other families.

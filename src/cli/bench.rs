@@ -12,7 +12,7 @@ use super::device::{DeviceArguments, tell_choice};
 use super::inspect::megabytes;
 use crate::bundle::Shelf;
 use crate::engine::Engine;
-use crate::output::ComponentRun;
+use crate::output::{ComponentRun, Provenance};
 use crate::plan::{Memory, Settings, TileChoice};
 use crate::request::Request;
 use crate::runtime::{Cancel, peak_memory_bytes};
@@ -42,6 +42,10 @@ pub(super) struct Arguments {
     /// The prompt [default: "a red apple" where the model takes text]
     #[arg(long, value_name = "TEXT")]
     prompt: Option<String>,
+
+    /// Frames of a clip [default: the model's own, where it makes clips]
+    #[arg(long, value_name = "N")]
+    frames: Option<usize>,
 
     #[command(flatten)]
     device: DeviceArguments,
@@ -82,19 +86,18 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
         steps: arguments.steps,
         guidance: arguments.guidance,
         size: arguments.size,
+        frames: arguments.frames,
         ..Request::new(arguments.prompt.as_deref().unwrap_or(default))
     };
 
     let begun = Instant::now();
-    let first = engine.generate(&request, &mut (), cancel)?;
+    let first = make(&mut engine, &request, cancel)?;
     let first_ms = begun.elapsed().as_secs_f64() * 1000.0;
-    let first = first.into_iter().next().context("no picture was made")?.provenance;
     let (mut totals, mut shares, mut outsides, mut runs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..arguments.runs {
         let begun = Instant::now();
-        let made = engine.generate(&request, &mut (), cancel)?;
+        let made = make(&mut engine, &request, cancel)?;
         let total_ms = begun.elapsed().as_secs_f64() * 1000.0;
-        let made = made.into_iter().next().context("no picture was made")?.provenance;
         // With low memory components are opened again for each picture; that too is ONNX Runtime's time.
         let inside: f64 = made.components.iter().map(|component| component.run_ms + component.load_ms).sum();
         totals.push(total_ms);
@@ -106,15 +109,15 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
         .components
         .iter()
         .map(|component| {
-            let of_role =
-                |made: &crate::output::Provenance| made.components.iter().find(|found| found.role == component.role).cloned();
+            let of_role = |made: &Provenance| made.components.iter().find(|found| found.role == component.role).cloned();
             let run_ms: Vec<f64> = runs.iter().filter_map(of_role).map(|component| component.run_ms).collect();
             let ComponentRun { role, provider, precision, load_ms, calls, .. } = component.clone();
             Row { role, provider, precision, load_ms, run_ms: median(&run_ms), calls }
         })
         .collect();
     let steps = first.timesteps.len();
-    let unet_ms = rows.iter().find(|row| row.role == "unet").map_or(0.0, |row| row.run_ms);
+    let denoiser = engine.bundle().denoiser().folder();
+    let unet_ms = rows.iter().find(|row| row.role == denoiser).map_or(0.0, |row| row.run_ms);
     #[expect(clippy::cast_precision_loss, reason = "a count of steps")]
     let step_ms = unet_ms / steps.max(1) as f64;
     let peak = peak_memory_bytes();
@@ -134,7 +137,7 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
             "memory": first.memory, "width": first.width, "height": first.height, "steps": first.steps, "guidance": first.guidance,
             "sampler": first.sampler, "runs": arguments.runs, "open_ms": open_ms, "first_picture_ms": first_ms,
             "picture_ms": { "median": median(&totals), "least": least(&totals), "most": most(&totals) },
-            "step_ms": step_ms, "outside_runtime_ms": median(&outsides), "outside_runtime_percent": median(&shares),
+            "frames": first.clip.map(|clip| clip.frames), "step_ms": step_ms, "outside_runtime_ms": median(&outsides), "outside_runtime_percent": median(&shares),
             "peak_memory_bytes": peak, "components": components,
         });
         super::print(format!("{}\n", serde_json::to_string_pretty(&value)?).as_bytes())?;
@@ -151,21 +154,41 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
         let Row { role, provider, precision, load_ms, run_ms, calls } = row;
         let _ = writeln!(text, "{role:<16}{load_ms:>10.1}{run_ms:>12.2}{calls:>8}{call_ms:>12.2}  {provider}, {precision}");
     }
+    let what = if first.clip.is_some() { "clip" } else { "picture" };
     let _ = writeln!(text, "\nopen folder and library  {open_ms:>9.1} ms");
-    let _ = writeln!(text, "first picture            {first_ms:>9.1} ms");
+    let _ = writeln!(text, "{:<25}{first_ms:>9.1} ms", format!("first {what}"));
     let _ = writeln!(
         text,
-        "picture                  {:>9.1} ms  ({:.1} to {:.1} in {} runs)",
+        "{what:<25}{:>9.1} ms  ({:.1} to {:.1} in {} runs)",
         median(&totals),
         least(&totals),
         most(&totals),
         arguments.runs
     );
+    if let Some(clip) = &first.clip {
+        #[expect(clippy::cast_precision_loss, reason = "a count of frames")]
+        let frame_ms = median(&totals) / clip.frames.max(1) as f64;
+        let (made, shown) = (1000.0 / frame_ms, clip.frames_per_second);
+        let _ = writeln!(
+            text,
+            "frame                    {frame_ms:>9.2} ms  ({} of them; {made:.1} a second, shown at {shown})",
+            clip.frames
+        );
+    }
     let _ = writeln!(text, "step                     {step_ms:>9.2} ms");
     let _ = writeln!(text, "outside ONNX Runtime     {:>9.2} ms  ({:.2} %)", median(&outsides), median(&shares));
     let _ = writeln!(text, "peak memory              {:>12}", peak.map_or_else(|| "not known".to_owned(), megabytes));
     super::print(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Makes a picture, or a clip whose frames nobody keeps.
+fn make(engine: &mut Engine, request: &Request, cancel: &Cancel) -> Result<Provenance> {
+    if engine.bundle().makes_clips() {
+        return Ok(engine.generate_clip(request, |_| Ok(()), &mut (), cancel)?.provenance);
+    }
+    let made = engine.generate(request, &mut (), cancel)?;
+    Ok(made.into_iter().next().context("no picture was made")?.provenance)
 }
 
 fn least(values: &[f64]) -> f64 {

@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
 
+use super::film::Film;
 use super::target::free_name;
 use crate::engine::{Engine, Generated};
 use crate::output::{ClipFormat, ClipHead, ClipRecord, ClipWriter, FrameRate, Picture, Provenance, Target, Written, check_clip};
@@ -24,7 +25,7 @@ pub(super) struct ClipArguments {
     #[arg(long, value_name = "SEED:SEED", help_heading = "Clip")]
     interpolate: Option<Ends>,
 
-    /// How many pictures are made on the way, both ends among them [default: 16]
+    /// How many frames a clip has; of --interpolate both ends are among them [default: the model's own; of --interpolate 16]
     #[arg(long, value_name = "N", help_heading = "Clip")]
     frames: Option<usize>,
 
@@ -32,7 +33,7 @@ pub(super) struct ClipArguments {
     #[arg(long, value_name = "S", help_heading = "Clip", conflicts_with = "frames", allow_negative_numbers = true)]
     seconds: Option<f64>,
 
-    /// How many pictures are shown in a second, up to 100: 24, 12.5 or 30000/1001 [default: 12]
+    /// How many pictures are shown in a second, up to 100: 24, 12.5 or 30000/1001 [default: the model's own; of --interpolate 12]
     #[arg(long, value_name = "N", help_heading = "Clip")]
     fps: Option<FrameRate>,
 
@@ -79,6 +80,19 @@ impl ClipArguments {
             ("--fps", self.fps.is_some()),
             ("--bounce", self.bounce),
         ]
+    }
+
+    /// The clip that these and the record of `--from` ask of a model that makes clips, and how many frames, where it is said.
+    pub(super) fn film(&self, recorded: Option<ClipRecord>) -> Result<(Film, Option<usize>)> {
+        if self.interpolate.is_some() {
+            refuse!("--interpolate: is a walk between two pictures, and this model makes clips; leave it out");
+        }
+        let film = Film {
+            seconds: self.seconds,
+            rate: self.fps.or(recorded.map(|clip| clip.frames_per_second)),
+            bounce: self.bounce || recorded.is_some_and(|clip| clip.bounce),
+        };
+        Ok((film, self.frames))
     }
 
     /// The clip that these and the record of `--from` ask for; `None` where pictures are asked for.

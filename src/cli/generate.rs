@@ -11,6 +11,7 @@ use super::clip;
 use super::device::tell_choice;
 #[cfg(feature = "client")]
 use super::distant::{self, ServerArguments};
+use super::film::Film;
 use super::plan::measurements;
 use super::progress::Progress;
 use super::record::Record;
@@ -51,8 +52,8 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
     if let Some(client) = arguments.server.client()? {
         return distant::run(&client, arguments, runtime, cancel);
     }
-    let Asked { record, folder, request, clip, inputs, settings } = arguments.asked.read()?;
-    let output = Output::new(arguments, clip, request.count)?;
+    let Asked { record, folder, mut request, clip, film, inputs, settings } = arguments.asked.read()?;
+    let output = Output::new(arguments, clip, film, request.count)?;
     let preview = arguments.asked.preview.as_deref().map(|path| Target::new(path, None)).transpose()?;
     check_preview(preview.as_ref())?;
     let mut engine = Engine::open(&folder, &settings, runtime)?;
@@ -72,6 +73,25 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
         clip.check(&engine, &request, target.as_ref().map(Target::format).unwrap_or_default())?;
         progress = progress.of_clip();
     }
+    let note = |provenance: &mut Provenance| {
+        inputs.note(provenance)?;
+        // A picture goes to strangers: of this device's folders it tells only what was typed.
+        let typed = arguments.asked.model.as_ref().map(|model| model.display().to_string());
+        provenance.bundle.path = typed.or_else(|| record.as_ref().and_then(Record::model_path));
+        Ok(())
+    };
+    if let Output::Film(film, target) = &output {
+        film.put_into(&mut request, engine.bundle())?;
+        let made = film.make(&mut engine, &request, target.as_ref(), &mut progress, cancel, note);
+        progress.finish();
+        if made.as_ref().is_err_and(is_cancelled) {
+            progress.discard_preview();
+        }
+        let (written, picture, provenance) = made?;
+        progress.preview(0, &picture)?;
+        tell_of(arguments, &written, &picture, &provenance)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let made = engine.generate(&request, &mut progress, cancel);
     progress.finish();
     // Between the last kernel and the first file a person may still change their mind.
@@ -83,13 +103,7 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
     let made = made?;
     let last = made.last().map(|made| made.picture.clone());
     // All are written before the first is told of: a reader that goes away must not cost a picture.
-    let written = output.write(made, request.count, |provenance| {
-        inputs.note(provenance)?;
-        // A picture goes to strangers: of this device's folders it tells only what was typed.
-        let typed = arguments.asked.model.as_ref().map(|model| model.display().to_string());
-        provenance.bundle.path = typed.or_else(|| record.as_ref().and_then(Record::model_path));
-        Ok(())
-    })?;
+    let written = output.write(made, request.count, note)?;
     if let Some(picture) = last {
         progress.preview(0, &picture)?;
     }
@@ -108,16 +122,21 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
 enum Output {
     Pictures(Option<Target>),
     Clip(clip::Wish, Option<Target<ClipFormat>>),
+    Film(Film, Option<Target<ClipFormat>>),
 }
 
 impl Output {
     /// Takes what the arguments say, after a look at whether it can be written.
-    fn new(arguments: &Arguments, clip: Option<clip::Wish>, count: usize) -> Result<Self> {
+    fn new(arguments: &Arguments, clip: Option<clip::Wish>, film: Option<Film>, count: usize) -> Result<Self> {
         let path = arguments.output.as_deref();
-        if let Some(clip) = clip {
+        if clip.is_some() || film.is_some() {
             let target = path.map(|path| Target::of_clip(path, None)).transpose()?;
             target.iter().try_for_each(|target| check_output(target, arguments.json))?;
-            return Ok(Self::Clip(clip, target));
+            match (clip, film) {
+                (Some(clip), _) => return Ok(Self::Clip(clip, target)),
+                (None, Some(film)) => return Ok(Self::Film(film, target)),
+                (None, None) => {}
+            }
         }
         Ok(Self::Pictures(picture_target(arguments, count)?))
     }
@@ -132,6 +151,8 @@ impl Output {
         let target = match self {
             Self::Clip(clip, target) => return Ok(vec![clip.write(made, target.as_ref(), note)?]),
             Self::Pictures(target) => target.as_ref(),
+            // Its frames were written as they were made.
+            Self::Film(..) => return Ok(Vec::new()),
         };
         made.into_iter()
             .map(|Generated { picture, mut provenance, .. }| {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::bundle::{Bundle, Shelf};
+use crate::bundle::{Bundle, ClipShape, Shelf};
 use crate::runtime::Port;
 
 #[derive(Debug, clap::Args)]
@@ -39,6 +39,13 @@ pub(super) fn megabytes(bytes: u64) -> String {
 
 fn tasks(bundle: &Bundle) -> Vec<&'static str> {
     let mut tasks = Vec::new();
+    if bundle.makes_clips() {
+        tasks.push("text to clip");
+        if bundle.components.contains_key(&crate::bundle::Role::VaeEncoder) {
+            tasks.push("picture to clip");
+        }
+        return tasks;
+    }
     if !bundle.takes_text() {
         return vec![if bundle.classes.is_empty() { "noise to picture" } else { "class to picture" }];
     }
@@ -52,6 +59,22 @@ fn tasks(bundle: &Bundle) -> Vec<&'static str> {
         tasks.push("inpainting");
     }
     tasks
+}
+
+fn frames_text(shape: &ClipShape) -> String {
+    let mut text = format!("{} by default, {} in a second", shape.default_frames, shape.frames_per_second);
+    if !shape.trained.is_empty() {
+        let trained: Vec<String> = shape.trained.iter().map(ToString::to_string).collect();
+        let _ = write!(text, "; trained for {}", trained.join(", "));
+    }
+    match (shape.window, shape.fixed) {
+        (Some(window), _) => {
+            let _ = write!(text, "; more than {} in windows of {}", shape.whole, window.length);
+        }
+        (None, Some(_)) => text.push_str(" and no other"),
+        (None, None) => {}
+    }
+    text
 }
 
 fn sampler_text(bundle: &Bundle) -> String {
@@ -110,6 +133,9 @@ fn table(bundle: &Bundle) -> String {
             false => format!("{width}x{height}{only}, {} channels", bundle.geometry.picture_channels),
         },
     );
+    if let Some(shape) = &bundle.clip {
+        line("frames", &frames_text(shape));
+    }
     line("checksum", &bundle.fingerprint);
     line("in all", &megabytes(bundle.size_bytes()));
     for (role, component) in &bundle.components {

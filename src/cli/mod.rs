@@ -14,6 +14,7 @@ mod device;
 #[cfg(feature = "client")]
 mod distant;
 mod doctor;
+mod film;
 mod generate;
 mod inspect;
 mod invert;

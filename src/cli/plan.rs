@@ -47,8 +47,11 @@ pub(super) fn measurements(bundle: &Bundle, runtime: &Runtime) -> Option<Measure
 }
 
 pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>) -> Result<ExitCode> {
-    let Asked { record, folder, request, settings, .. } = arguments.asked.read()?;
+    let Asked { record, folder, mut request, film, settings, .. } = arguments.asked.read()?;
     let bundle = Bundle::open(&folder)?;
+    if let Some(film) = &film {
+        film.put_into(&mut request, &bundle)?;
+    }
     if let Some(record) = record.as_ref().filter(|_| !arguments.asked.force) {
         record.check_bundle(&bundle)?;
     }
@@ -136,7 +139,7 @@ fn json_of(bundle: &Bundle, resolved: &Resolved, plan: &Plan) -> serde_json::Val
         })
         .collect();
     json!({
-        "model": bundle.name(), "sha256": bundle.fingerprint, "width": resolved.width, "height": resolved.height, "count": resolved.count,
+        "model": bundle.name(), "sha256": bundle.fingerprint, "width": resolved.width, "height": resolved.height, "count": resolved.count, "frames": resolved.frames.map(|frames| frames.count),
         "steps": resolved.steps, "guidance": resolved.guidance, "sampler": resolved.sampler_name(), "threads": plan.threads,
         "memory": plan.memory.to_string(), "resident": plan.keeps_components(), "tile": plan.tile.map(crate::plan::Tile::pixels),
         "expected_time_ms": plan.forecast.time_ms, "expected_memory_bytes": plan.forecast.memory_bytes,

@@ -9,8 +9,9 @@ use anyhow::{Context, Result};
 
 use super::clip;
 use super::device::DeviceArguments;
+use super::film::Film;
 use super::record::{Inputs, Record};
-use crate::bundle::Shelf;
+use crate::bundle::{Bundle, Shelf};
 use crate::plan::{Budget, Memory, Settings, TileChoice, parse_bytes, parse_time};
 use crate::request::{Request, SamplerChoice, StyleMix};
 use crate::{refusal, refuse, sampler};
@@ -149,6 +150,8 @@ pub(super) struct Asked {
     pub(super) request: Request,
     /// How the pictures are put together, where a clip is asked for.
     pub(super) clip: Option<clip::Wish>,
+    /// How a clip is made, where the model makes clips.
+    pub(super) film: Option<Film>,
     /// The pictures that go in.
     pub(super) inputs: Inputs,
     pub(super) settings: Settings,
@@ -165,7 +168,15 @@ impl RequestArguments {
         let base = record.as_ref().map(Record::request).transpose()?.unwrap_or_default();
         let inputs = Inputs::of(self.input.as_deref(), self.mask.as_deref(), record.as_ref())?;
         let mut request = self.request(base, &inputs)?;
-        let clip = self.clip.wish(self.seed, request.count, record.as_ref().and_then(Record::clip))?;
+        let recorded = record.as_ref().and_then(Record::clip);
+        let (mut clip, mut film) = (None, None);
+        if Bundle::is_of_clips(&folder) {
+            let (wish, frames) = self.clip.film(recorded)?;
+            request.frames = frames.or(request.frames);
+            film = Some(wish);
+        } else {
+            clip = self.clip.wish(self.seed, request.count, recorded)?;
+        }
         if let Some(clip) = &clip {
             clip.put_into(&mut request)?;
         } else if request.walk.is_some() && request.count > 1 {
@@ -194,7 +205,7 @@ impl RequestArguments {
             },
             ..of_device
         };
-        Ok(Asked { record, folder, request, clip, inputs, settings })
+        Ok(Asked { record, folder, request, clip, film, inputs, settings })
     }
 
     /// Whether there is something to make a picture of, for a model that takes a prompt.
@@ -226,6 +237,7 @@ impl RequestArguments {
             style_mix: self.style_mix.or(base.style_mix),
             temperature: self.temperature.or(base.temperature),
             walk: base.walk,
+            frames: base.frames,
             samples: None,
             force: self.force || base.force,
         })

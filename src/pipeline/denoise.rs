@@ -1,6 +1,6 @@
 //! The one loop: predict, step, predict, step.
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use ndarray::{ArrayD, Axis, IxDyn, concatenate};
 
 use crate::random::Generator;
@@ -37,6 +37,16 @@ impl Noise {
     /// How many pictures draw from it.
     pub(super) fn batch(&self) -> usize {
         self.sources.len()
+    }
+
+    /// Draws an order of the numbers below `count` from the first source's seed.
+    pub(super) fn permutation(&mut self, count: usize) -> Result<Vec<usize>> {
+        match self.sources.first_mut() {
+            Some(Source::Seed(generator)) => {
+                generator.permutation(count).context("only the processor's random numbers can be put into an order")
+            }
+            _ => bail!("an order is drawn from one seed alone"),
+        }
     }
 
     /// Draws standard normals of `[B, …shape]`, a row from each source.

@@ -6,7 +6,7 @@
 //! In: a resolved request. Out: pictures. Serves SD 1.x and 2.x, SD-Turbo, latent consistency models, SDXL and what was distilled
 //! from it; Stable Diffusion 3 and Flux, which differ in the network that predicts and in what it is told.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use ndarray::{ArrayD, Axis, Ix3};
 
 use super::denoise::{Model, denoise};
@@ -14,9 +14,9 @@ use super::input::{Input, Kept};
 use super::job::{Job, Painted};
 use super::observer::{Event, Observer};
 use super::preview::Preview;
+use super::texts::encode_texts;
 use crate::bundle::{Bundle, Role};
 use crate::output::Picture;
-use crate::plan::GuidancePasses;
 use crate::request::{Resolved, Task, steps_taken};
 use crate::runtime::Cancel;
 use crate::sampler::{Sampler, Step};
@@ -40,9 +40,9 @@ impl LatentDiffusion<'_> {
     /// # Errors
     /// A component does not load or fails, gives a non-finite or constant result, or the run was cancelled.
     pub fn run(&mut self, observer: &mut dyn Observer) -> Result<Vec<Painted>> {
-        let conditioning = self.encode_texts(observer)?;
+        let conditioning = encode_texts(&mut self.job, self.encoders, observer)?;
         let input = self.encode_input(observer)?;
-        let preview = self.prepare_preview(observer)?;
+        let preview = Preview::prepare(&mut self.job, self.preview_map, observer)?;
         // All are denoised before the first is decoded, so that with low memory each component is loaded once.
         let mut denoised = Vec::with_capacity(self.job.request.count);
         for first in (0..self.job.request.count).step_by(self.job.plan.batch) {
@@ -68,34 +68,6 @@ impl LatentDiffusion<'_> {
         Ok(painted)
     }
 
-    /// Encodes with one encoder after the other, so that with low memory only one is open.
-    fn encode_texts(&mut self, observer: &mut dyn Observer) -> Result<Conditioning> {
-        let request = self.job.request;
-        let guided = self.job.plan.guidance_passes != GuidancePasses::One;
-        // Two text encoders are SDXL's mark; it was trained with zeros for no text.
-        let has_two = self.job.bundle.is_xl();
-        let takes_zeros = request.negative.is_none() && has_two && self.job.bundle.zeros_for_empty_prompt;
-        let mut texts = vec![request.prompt.as_str()];
-        if guided && !takes_zeros {
-            texts.push(request.negative.as_deref().unwrap_or_default());
-        }
-        let mut parts = vec![Vec::new(); texts.len()];
-        for role in self.encoders.roles() {
-            self.job.open(role, observer)?;
-            for (text, parts) in texts.iter().zip(&mut parts) {
-                parts.push(self.encoders.encode(role, text, self.job.networks, self.job.cancel)?);
-            }
-            self.job.release(role);
-        }
-        let mut embeddings = parts.iter().map(|parts| self.encoders.joined(parts));
-        let prompt = embeddings.next().context("no text was encoded")??;
-        let negative = match embeddings.next() {
-            Some(negative) => Some(negative?),
-            None => guided.then(|| prompt.zeros_like()),
-        };
-        Ok(Conditioning { prompt, negative, guidance: request.guidance, size: (request.width, request.height) })
-    }
-
     fn encode_input(&mut self, observer: &mut dyn Observer) -> Result<Input> {
         if !matches!(self.job.request.task, Task::TextToPicture) {
             self.job.open(Role::VaeEncoder, observer)?;
@@ -103,18 +75,6 @@ impl LatentDiffusion<'_> {
         let input = Input::encode(self.job.bundle, self.job.networks, self.job.request, self.job.cancel)?;
         self.job.release(Role::VaeEncoder);
         Ok(input)
-    }
-
-    fn prepare_preview(&mut self, observer: &mut dyn Observer) -> Result<Option<Preview>> {
-        if !observer.wants_preview() {
-            return Ok(None);
-        }
-        if let Some(role) = Preview::needs(self.job.bundle, self.preview_map.as_ref()) {
-            self.job.open(role, observer)?;
-        }
-        let preview = Preview::new(self.job.bundle, self.job.networks, self.preview_map, self.job.cancel)?;
-        self.job.release(Role::VaeDecoder);
-        Ok(Some(preview))
     }
 
     /// Makes the latents of the batch that begins with picture `first`; returns them and the timesteps of the calls.
@@ -214,7 +174,7 @@ impl Model for LatentModel<'_> {
 }
 
 /// The network call that the loop begins with; diffusers' `get_timesteps` of the picture-to-picture pipelines.
-fn begin_index(bundle: &Bundle, sampler: &dyn Sampler, request: &Resolved) -> usize {
+pub(super) fn begin_index(bundle: &Bundle, sampler: &dyn Sampler, request: &Resolved) -> usize {
     // A latent consistency model is given a shorter way instead, and begins at its start.
     if matches!(request.task, Task::TextToPicture) || request.run.strength.is_some() {
         return 0;

@@ -2,11 +2,14 @@
 //!
 //! In: a bundle, a resolved request, a plan. Out: pictures. Not here: file formats, the command line, ONNX Runtime.
 
+mod animate_diff;
+mod clip;
 mod continuous_flow;
 mod denoise;
 mod diffusion;
 mod field;
 mod flow;
+mod free_noise;
 mod gan;
 mod input;
 mod integrated;
@@ -18,8 +21,10 @@ mod observer;
 mod one_pass;
 mod preview;
 mod score;
+mod texts;
 mod vae;
 
+pub use clip::{Filmed, FrameSink};
 pub use inversion::{Again, Difference};
 pub(crate) use inversion::{check_solver, check_steps_back, inversion_request};
 pub use job::{Inverted, Job, Painted};
@@ -31,7 +36,7 @@ pub use observer::{Event, Observer};
 use anyhow::Result;
 use ndarray::ArrayD;
 
-use crate::bundle::{Bundle, Family};
+use crate::bundle::{Architecture, Bundle, Family};
 use crate::refusal;
 use crate::sampler::Kind;
 use crate::stage::{PreviewMap, TextEncoders};
@@ -49,6 +54,10 @@ pub fn generate(
     observer: &mut dyn Observer,
 ) -> Result<Vec<Painted>> {
     match &job.bundle.family {
+        Family::LatentDiffusion(architecture) if architecture.makes_clips() => Err(refusal!(
+            "model {} makes clips and no single pictures; `Engine::generate_clip` and `kiln generate` with a clip's format make one",
+            job.bundle.name()
+        )),
         Family::LatentDiffusion(_) => LatentDiffusion { job, encoders, preview_map }.run(observer),
         Family::Vae { .. } => vae::generate(&mut job, observer),
         Family::Gan { .. } => gan::generate(&mut job, observer),
@@ -56,6 +65,25 @@ pub fn generate(
         Family::Diffusion => diffusion::generate(&mut job, observer),
         Family::ContinuousFlow => continuous_flow::generate(&mut job, observer),
         Family::Score { .. } => score::generate(&mut job, observer),
+    }
+}
+
+/// Makes the clip of `job`; `sink` is handed each frame as soon as it is decoded.
+///
+/// * `encoders`, `preview_map`: as for [`generate`]
+///
+/// # Errors
+/// As [`generate`]; the model makes no clips (a refusal); `sink` fails.
+pub fn generate_clip(
+    mut job: Job<'_>,
+    encoders: &TextEncoders,
+    preview_map: &mut Option<PreviewMap>,
+    sink: &mut FrameSink<'_>,
+    observer: &mut dyn Observer,
+) -> Result<Filmed> {
+    match &job.bundle.family {
+        Family::LatentDiffusion(Architecture::AnimateDiff) => animate_diff::film(&mut job, encoders, preview_map, sink, observer),
+        _ => Err(refusal!("model {} makes pictures and no clips", job.bundle.name())),
     }
 }
 

@@ -3,6 +3,8 @@
 use anyhow::Result;
 use ndarray::{ArrayD, Axis, Ix3, IxDyn};
 
+use super::job::Job;
+use super::observer::Observer;
 use crate::bundle::{Bundle, Role};
 use crate::output::Picture;
 use crate::random::{Device, Generator};
@@ -18,8 +20,25 @@ pub(super) enum Preview {
 }
 
 impl Preview {
+    /// Makes ready where `observer` wants to look on; a map that has to be fitted is left in `fitted` for the next run.
+    pub(super) fn prepare(
+        job: &mut Job<'_>,
+        fitted: &mut Option<PreviewMap>,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<Self>> {
+        if !observer.wants_preview() {
+            return Ok(None);
+        }
+        if let Some(role) = Self::needs(job.bundle, fitted.as_ref()) {
+            job.open(role, observer)?;
+        }
+        let preview = Self::new(job.bundle, job.networks, fitted, job.cancel)?;
+        job.release(Role::VaeDecoder);
+        Ok(Some(preview))
+    }
+
     /// The component that must be open before [`Preview::new`]; `None` where `fitted` or the card has the map.
-    pub(super) fn needs(bundle: &Bundle, fitted: Option<&PreviewMap>) -> Option<Role> {
+    fn needs(bundle: &Bundle, fitted: Option<&PreviewMap>) -> Option<Role> {
         if bundle.components.contains_key(&Role::PreviewDecoder) {
             Some(Role::PreviewDecoder)
         } else if fitted.is_some() || card_map(bundle).is_some() {
@@ -30,12 +49,7 @@ impl Preview {
     }
 
     /// Makes ready; a map that has to be fitted is left in `fitted` for the next run.
-    pub(super) fn new(
-        bundle: &Bundle,
-        networks: &mut Networks,
-        fitted: &mut Option<PreviewMap>,
-        cancel: &Cancel,
-    ) -> Result<Self> {
+    fn new(bundle: &Bundle, networks: &mut Networks, fitted: &mut Option<PreviewMap>, cancel: &Cancel) -> Result<Self> {
         if bundle.components.contains_key(&Role::PreviewDecoder) {
             return Ok(Self::Decoder);
         }

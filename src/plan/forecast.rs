@@ -3,7 +3,7 @@
 use super::memory::{self, BASE_BYTES, FIRST_SESSION_BYTES, Need, Use, Weights, count};
 use super::time::{self, Calls, Network};
 use super::{GuidancePasses, Measurements, Memory, Plan, Tile, Wanted};
-use crate::bundle::{Bundle, Family, Role};
+use crate::bundle::{Bundle, ClipShape, Family, Role};
 use crate::ode::Method;
 use crate::request::{Resolved, Task, steps_taken};
 
@@ -88,10 +88,13 @@ impl Forecast {
                 threads: Some(plan.threads),
                 // The size of the picture is nothing to a text encoder, which is measured at one.
                 size: u32::try_from(width).ok().zip(u32::try_from(height).ok()).filter(|_| !reads_text(role)),
-                batch: Some(rows),
+                batch: Some(rows / frames_in(bundle, request, role)),
             };
             // Rows are of providers without options, which change both time and memory.
             let is_plain = assignment.and_then(|file| file.providers.first()).is_none_or(|setup| setup.options().is_empty());
+            let usual = bundle.clip.as_ref().map_or(1, ClipShape::usual_latents);
+            // Clips are measured at one length.
+            let is_plain = is_plain && (role != bundle.denoiser() || frames_in(bundle, request, role) == usual);
             let measured = measurements.filter(|_| is_plain).and_then(|measurements| measurements.find(&wanted));
             let need = match measured.and_then(|row| row.peak_memory_bytes) {
                 Some(peak) => {
@@ -158,6 +161,11 @@ fn reads_text(role: Role) -> bool {
     matches!(role, Role::TextEncoder | Role::TextEncoder2 | Role::TextEncoder3)
 }
 
+/// Frames of latents that a component sees at once.
+fn frames_in(bundle: &Bundle, request: &Resolved, role: Role) -> usize {
+    request.frames.filter(|_| role == bundle.denoiser()).map_or(1, |frames| frames.in_call().max(1))
+}
+
 /// The size in pixels of what a component sees at once.
 fn piece(role: Role, request: &Resolved, tile: Option<Tile>) -> (usize, usize) {
     let (width, height) = (request.width as usize, request.height as usize);
@@ -204,11 +212,15 @@ fn calls(bundle: &Bundle, request: &Resolved, plan: &Plan) -> Vec<(Role, usize, 
     if plan.previews {
         found.push((Role::PreviewDecoder, taken * batches, 1));
     }
-    found.push((bundle.denoiser(), taken * passes * batches, memory::denoiser_rows(plan)));
+    let windows = request.frames.map_or(1, |frames| frames.windows().len());
+    let in_call = frames_in(bundle, request, bundle.denoiser());
+    // The frames of a clip go through the denoiser as pictures of a batch do.
+    found.push((bundle.denoiser(), taken * passes * batches * windows, memory::denoiser_rows(plan) * in_call));
     if bundle.takes_text() {
         let side = bundle.geometry.pixels_per_latent;
         let along = |pixels: u32| plan.tile.map_or(1, |tile| (pixels as usize / side).div_ceil(tile.stride()));
-        found.push((Role::VaeDecoder, request.count * along(request.width) * along(request.height), 1));
+        let frames = request.frames.map_or(1, |frames| frames.latents);
+        found.push((Role::VaeDecoder, request.count * frames * along(request.width) * along(request.height), 1));
     }
     found.retain(|(role, ..)| bundle.components.contains_key(role));
     found

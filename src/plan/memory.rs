@@ -175,7 +175,17 @@ pub(super) fn beside(bundle: &Bundle, request: &Resolved, plan: &Plan) -> f64 {
     // Bytes of every picture; of the one at work also its values, a tile's copy of them and the one that is checked.
     let finished = pixels * channels * count(request.count);
     let at_work = pixels * channels * FLOAT_BYTES * 3.0 * count(plan.batch);
-    tokenizer_bytes(bundle) * TOKENIZER_BYTES + finished + at_work
+    tokenizer_bytes(bundle) * TOKENIZER_BYTES + finished + at_work + latents_of_clip(bundle, request)
+}
+
+/// Latents of all frames of a clip: the sample, what the sampler remembers and makes of it, what the windows add up to. The frames
+/// themselves are handed out one by one.
+fn latents_of_clip(bundle: &Bundle, request: &Resolved) -> f64 {
+    const HELD_AT_ONCE: f64 = 6.0;
+    let side = bundle.geometry.pixels_per_latent.max(1);
+    let points = count(request.width as usize / side) * count(request.height as usize / side);
+    let frames = request.frames.map_or(0, |frames| frames.latents);
+    points * count(frames) * count(bundle.geometry.latent_channels) * FLOAT_BYTES * HELD_AT_ONCE
 }
 
 /// The size of the tokenizers' files in bytes.

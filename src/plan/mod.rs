@@ -174,6 +174,13 @@ impl Plan {
             decisions.push(Decision { what, choice, because: because.to_owned() });
         };
         decide("size", format!("{}x{}", request.width, request.height), "asked for, or the model's own");
+        if let Some(frames) = &request.frames {
+            decide("frames", frames.count.to_string(), "asked for, or the model's own");
+            if let Some(window) = frames.window {
+                let because = "more frames than the model takes at once: the windows overlap and share their noise";
+                decide("windows", format!("{} of {} frames", frames.windows().len(), window.length), because);
+            }
+        }
         if request.sampler.is_some() || request.solver.is_some() {
             decide("steps", request.steps.to_string(), "asked for, or the model's own");
         }
@@ -224,7 +231,8 @@ impl Plan {
                 (TileChoice::Off, _) | (_, Some(_)) => "asked for",
                 (TileChoice::Pixels(_), None) => "the picture is within one tile",
             };
-            decide("decoding", tile.map_or_else(|| "the whole picture at once".to_owned(), |tile| tile.to_string()), because);
+            let whole = if request.frames.is_some() { "frame by frame" } else { "the whole picture at once" };
+            decide("decoding", tile.map_or_else(|| whole.to_owned(), |tile| tile.to_string()), because);
         }
         Ok(Self {
             threads,

@@ -102,6 +102,16 @@ impl Generator {
             Source::Philox(normals) => normals.draw(count),
         }
     }
+
+    /// Draws an order of the numbers below `count`, that of `torch.randperm(count, generator=g)`; `None` of a generator on CUDA,
+    /// which torch asks for none on the processor.
+    #[must_use]
+    pub fn permutation(&mut self, count: usize) -> Option<Vec<usize>> {
+        match &mut self.source {
+            Source::Host(normals) => Some(normals.permutation(count)),
+            Source::Philox(_) => None,
+        }
+    }
 }
 
 #[cfg(test)]

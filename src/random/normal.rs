@@ -57,6 +57,16 @@ impl HostNormals {
         values
     }
 
+    /// Draws an order of the numbers below `count`, as `torch.randperm` does below 2³² of them.
+    pub(super) fn permutation(&mut self, count: usize) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..count).collect();
+        for place in 0..count.saturating_sub(1) {
+            let ahead = self.twister.next_u32() as usize % (count - place);
+            order.swap(place, place + ahead);
+        }
+        order
+    }
+
     /// Draws from `[0, 1)` with 24 bits.
     fn uniform(&mut self) -> f32 {
         (self.twister.next_u32() & 0x00ff_ffff) as f32 * (1.0 / 16_777_216.0)

@@ -40,6 +40,8 @@ impl Request {
                 (Some(walk), None) => Some(Walk { to: walk.to, shares: vec![walk.share] }),
                 (None, _) => None,
             },
+            // Of a walk the clip's frames are its places.
+            frames: provenance.clip.filter(|_| provenance.walk.is_none()).map(|clip| clip.frames),
             samples: None,
             force: provenance.forced,
         })

@@ -5,6 +5,7 @@
 
 mod again;
 mod family;
+mod frames;
 mod resolve;
 mod sampler_choice;
 mod walk;
@@ -13,6 +14,7 @@ use anyhow::{Context, Result};
 use ndarray::Array3;
 
 pub use family::{ClassChoice, Solver, StyleMix};
+pub use frames::Frames;
 pub use resolve::steps_taken;
 pub(crate) use resolve::widen;
 pub use sampler_choice::SamplerChoice;
@@ -62,6 +64,8 @@ pub struct Request {
     pub temperature: Option<f32>,
     /// Pictures on the way from the seed's noise to another seed's; takes the place of `count`.
     pub walk: Option<Walk>,
+    /// Frames of a clip; the model's own default when not given. A model of pictures takes none.
+    pub frames: Option<usize>,
     /// Latents or trace probes that a likelihood is the mean over; 1 when not given.
     pub samples: Option<usize>,
     /// Take steps and guidance that the model was not made for.
@@ -144,6 +148,8 @@ pub struct Resolved {
     pub temperature: f32,
     /// See [`Request::walk`].
     pub walk: Option<Walk>,
+    /// The frames of the clip; `None` where pictures are made.
+    pub frames: Option<Frames>,
     /// See [`Request::samples`], at least 1.
     pub samples: usize,
     /// What is made out of what.

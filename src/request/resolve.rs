@@ -30,12 +30,13 @@ impl Request {
             }
             None => self.count.max(1),
         };
+        let mut warnings = Vec::new();
         if count > LARGEST_COUNT {
             refuse!("count: is {count}, expected at most {LARGEST_COUNT}");
         }
         let class = self.resolve_class(bundle)?;
+        let frames = self.resolve_frames(bundle, &mut warnings)?;
         let (width, height) = self.resolve_size(bundle)?;
-        let mut warnings = Vec::new();
         let task = self.resolve_task(bundle, width, height, &mut warnings)?;
         let strength = self.resolve_strength(bundle, &task)?;
         let guidance = self.resolve_guidance(bundle)?;
@@ -75,6 +76,7 @@ impl Request {
             style_mix: self.resolve_style_mix(bundle)?,
             temperature: self.resolve_temperature(bundle)?,
             walk: self.walk.clone(),
+            frames,
             samples: self.resolve_samples()?,
             task,
             strength,

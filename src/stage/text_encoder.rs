@@ -4,7 +4,7 @@
 //!
 //! | architecture | tokens | pooled |
 //! | --- | --- | --- |
-//! | Stable Diffusion | the last layer | none |
+//! | Stable Diffusion, AnimateDiff | the last layer | none |
 //! | SDXL | the last layers but one, side by side | the second encoder's |
 //! | Stable Diffusion 3 | the same, filled up with zeros to T5's width; then T5's, or zeros without it | the first two, side by side |
 //! | Flux | T5's | CLIP's |
@@ -143,14 +143,14 @@ fn takes_last_but_one(architecture: Architecture, role: Role) -> bool {
     match architecture {
         Architecture::StableDiffusionXl => true,
         Architecture::StableDiffusion3 => role != Role::TextEncoder3,
-        Architecture::StableDiffusion | Architecture::Flux => false,
+        Architecture::StableDiffusion | Architecture::AnimateDiff | Architecture::Flux => false,
     }
 }
 
 /// Whether the denoiser is told an encoder's pooled embedding.
 fn gives_pooled(architecture: Architecture, role: Role) -> bool {
     match architecture {
-        Architecture::StableDiffusion => false,
+        Architecture::StableDiffusion | Architecture::AnimateDiff => false,
         Architecture::StableDiffusionXl => role == Role::TextEncoder2,
         Architecture::StableDiffusion3 => role != Role::TextEncoder3,
         Architecture::Flux => role == Role::TextEncoder,

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use ndarray::{ArrayD, IxDyn};
 
 use super::Configuration;
-use crate::bundle::{Bundle, Component, PACKED_SIDE, Role, names};
+use crate::bundle::{Bundle, ClipShape, Component, PACKED_SIDE, Role, names};
 use crate::runtime::{Port, Tensor};
 
 /// Tokens of a text where an export leaves their number open: CLIP's.
@@ -57,6 +57,10 @@ fn tensor(bundle: &Bundle, role: Role, port: &Port, configuration: &Configuratio
         Role::Transformer if is(names::POOLED_PROJECTIONS) => vec![Some(batch), None],
         Role::Transformer if is(names::PATCH_PLACES) => places(port, batch, patches(width / side, height / side)),
         Role::Transformer if is(names::TOKEN_PLACES) => places(port, batch, SENTENCE_TOKENS),
+        Role::Unet if is(names::SAMPLE) && port.shape.len() == 5 => {
+            let frames = bundle.clip.as_ref().map(ClipShape::usual_latents);
+            vec![Some(batch), Some(geometry.denoiser_channels), frames, Some(height / side), Some(width / side)]
+        }
         Role::Unet if is(names::SAMPLE) => {
             vec![Some(batch), Some(geometry.denoiser_channels), Some(height / side), Some(width / side)]
         }

@@ -1,0 +1,78 @@
+//! A clip of a model that makes clips: its frames go to the file as they are decoded.
+
+use anyhow::{Context, Result};
+
+use super::clip::begin;
+use super::target::free_name;
+use crate::bundle::Bundle;
+use crate::engine::Engine;
+use crate::output::{ClipFormat, ClipHead, ClipRecord, FrameRate, Picture, Provenance, Target, Written, check_clip};
+use crate::pipeline::Observer;
+use crate::request::Request;
+use crate::runtime::Cancel;
+
+/// What a person said about the clip.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Film {
+    pub(super) seconds: Option<f64>,
+    pub(super) rate: Option<FrameRate>,
+    pub(super) bounce: bool,
+}
+
+impl Film {
+    /// Frames per second, where nobody said it the model's own.
+    fn rate(&self, bundle: &Bundle) -> Result<FrameRate> {
+        let own = bundle.clip.as_ref().context("the model makes no clips")?.frames_per_second;
+        self.rate.map_or_else(|| FrameRate::whole(own), Ok)
+    }
+
+    /// Brings a length in seconds to the frames that come next to it and that the model can make.
+    pub(super) fn put_into(&self, request: &mut Request, bundle: &Bundle) -> Result<()> {
+        let (Some(seconds), Some(shape)) = (self.seconds, &bundle.clip) else { return Ok(()) };
+        let frames = self.rate(bundle)?.frames_in(seconds).context("--seconds")?;
+        let (below, above) = shape.near(frames);
+        request.frames = Some(if frames - below <= above - frames { below } else { above });
+        Ok(())
+    }
+
+    /// Makes the clip and writes it; returns its first frame and its record as well.
+    ///
+    /// * `note`: adds to the record what the engine does not know
+    pub(super) fn make(
+        &self,
+        engine: &mut Engine,
+        request: &Request,
+        target: Option<&Target<ClipFormat>>,
+        observer: &mut dyn Observer,
+        cancel: &Cancel,
+        note: impl FnOnce(&mut Provenance) -> Result<()>,
+    ) -> Result<(Written, Picture, Provenance)> {
+        let rate = self.rate(engine.bundle())?;
+        let (resolved, _) = engine.plan(request)?;
+        // A seed that nobody chose names the file before the first frame is there.
+        let request = Request { seed: Some(resolved.seed), ..request.clone() };
+        let channels = engine.bundle().geometry.picture_channels.max(3);
+        let head = ClipHead { width: resolved.width, height: resolved.height, channels, rate, bounce: self.bounce };
+        let format = target.map(Target::format).unwrap_or_default();
+        check_clip(resolved.frames.map_or(1, |frames| frames.count), head, format)?;
+        let target = match target {
+            Some(target) => target.clone(),
+            None => Target::of_clip(&free_name(&request.prompt, &resolved.seed.to_string()), None)?,
+        };
+        let (mut writer, written) = begin(&target, head)?;
+        let mut first = None;
+        let sink = |frame: Picture| {
+            writer.push(&frame)?;
+            first.get_or_insert(frame);
+            Ok(())
+        };
+        let made = engine.generate_clip(&request, sink, observer, cancel)?;
+        // Between the last frame and the file a person may still change their mind.
+        cancel.check()?;
+        let mut provenance = made.provenance;
+        note(&mut provenance)?;
+        provenance.clip = Some(ClipRecord { frames: made.frames, frames_per_second: rate, bounce: self.bounce });
+        writer.finish(Some(&provenance))?;
+        Ok((written, first.context("a clip without frames")?, provenance))
+    }
+}

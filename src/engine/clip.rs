@@ -1,0 +1,55 @@
+//! Clips: made as pictures are, and handed out frame by frame.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use ndarray::ArrayD;
+
+use super::{Engine, Made};
+use crate::output::{ClipRecord, FrameRate, Picture, Provenance};
+use crate::pipeline::{self, Filmed, Observer};
+use crate::request::Request;
+use crate::runtime::Cancel;
+
+/// A clip whose frames were handed out, and what made it.
+#[derive(Debug, Clone)]
+pub struct GeneratedClip {
+    /// How many frames there were.
+    pub frames: usize,
+    /// What made it; enough to make it again.
+    pub provenance: Provenance,
+    /// What it was decoded from: latents `[C, F, h, w]` f32 as the denoiser has them.
+    pub latents: ArrayD<f32>,
+}
+
+impl Engine {
+    /// Makes the clip of `request`; `sink` is handed each frame as soon as it is decoded, so that memory does not grow with length.
+    ///
+    /// `observer` is told of progress; `cancel`, kept by another thread, stops the run within one kernel.
+    ///
+    /// # Errors
+    /// As [`Request::resolve`], all the caller's fault; the model makes no clips (a refusal); a component does not load, fails, or
+    /// gives a non-finite or constant result; `sink` fails; [`Cancelled`](crate::error::Cancelled) once `cancel` was used.
+    pub fn generate_clip(
+        &mut self,
+        request: &Request,
+        mut sink: impl FnMut(Picture) -> Result<()>,
+        observer: &mut dyn Observer,
+        cancel: &Cancel,
+    ) -> Result<GeneratedClip> {
+        let begun = Instant::now();
+        let (resolved, plan) = self.plan(request)?;
+        let (filmed, times) = self.with_job(&resolved, &plan, cancel, |job, encoders, preview_map| {
+            pipeline::generate_clip(job, encoders, preview_map, &mut sink, observer)
+        })?;
+        let total_ms = begun.elapsed().as_secs_f64() * 1000.0;
+        let Filmed { latents, timesteps, decoding } = filmed;
+        let made = Made { index: 0, timesteps, decoding, times: &times, total_ms };
+        let mut provenance = self.provenance(request, &resolved, &plan, made)?;
+        let frames = resolved.frames.map_or(0, |frames| frames.count);
+        let rate = self.bundle.clip.as_ref().map(|shape| FrameRate::whole(shape.frames_per_second)).transpose()?;
+        // Whoever writes the clip may show it at another rate, and says so.
+        provenance.clip = rate.map(|frames_per_second| ClipRecord { frames, frames_per_second, bounce: false });
+        Ok(GeneratedClip { frames, provenance, latents })
+    }
+}

@@ -1,0 +1,65 @@
+//! What every family of clips shares: the frames on their way out, and what the loop is given.
+
+use anyhow::{Context, Result};
+use ndarray::{ArrayD, Axis};
+
+use super::denoise::Model;
+use super::job::Job;
+use super::observer::{Event, Observer};
+use super::preview::Preview;
+use crate::bundle::Bundle;
+use crate::output::Picture;
+use crate::request::Frames;
+use crate::runtime::Cancel;
+use crate::sampler::{Sampler, Step};
+use crate::stage::{Decoding, Networks};
+
+/// Takes finished frames, one after the other; what it fails with ends the run.
+pub type FrameSink<'a> = dyn FnMut(Picture) -> Result<()> + 'a;
+
+/// A clip whose frames were handed out.
+#[derive(Debug, Clone)]
+pub struct Filmed {
+    /// What it was decoded from, `[C, F, h, w]` f32 as the denoiser has them.
+    pub latents: ArrayD<f32>,
+    /// The timesteps at which the denoiser was called.
+    pub timesteps: Vec<f32>,
+    /// How its latents were decoded.
+    pub decoding: Decoding,
+}
+
+/// The frames that `job` asks for.
+pub(super) fn frames_of(job: &Job<'_>) -> Result<Frames> {
+    job.request.frames.with_context(|| format!("model {} is asked for pictures, expected a clip", job.bundle.name()))
+}
+
+/// What the loop is given: what predicts, and what happens between its calls.
+pub(super) struct ClipModel<'a, P> {
+    pub(super) predict: P,
+    pub(super) bundle: &'a Bundle,
+    pub(super) networks: &'a mut Networks,
+    pub(super) preview: Option<&'a Preview>,
+    pub(super) observer: &'a mut dyn Observer,
+    pub(super) cancel: &'a Cancel,
+    pub(super) begin: usize,
+    pub(super) steps: usize,
+}
+
+impl<P: FnMut(&mut Networks, &ArrayD<f32>, f32) -> Result<ArrayD<f32>>> Model for ClipModel<'_, P> {
+    fn predict(&mut self, sample: &ArrayD<f32>, timestep: f32) -> Result<ArrayD<f32>> {
+        (self.predict)(self.networks, sample, timestep)
+    }
+
+    fn after(&mut self, _: &dyn Sampler, index: usize, step: Step) -> Result<ArrayD<f32>> {
+        let done = index + 1 - self.begin;
+        self.observer.event(Event::Step { step: done, steps: self.steps, picture: 0, pictures: 1 });
+        if let Some(preview) = self.preview {
+            // The frame in the middle stands for the clip.
+            let clip = &step.predicted_original;
+            let frame = clip.index_axis(Axis(2), clip.len_of(Axis(2)) / 2).to_owned();
+            let picture = preview.show(self.bundle, self.networks, &frame, self.cancel)?;
+            self.observer.preview(done, &picture)?;
+        }
+        Ok(step.sample)
+    }
+}

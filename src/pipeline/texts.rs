@@ -1,0 +1,36 @@
+//! What a denoiser is told of a request's texts, by every family that reads.
+
+use anyhow::{Context, Result};
+
+use super::job::Job;
+use super::observer::Observer;
+use crate::plan::GuidancePasses;
+use crate::stage::{Conditioning, TextEncoders};
+
+/// Encodes with one encoder after the other, so that with low memory only one is open.
+pub(super) fn encode_texts(job: &mut Job<'_>, encoders: &TextEncoders, observer: &mut dyn Observer) -> Result<Conditioning> {
+    let request = job.request;
+    let guided = job.plan.guidance_passes != GuidancePasses::One;
+    // Two text encoders are SDXL's mark; it was trained with zeros for no text.
+    let has_two = job.bundle.is_xl();
+    let takes_zeros = request.negative.is_none() && has_two && job.bundle.zeros_for_empty_prompt;
+    let mut texts = vec![request.prompt.as_str()];
+    if guided && !takes_zeros {
+        texts.push(request.negative.as_deref().unwrap_or_default());
+    }
+    let mut parts = vec![Vec::new(); texts.len()];
+    for role in encoders.roles() {
+        job.open(role, observer)?;
+        for (text, parts) in texts.iter().zip(&mut parts) {
+            parts.push(encoders.encode(role, text, job.networks, job.cancel)?);
+        }
+        job.release(role);
+    }
+    let mut embeddings = parts.iter().map(|parts| encoders.joined(parts));
+    let prompt = embeddings.next().context("no text was encoded")??;
+    let negative = match embeddings.next() {
+        Some(negative) => Some(negative?),
+        None => guided.then(|| prompt.zeros_like()),
+    };
+    Ok(Conditioning { prompt, negative, guidance: request.guidance, size: (request.width, request.height) })
+}

@@ -1,0 +1,273 @@
+//! Every golden clip: the same bundle, prompt and seed give the frames that diffusers gives.
+//!
+//! The cases and how they were made: `tests/tools/README.md`. A clip that differs is left under `tests/output/`, its frames below each
+//! other.
+
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use kiln::error::is_refusal;
+use kiln::pipeline::{Event, Observer};
+use kiln::request::SamplerChoice;
+use kiln::{Cancel, Engine, Memory, Picture, Request, Settings, sampler};
+use safetensors::SafeTensors;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+#[derive(Deserialize)]
+struct Cases {
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    bundle: String,
+    task: String,
+    prompt: String,
+    negative: Option<String>,
+    seed: u64,
+    steps: usize,
+    guidance: f32,
+    width: u32,
+    height: u32,
+    frames: usize,
+    strength: Option<f32>,
+    input: Option<String>,
+    sampler: Option<SamplerCase>,
+    tolerance: u8,
+    latent_tolerance: f32,
+}
+
+#[derive(Deserialize)]
+struct SamplerCase {
+    class: String,
+    config: Map<String, Value>,
+}
+
+fn tests_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
+}
+
+fn golden(name: &str) -> PathBuf {
+    tests_folder().join("golden/clips").join(name)
+}
+
+fn cases() -> Vec<Case> {
+    serde_json::from_str::<Cases>(&fs::read_to_string(golden("cases.json")).unwrap()).unwrap().cases
+}
+
+fn engine(bundle: &str, settings: &Settings) -> Engine {
+    Engine::open(&tests_folder().join("bundles").join(bundle), settings, None).unwrap()
+}
+
+/// The sampler as `from_config` of the named class makes it from the bundle's file.
+fn sampler_choice(case: &Case) -> SamplerChoice {
+    let Some(other) = &case.sampler else { return SamplerChoice::default() };
+    let path = tests_folder().join("bundles").join(&case.bundle).join("scheduler/scheduler_config.json");
+    let mut config: Map<String, Value> = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    config.extend(other.config.clone());
+    config.insert("_class_name".into(), other.class.clone().into());
+    SamplerChoice { config: Some(sampler::Config::from_json(&Value::Object(config)).unwrap()), ..SamplerChoice::default() }
+}
+
+fn request(case: &Case) -> Request {
+    Request {
+        negative: case.negative.clone(),
+        seed: Some(case.seed),
+        steps: Some(case.steps),
+        guidance: Some(case.guidance),
+        size: Some((case.width, case.height)),
+        frames: Some(case.frames),
+        sampler: sampler_choice(case),
+        input: case.input.as_ref().map(|name| Picture::open(&golden(name)).unwrap()),
+        strength: case.strength,
+        // The cases run models beyond what they were distilled for, to test the arithmetic.
+        force: true,
+        ..Request::new(case.prompt.clone())
+    }
+}
+
+/// The pixels of all frames below each other.
+fn film(engine: &mut Engine, request: &Request) -> anyhow::Result<(Picture, kiln::GeneratedClip)> {
+    let mut frames: Vec<Picture> = Vec::new();
+    let sink = |frame: Picture| {
+        frames.push(frame);
+        Ok(())
+    };
+    let made = engine.generate_clip(request, sink, &mut (), &Cancel::new())?;
+    assert_eq!(frames.len(), made.frames);
+    let (width, height) = (frames[0].width, frames[0].height);
+    let pixels = frames.iter().flat_map(|frame| frame.pixels.clone()).collect();
+    Ok((Picture::new(width, height * u32::try_from(frames.len()).unwrap(), frames[0].channels, pixels)?, made))
+}
+
+/// Compares one case; returns what is wrong with it.
+fn run_case(engine: &mut Engine, case: &Case, latents: &SafeTensors<'_>) -> Option<String> {
+    let (sheet, made) = match film(engine, &request(case)) {
+        Ok(made) => made,
+        Err(error) => return Some(format!("{}: {error:#}", case.name)),
+    };
+    let tensor = latents.tensor(&case.name).unwrap();
+    let expected: Vec<f32> = tensor.data().chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect();
+    assert_eq!(tensor.shape()[1..], *made.latents.shape(), "{}", case.name);
+    let apart = made.latents.iter().zip(&expected).map(|(left, right)| (left - right).abs()).fold(0.0_f32, f32::max);
+    let picture = Picture::open(&golden(&format!("{}.png", case.name))).unwrap();
+    assert_eq!((sheet.width, sheet.height), (picture.width, picture.height), "{}", case.name);
+    let bytes = sheet.pixels.iter().zip(&picture.pixels).map(|(left, right)| left.abs_diff(*right)).max().unwrap();
+    if bytes <= case.tolerance && apart <= case.latent_tolerance {
+        return None;
+    }
+    let folder = tests_folder().join("output");
+    fs::create_dir_all(&folder).unwrap();
+    let target = kiln::output::Target::new(&folder.join(format!("{}.png", case.name)), None).unwrap();
+    kiln::output::write(&sheet, None, &target).unwrap();
+    Some(format!("{}: {bytes}/255 apart, latents {apart:e}", case.name))
+}
+
+#[test]
+fn every_golden_clip_is_made_again() {
+    let cases = cases();
+    let bytes = fs::read(golden("latents.safetensors")).unwrap();
+    let latents = SafeTensors::deserialize(&bytes).unwrap();
+    let mut engines: BTreeMap<String, Engine> = BTreeMap::new();
+    let mut counts: BTreeMap<(String, String), usize> = BTreeMap::new();
+    let mut wrong = Vec::new();
+    for case in &cases {
+        let engine = engines.entry(case.bundle.clone()).or_insert_with(|| engine(&case.bundle, &Settings::default()));
+        wrong.extend(run_case(engine, case, &latents));
+        *counts.entry((case.bundle.clone(), case.task.clone())).or_default() += 1;
+    }
+    println!("golden clips: {} cases, {counts:?}", cases.len());
+    assert!(wrong.is_empty(), "{} of {} cases differ:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+    assert_eq!((cases.len(), engines.len()), (28, 2), "the cases in cases.json, and their bundles");
+}
+
+#[test]
+fn low_memory_gives_the_same_clips() {
+    let cases = cases();
+    let bytes = fs::read(golden("latents.safetensors")).unwrap();
+    let latents = SafeTensors::deserialize(&bytes).unwrap();
+    let names = ["animatediff_negative", "animatediff_long_12", "animatediff_picture_lightning"];
+    let settings = Settings { memory: Memory::Low, threads: Some(1), ..Settings::default() };
+    let mut ran = 0;
+    for case in cases.iter().filter(|case| names.contains(&case.name.as_str())) {
+        assert_eq!(run_case(&mut engine(&case.bundle, &settings), case, &latents), None);
+        ran += 1;
+    }
+    assert_eq!(ran, names.len());
+}
+
+fn short() -> Request {
+    Request { seed: Some(1), steps: Some(2), size: Some((32, 32)), frames: Some(3), force: true, ..Request::new("a sun") }
+}
+
+#[test]
+fn frames_are_handed_out_as_they_are_decoded_and_a_sink_that_fails_ends_the_run() {
+    let mut engine = engine("animatediff", &Settings::default());
+    struct Order(std::rc::Rc<std::cell::RefCell<Vec<String>>>);
+    impl Observer for Order {
+        fn event(&mut self, event: Event) {
+            if let Event::Decoding { picture } = event {
+                self.0.borrow_mut().push(format!("decode {picture}"));
+            }
+        }
+    }
+    let seen = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+    let sink = |_| {
+        seen.borrow_mut().push("frame".to_owned());
+        Ok(())
+    };
+    engine.generate_clip(&short(), sink, &mut Order(seen.clone()), &Cancel::new()).unwrap();
+    assert_eq!(*seen.borrow(), ["decode 0", "frame", "decode 1", "frame", "decode 2", "frame"]);
+
+    let mut taken = 0;
+    let full = |_| {
+        taken += 1;
+        anyhow::bail!("the disk is full")
+    };
+    let error = engine.generate_clip(&short(), full, &mut (), &Cancel::new()).unwrap_err();
+    assert_eq!((format!("{error:#}").as_str(), taken), ("the disk is full", 1));
+}
+
+#[test]
+fn a_clip_that_is_looked_at_while_it_is_made_is_the_same() {
+    struct Onlooker(usize);
+    impl Observer for Onlooker {
+        fn wants_preview(&self) -> bool {
+            true
+        }
+        fn preview(&mut self, _: usize, picture: &Picture) -> anyhow::Result<()> {
+            assert_eq!((picture.width, picture.height), (32, 32));
+            self.0 += 1;
+            Ok(())
+        }
+    }
+    let mut engine = engine("animatediff", &Settings::default());
+    let (alone, _) = film(&mut engine, &short()).unwrap();
+    let (mut frames, mut onlooker) = (Vec::new(), Onlooker(0));
+    let sink = |frame: Picture| {
+        frames.extend(frame.pixels);
+        Ok(())
+    };
+    engine.generate_clip(&short(), sink, &mut onlooker, &Cancel::new()).unwrap();
+    assert_eq!((onlooker.0, frames), (2, alone.pixels));
+}
+
+#[test]
+fn what_a_model_of_clips_does_not_take_is_refused_before_anything_is_loaded() {
+    let refused = |bundle: &str, change: &dyn Fn(&mut Request)| {
+        let mut request = Request { frames: None, ..short() };
+        change(&mut request);
+        let error = engine(bundle, &Settings::default()).plan(&request).unwrap_err();
+        assert!(is_refusal(&error), "{error:#}");
+        format!("{error:#}")
+    };
+    let says = |bundle: &str, change: &dyn Fn(&mut Request), expected: &str| {
+        let said = refused(bundle, change);
+        assert!(said.contains(expected), "{said:?}, expected {expected:?}");
+    };
+    says("animatediff", &|request| request.frames = Some(0), "frames: is 0, expected 1 to 1000");
+    says("animatediff", &|request| request.frames = Some(1001), "frames: is 1001, expected 1 to 1000");
+    says("animatediff", &|request| request.frames = Some(usize::MAX), "expected 1 to 1000");
+    says("animatediff", &|request| request.count = 2, "makes one clip at a time");
+    says("animatediff", &|request| request.walk = Some(kiln::request::Walk::new(2, 4).unwrap()), "walk between two seeds");
+    let cuda = kiln::random::Device::Cuda;
+    says("animatediff", &|request| (request.frames, request.random_device) = (Some(20), cuda), "leave --rng out");
+    says("animatediff_windows", &|request| request.frames = Some(9), "this export takes 10 only");
+    says("animatediff_windows", &|request| request.frames = Some(11), "this export takes 10 only");
+    let picture = Picture::new(8, 8, 3, vec![7; 192]).unwrap();
+    says("animatediff_windows", &|request| request.input = Some(picture.clone()), "has no vae_encoder");
+    says("animatediff", &|request| (request.input, request.mask) = (Some(picture.clone()), Some(picture.clone())), "mask:");
+    says("sd", &|request| request.frames = Some(8), "makes pictures one by one");
+
+    let error = engine("animatediff", &Settings::default()).generate(&short(), &mut (), &Cancel::new()).unwrap_err();
+    assert!(is_refusal(&error) && format!("{error:#}").contains("makes clips"), "{error:#}");
+    let pictures = Request { frames: None, ..short() };
+    let error = engine("sd", &Settings::default()).generate_clip(&pictures, |_| Ok(()), &mut (), &Cancel::new()).unwrap_err();
+    assert!(is_refusal(&error) && format!("{error:#}").contains("no clips"), "{error:#}");
+}
+
+#[test]
+fn a_long_clip_is_planned_in_windows_and_takes_as_much_memory_in_the_denoiser() {
+    let engine = engine("animatediff", &Settings::default());
+    let plan = |frames| engine.plan(&Request { frames: Some(frames), ..short() }).unwrap();
+    let of_unet = |frames| {
+        let forecast = plan(frames).1.forecast;
+        let found = forecast.components.into_iter().find(|component| component.role.folder() == "unet").unwrap();
+        (found.calls, found.memory_bytes)
+    };
+    let (short, long) = (of_unet(8), of_unet(20));
+    assert_eq!((short.0, long.0), (2, 14), "two steps, of one window and of seven");
+    assert_eq!(short.1, long.1);
+    assert!(of_unet(4).1 < short.1);
+    let decoded = |frames: usize| {
+        plan(frames).1.forecast.components.iter().find(|found| found.role.folder() == "vae_decoder").unwrap().calls
+    };
+    assert_eq!((decoded(8), decoded(20)), (8, 20));
+    let windows = plan(20).1.decisions.into_iter().find(|decision| decision.what == "windows").unwrap();
+    assert_eq!(windows.choice, "7 of 8 frames");
+}

@@ -1,0 +1,279 @@
+"""Writes the bundles of clips under tests/bundles/ and the golden clips under tests/golden/clips/. See README.md beside this file."""
+
+import argparse
+import json
+import logging
+import os
+import platform
+import shutil
+import sys
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+sys.path.append(str(Path(__file__).resolve().parents[2] / "models" / "recipes" / "export"))
+
+import diffusers  # noqa: E402
+import diffusers.pipelines.wan.pipeline_wan  # noqa: E402
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+import transformers  # noqa: E402
+from diffusers.models.attention import FreeNoiseTransformerBlock  # noqa: E402
+from diffusers.pipelines.free_noise_utils import AnimateDiffFreeNoiseMixin  # noqa: E402
+from PIL import Image  # noqa: E402
+from safetensors.torch import save_file  # noqa: E402
+
+import surgery  # noqa: E402
+import tiny_clips  # noqa: E402
+from agreement import session  # noqa: E402
+from animatediff import export_pipeline as export_animatediff  # noqa: E402
+from clip_cases import all_cases  # noqa: E402
+from make_bundles import BUNDLES, size, tidy_config, write_json  # noqa: E402
+from tiny_sentences import write_sentences  # noqa: E402
+from tiny_tokenizer import END, write_tokenizer  # noqa: E402
+from wan import export_pipeline as export_wan  # noqa: E402
+
+CLIPS = Path(__file__).resolve().parents[1] / "golden" / "clips"
+# Frames that `animatediff_windows` is exported for, and the windows inside it.
+LONG_FRAMES, WINDOWS = 10, (8, 4)
+LIMIT = 1e-4
+
+
+def write_animatediff(target: Path) -> None:
+    export_animatediff(tiny_clips.animatediff(), target)
+
+
+def write_animatediff_windows(target: Path) -> None:
+    export_animatediff(tiny_clips.animatediff(), target, LONG_FRAMES, WINDOWS, encoder=False)
+
+
+def write_wan(target: Path) -> None:
+    export_wan(tiny_clips.wan(), target)
+
+
+WRITERS = {"animatediff": write_animatediff, "animatediff_windows": write_animatediff_windows, "wan": write_wan}
+
+
+def write_bundle(name: str) -> None:
+    target = BUNDLES / name
+    shutil.rmtree(target, ignore_errors=True)
+    WRITERS[name](target)
+    for model in sorted(target.glob("*/model.onnx")):
+        surgery.tidy(model)
+    for config in [*target.glob("*/config.json"), target / "model_index.json"]:
+        tidy_config(config)
+    if name.startswith("animatediff"):
+        shutil.rmtree(target / "tokenizer")
+        write_tokenizer(target / "tokenizer", END)
+        write_json(target / "scheduler" / "scheduler_config.json", tiny_clips.ANIMATEDIFF)
+    if name == "wan":
+        shutil.rmtree(target / "tokenizer")
+        write_sentences(target / "tokenizer")
+        write_json(target / "scheduler" / "scheduler_config.json", tiny_clips.WAN)
+    compared = (wan_agreement if name == "wan" else agreement)(name, target)
+    print(f"{name}: exported, largest difference from torch {compared:.1e}, {size(target) / 1024:.0f} KiB")
+
+
+def wan_agreement(name: str, target: Path) -> float:
+    """The same for a batch of two, and a clip that is decoded frame by frame of its latents."""
+    pipeline = tiny_clips.wan()
+    generator = torch.Generator("cpu").manual_seed(7)
+
+    def noise(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator)
+
+    sample, words, timestep = noise(2, tiny_clips.WAN_CHANNELS, 5, 6, 10), noise(2, 512, 32), torch.tensor([420.0, 420.0])
+    first, following = (session(target / role / "model.onnx") for role in ("vae_decoder_first", "vae_decoder"))
+    with torch.no_grad():
+        expected = pipeline.transformer(sample, timestep, words, return_dict=False)[0]
+        decoded = pipeline.vae.decode(sample[:1]).sample
+    inputs = {"hidden_states": sample, "timestep": timestep, "encoder_hidden_states": words}
+    found = session(target / "transformer" / "model.onnx").run(None, {name: value.numpy() for name, value in inputs.items()})[0]
+    frame, *past = first.run(None, {"latent_sample": sample[:1, :, :1].numpy()})
+    frames = [frame]
+    for at in range(1, sample.shape[2]):
+        caches = {f"past.{at}": cache for at, cache in enumerate(past)}
+        frame, *past = following.run(None, {"latent_sample": sample[:1, :, at : at + 1].numpy()} | caches)
+        frames.append(frame)
+    worst = max(
+        float(np.abs(found - expected.numpy()).max()), float(np.abs(np.concatenate(frames, axis=2) - decoded.numpy()).max())
+    )
+    if not worst < LIMIT:
+        raise SystemExit(f"{name} differs from torch by {worst}, at most {LIMIT} is allowed")
+    return worst
+
+
+def agreement(name: str, target: Path) -> float:
+    """How far the denoiser of a bundle lies from torch's, on a batch, a size and a number of frames that it was not traced with."""
+    pipeline = tiny_clips.animatediff()
+    frames = LONG_FRAMES if name.endswith("windows") else 5
+    if name.endswith("windows"):
+        pipeline.enable_free_noise(*WINDOWS)
+    generator = torch.Generator("cpu").manual_seed(7)
+    sample, words = torch.randn(3, 4, frames, 12, 8, generator=generator), torch.randn(3, 77, 24, generator=generator)
+    network = session(target / "unet" / "model.onnx")
+    worst = 0.0
+    for timestep in (999.0, 420.5, 0.0):
+        inputs = {"sample": sample.numpy(), "timestep": np.array(timestep, np.float32), "encoder_hidden_states": words.numpy()}
+        with torch.no_grad():
+            expected = pipeline.unet(sample, torch.tensor(timestep), words.repeat_interleave(frames, dim=0)).sample
+        worst = max(worst, float(np.abs(network.run(None, inputs)[0] - expected.numpy()).max()))
+    if not worst < LIMIT:
+        raise SystemExit(f"{name}/unet differs from torch by {worst}, at most {LIMIT} is allowed")
+    return worst
+
+
+def in_windows(unet, length: int, stride: int):
+    """The denoiser over overlapping windows of frames, in FreeNoise's places and with its weights."""
+    block = SimpleNamespace(context_length=length, context_stride=stride)
+    weights = torch.tensor(FreeNoiseTransformerBlock._get_frame_weights(block, length), dtype=torch.float32)
+    forward = type(unet).forward.__get__(unet)
+
+    def windowed(sample, timestep, encoder_hidden_states, **_):
+        clips, frames = sample.shape[0], sample.shape[2]
+        if frames <= length:
+            return forward(sample, timestep, encoder_hidden_states)
+        places = FreeNoiseTransformerBlock._get_frame_indices(block, frames)
+        if places[-1][1] < frames:
+            places.append((frames - length, frames))
+        words = encoder_hidden_states.reshape(clips, frames, *encoder_hidden_states.shape[1:])
+        total, counted = torch.zeros_like(sample), torch.zeros(frames)
+        for begin, end in places:
+            found = forward(sample[:, :, begin:end], timestep, words[:, begin:end].flatten(0, 1)).sample
+            total[:, :, begin:end] += found * weights[:, None, None]
+            counted[begin:end] += weights
+        return SimpleNamespace(sample=total / counted[:, None, None])
+
+    return windowed
+
+
+def run_animatediff(case: dict):
+    base = tiny_clips.animatediff()
+    kind = diffusers.AnimateDiffPipeline if case["task"] == "text2video" else diffusers.AnimateDiffVideoToVideoPipeline
+    parts = {name: part for name, part in base.components.items() if name not in ("feature_extractor", "image_encoder")}
+    pipeline = kind(**parts)
+    pipeline.set_progress_bar_config(disable=True)
+    if case["sampler"]:
+        pipeline.scheduler = getattr(diffusers, case["sampler"]["class"]).from_config(pipeline.scheduler.config, **case["sampler"]["config"])
+    if case["bundle"].endswith("windows"):
+        pipeline.enable_free_noise(*WINDOWS)
+    elif case["windows"]:
+        length, stride = case["windows"]
+        pipeline.unet.forward = in_windows(pipeline.unet, length, stride)
+        if case["task"] == "text2video":
+            # The noise of FreeNoise, and none of its windows inside the motion modules.
+            free = SimpleNamespace(
+                _free_noise_context_length=length,
+                _free_noise_context_stride=stride,
+                _free_noise_noise_type="shuffle_context",
+                vae_scale_factor=pipeline.vae_scale_factor,
+            )
+            prepare = pipeline.prepare_latents
+
+            def shuffled(*arguments):
+                return prepare(*arguments[:-1], AnimateDiffFreeNoiseMixin._prepare_latents_free_noise(free, *arguments))
+
+            pipeline.prepare_latents = shuffled
+
+    def arguments() -> dict:
+        found = {
+            "prompt": case["prompt"],
+            "negative_prompt": case["negative"],
+            "num_inference_steps": case["steps"],
+            "guidance_scale": case["guidance"],
+            "width": case["width"],
+            "height": case["height"],
+            "generator": torch.Generator("cpu").manual_seed(case["seed"]),
+        }
+        if case["task"] == "text2video":
+            return found | {"num_frames": case["frames"]}
+        picture = Image.open(CLIPS / case["input"]).convert("RGB").resize((case["width"], case["height"]), Image.Resampling.LANCZOS)
+        return found | {"video": [picture] * case["frames"], "strength": case["strength"]}
+
+    latents = pipeline(**arguments(), output_type="latent").frames
+    return latents, pipeline(**arguments(), output_type="pil").frames[0]
+
+
+def run_wan(case: dict):
+    # Its texts are of letters that need no mending.
+    diffusers.pipelines.wan.pipeline_wan.ftfy = SimpleNamespace(fix_text=lambda text: text)
+    pipeline = tiny_clips.wan()
+    if case["sampler"]:
+        pipeline.scheduler = getattr(diffusers, case["sampler"]["class"]).from_config(pipeline.scheduler.config, **case["sampler"]["config"])
+
+    def film(output: str):
+        return pipeline(
+            prompt=case["prompt"],
+            negative_prompt=case["negative"],
+            num_inference_steps=case["steps"],
+            guidance_scale=case["guidance"],
+            width=case["width"],
+            height=case["height"],
+            num_frames=case["frames"],
+            generator=torch.Generator("cpu").manual_seed(case["seed"]),
+            output_type=output,
+        ).frames
+
+    return film("latent"), film("pil")[0]
+
+
+def run(case: dict):
+    return (run_wan if case["bundle"] == "wan" else run_animatediff)(case)
+
+
+def sheet(frames: list[Image.Image]) -> Image.Image:
+    """The frames below each other."""
+    width, height = frames[0].size
+    whole = Image.new("RGB", (width, height * len(frames)))
+    for at, frame in enumerate(frames):
+        whole.paste(frame, (0, at * height))
+    return whole
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bundles", nargs="*", help="write only these bundles, and no clips")
+    parser.add_argument("--only", help="run the cases whose names begin so, and write nothing")
+    given = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(1)
+    if given.bundles is not None:
+        for name in given.bundles or WRITERS:
+            write_bundle(name)
+        return
+    CLIPS.mkdir(parents=True, exist_ok=True)
+    shutil.copy(CLIPS.parent / "pictures" / "input.png", CLIPS / "input.png")
+    if not given.only:
+        for old in [*CLIPS.glob("*.png"), *CLIPS.glob("*.safetensors")]:
+            if old.name != "input.png":
+                old.unlink()
+    cases = [case for case in all_cases() if not given.only or case["name"].startswith(given.only)]
+    kept = {}
+    for case in cases:
+        latents, frames = run(case)
+        assert frames[0].size == (case["width"], case["height"]) and len(frames) == case["frames"], case["name"]
+        assert latents.isfinite().all(), f"{case['name']}: not finite"
+        values = np.stack([np.asarray(frame, np.float32) for frame in frames])
+        apart = np.abs(np.diff(values, axis=0)).mean() if len(frames) > 1 else 0.0
+        print(f"{case['name']}: spread {values.std() / 127.5:.2f}, from frame to frame {apart / 127.5:.3f}", flush=True)
+        kept[case["name"]] = latents.float().contiguous()
+        if not given.only:
+            sheet(frames).save(CLIPS / f"{case['name']}.png", optimize=True)
+    if given.only:
+        return
+    save_file(kept, CLIPS / "latents.safetensors")
+    versions = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "diffusers": diffusers.__version__,
+        "transformers": transformers.__version__,
+    }
+    text = json.dumps({"versions": versions, "cases": cases}, indent=1, ensure_ascii=False)
+    (CLIPS / "cases.json").write_text(text + "\n", encoding="utf-8")
+    print(f"{len(cases)} clips, {size(CLIPS) / 1024:.0f} KiB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""Tiny pipelines of clips, of diffusers' own classes with random weights."""
+
+import torch
+from diffusers import (
+    AnimateDiffPipeline,
+    AutoencoderKLWan,
+    DDIMScheduler,
+    MotionAdapter,
+    UniPCMultistepScheduler,
+    UNetMotionModel,
+    WanPipeline,
+    WanTransformer3DModel,
+)
+from transformers import UMT5Config, UMT5EncoderModel
+
+from tiny_networks import autoencoder, denoiser, fill, text_encoder
+from tiny_pipelines import tokenizer
+from tiny_sentences import vocabulary as sentence_vocabulary
+from tiny_transformers import sentence_tokenizer
+
+# As the motion modules are published; AnimateDiff-Lightning and AnimateLCM have the same betas.
+ANIMATEDIFF = {
+    "_class_name": "DDIMScheduler",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "linear",
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+    "timestep_spacing": "linspace",
+    "prediction_type": "epsilon",
+}
+TRAINED_FRAMES = 8
+
+
+def animatediff(seed: int = 700) -> AnimateDiffPipeline:
+    adapter = MotionAdapter(
+        block_out_channels=(8, 12),
+        motion_layers_per_block=1,
+        motion_mid_block_layers_per_block=1,
+        motion_num_attention_heads=2,
+        motion_norm_num_groups=4,
+        motion_max_seq_length=TRAINED_FRAMES,
+        use_motion_mid_block=True,
+    )
+    fill(adapter, seed + 3)
+    with torch.no_grad():
+        for name, parameter in adapter.named_parameters():
+            # A trained module adds little to what runs past it, and looks at its neighbours sharply.
+            if "proj_out" in name:
+                parameter.mul_(0.5)
+            if ".attn" in name and ("to_q" in name or "to_k" in name):
+                parameter.mul_(2.0)
+    unet = UNetMotionModel.from_unet2d(denoiser(seed + 1), adapter).eval()
+    pipeline = AnimateDiffPipeline(
+        vae=autoencoder(seed + 2),
+        text_encoder=text_encoder(seed, hidden=24, layers=2, activation="quick_gelu"),
+        tokenizer=tokenizer(),
+        unet=unet,
+        motion_adapter=adapter,
+        scheduler=DDIMScheduler.from_config(ANIMATEDIFF),
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+WAN = {
+    "_class_name": "UniPCMultistepScheduler",
+    "num_train_timesteps": 1000,
+    "prediction_type": "flow_prediction",
+    "use_flow_sigmas": True,
+    "flow_shift": 3.0,
+    "solver_order": 2,
+    "solver_type": "bh2",
+    "predict_x0": True,
+    "lower_order_final": True,
+    "final_sigmas_type": "zero",
+    "timestep_spacing": "linspace",
+}
+WAN_CHANNELS = 4
+
+
+def umt5(seed: int) -> UMT5EncoderModel:
+    config = UMT5Config(
+        vocab_size=len(sentence_vocabulary()),
+        d_model=32,
+        d_kv=8,
+        d_ff=48,
+        num_layers=2,
+        num_heads=2,
+        relative_attention_num_buckets=8,
+        relative_attention_max_distance=32,
+        feed_forward_proj="gated-gelu",
+        is_encoder_decoder=False,
+        use_cache=False,
+    )
+    return fill(UMT5EncoderModel(config), seed, gain=0.7)
+
+
+def wan_autoencoder(seed: int) -> AutoencoderKLWan:
+    vae = AutoencoderKLWan(
+        base_dim=4,
+        z_dim=WAN_CHANNELS,
+        dim_mult=[1, 2, 2],
+        num_res_blocks=1,
+        temperal_downsample=[True, True],
+        latents_mean=[-0.3, 0.2, 0.1, -0.1],
+        latents_std=[1.4, 2.1, 1.7, 2.4],
+        scale_factor_temporal=4,
+        scale_factor_spatial=4,
+    )
+    fill(vae, seed)
+    with torch.no_grad():
+        vae.decoder.conv_out.weight.mul_(0.6)
+    return vae
+
+
+def wan(seed: int = 720) -> WanPipeline:
+    transformer = WanTransformer3DModel(
+        patch_size=(1, 2, 2),
+        num_attention_heads=2,
+        attention_head_dim=12,
+        in_channels=WAN_CHANNELS,
+        out_channels=WAN_CHANNELS,
+        text_dim=32,
+        freq_dim=32,
+        ffn_dim=48,
+        num_layers=2,
+        rope_max_seq_len=64,
+    )
+    pipeline = WanPipeline(
+        tokenizer=sentence_tokenizer(),
+        text_encoder=umt5(seed + 2),
+        vae=wan_autoencoder(seed + 1),
+        scheduler=UniPCMultistepScheduler.from_config(WAN),
+        transformer=fill(transformer, seed),
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
