@@ -1,22 +1,23 @@
 //! Measures `kiln serve`: what it adds to the bare engine, and what hundreds of clients at once do to it.
 //!
-//! `cargo build --release && cargo run --release --example load -- [CLIENTS] [SECONDS]` starts `target/release/kiln serve` beside itself, on
-//! the model `sticker` and a state folder of its own (in TMPDIR).
+//! `cargo build --release && cargo run --release --example load -- [CLIENTS] [SECONDS] [PICTURES]` starts `target/release/kiln serve` beside
+//! itself, on the model `sticker`: once with its state in a folder of TMPDIR, once in memory (`/dev/shm`, where that is). With 0 clients or
+//! 0 pictures that part is left out.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that fails says where")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use kiln::output::{Format, encode};
 use kiln::{Cancel, Engine, Request, Settings};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
-const PAIRS: usize = 100;
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/sticker");
 
 struct Silent;
@@ -24,63 +25,139 @@ impl kiln::Observer for Silent {
     fn event(&mut self, _: kiln::Event) {}
 }
 
-/// An answer: status, head, body.
-fn ask(address: &str, method: &str, path: &str, body: &str) -> (u16, String, Vec<u8>) {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_nodelay(true).unwrap();
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).unwrap();
-    let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).unwrap();
-    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
-    let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), head, bytes[end + 4..].to_vec())
+struct Server {
+    process: Child,
+    address: String,
+    _state: TempDir,
 }
 
-fn json_of(body: &[u8]) -> Value {
-    serde_json::from_slice(body).unwrap()
+impl Server {
+    fn start(state: TempDir) -> Self {
+        let program = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("kiln");
+        let mut command = Command::new(program);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--model", MODEL, "--state"]).arg(state.path());
+        let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().rsplit_once("http://").unwrap().1.to_owned();
+        Self { process, address, _state: state }
+    }
+
+    fn memory_mib(&self) -> f64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
+    }
 }
 
-/// Asks for a picture and waits for its file, as a client does.
-fn served(address: &str, seed: usize) -> Vec<u8> {
-    let wish = json!({ "prompt": "a red apple", "seed": seed, "previews": false }).to_string();
-    let (status, _, body) = ask(address, "POST", "/jobs", &wish);
-    assert_eq!(status, 202);
-    let id = json_of(&body)["id"].as_str().unwrap().to_owned();
-    let (_, _, events) = ask(address, "GET", &format!("/jobs/{id}/events"), "");
-    assert!(String::from_utf8_lossy(&events).contains("\"finished\""));
-    ask(address, "GET", &format!("/jobs/{id}/pictures/0"), "").2
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+struct Answer {
+    status: u16,
+    retry_after: bool,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+}
+
+/// A connection that is kept from request to request, as clients keep theirs.
+struct Connection {
+    stream: BufReader<TcpStream>,
+    address: String,
+}
+
+impl Connection {
+    fn open(address: &str) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream: BufReader::new(stream), address: address.to_owned() }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stream.read_line(&mut line).unwrap();
+        line.trim_end().to_ascii_lowercase()
+    }
+
+    fn take(&mut self, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        self.stream.read_exact(&mut bytes).unwrap();
+        bytes
+    }
+
+    fn ask(&mut self, method: &str, path: &str, body: &str) -> Answer {
+        let (address, length) = (&self.address, body.len());
+        let head =
+            format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {length}");
+        self.stream.get_mut().write_all(format!("{head}\r\n\r\n{body}").as_bytes()).unwrap();
+        let status = self.line().split(' ').nth(1).unwrap().parse().unwrap();
+        let (mut length, mut retry_after) = (None, false);
+        loop {
+            let line = self.line();
+            let Some((name, value)) = line.split_once(": ") else { break };
+            match name {
+                "content-length" => length = Some(value.parse().unwrap()),
+                "retry-after" => retry_after = true,
+                _ => {}
+            }
+        }
+        let body = match length {
+            Some(length) => self.take(length),
+            None => {
+                let mut body = Vec::new();
+                loop {
+                    let length = usize::from_str_radix(&self.line(), 16).unwrap();
+                    body.extend(self.take(length));
+                    self.line();
+                    if length == 0 {
+                        break body;
+                    }
+                }
+            }
+        };
+        Answer { status, retry_after, body }
+    }
+
+    /// Asks for a picture, watches it and fetches its file: three requests.
+    fn own(&mut self, seed: usize) -> Vec<u8> {
+        let wish = json!({ "prompt": "a red apple", "seed": seed, "previews": false }).to_string();
+        let job = self.ask("POST", "/jobs", &wish);
+        assert_eq!(job.status, 202);
+        let path = format!("/jobs/{}", job.json()["id"].as_str().unwrap());
+        let events = self.ask("GET", &format!("{path}/events"), "");
+        assert!(String::from_utf8_lossy(&events.body).contains("\"finished\""));
+        self.ask("GET", &format!("{path}/pictures/0"), "").body
+    }
+
+    /// The same by OpenAI's interface: one request.
+    fn openai(&mut self, seed: usize) -> Vec<u8> {
+        let wish = json!({ "prompt": "a red apple", "seed": seed }).to_string();
+        let answer = self.ask("POST", "/v1/images/generations", &wish);
+        assert_eq!(answer.status, 200);
+        answer.body
+    }
 }
 
 fn quantile(sorted: &[f64], share: f64) -> f64 {
     sorted[((sorted.len() - 1) as f64 * share).round() as usize]
 }
 
-fn memory_mib(process: u32) -> f64 {
-    let text = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
+fn sorted(mut values: Vec<f64>) -> Vec<f64> {
+    values.sort_by(f64::total_cmp);
+    values
 }
 
-fn main() {
-    let mut arguments = std::env::args().skip(1).map(|text| text.parse::<u64>().unwrap());
-    let clients = arguments.next().unwrap_or(200);
-    let seconds = arguments.next().unwrap_or(60);
-    let program = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("kiln");
-    let state = tempfile::tempdir().unwrap();
-    let mut server = Command::new(program)
-        .args(["serve", "--listen", "127.0.0.1:0", "--model", MODEL, "--state"])
-        .arg(state.path())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let address = line.trim().rsplit_once("http://").unwrap().1.to_owned();
-
+/// What the server adds to the bare engine with the PNG file's encoding, each in turn.
+fn overhead(servers: &[(&str, Server)], pictures: usize) {
     let mut engine = Engine::open(Path::new(MODEL), &Settings::default(), None).unwrap();
     let mut bare = |seed: usize| {
         let request = Request { seed: Some(seed as u64), ..Request::new("a red apple") };
@@ -94,59 +171,64 @@ fn main() {
         assert!(!work().is_empty());
         begun.elapsed().as_secs_f64() * 1_000.0
     };
-    for seed in 0..5 {
-        bare(seed);
-        served(&address, seed);
+    let mut connections: Vec<(&str, Connection)> =
+        servers.iter().map(|(name, server)| (*name, Connection::open(&server.address))).collect();
+    let (mut near, mut far) = (Vec::new(), vec![Vec::new(); connections.len() * 2]);
+    for seed in 0..pictures + 5 {
+        near.push(time(&mut || bare(seed)));
+        for (index, (_, connection)) in connections.iter_mut().enumerate() {
+            far[index * 2].push(time(&mut || connection.own(seed)));
+            far[index * 2 + 1].push(time(&mut || connection.openai(seed)));
+        }
     }
-    let mut pairs: Vec<(f64, f64)> = Vec::new();
-    for seed in 0..PAIRS {
-        let (near, far) = (time(&mut || bare(seed)), time(&mut || served(&address, seed)));
-        pairs.push((near, far));
+    // The first of each open the networks.
+    let median = |values: &[f64]| quantile(&sorted(values[5..].to_vec()), 0.5);
+    println!("{pictures} pictures in turn, ms: engine and PNG {:.2} at the median", median(&near));
+    for (index, times) in far.iter().enumerate() {
+        let more = sorted(times[5..].iter().zip(&near[5..]).map(|(far, near)| far - near).collect());
+        let [low, middle, high] = [0.25, 0.5, 0.75].map(|share| quantile(&more, share));
+        println!(
+            "state on {}, {}: {:.2} at the median, served less engine {middle:.2} (quarters {low:.2} to {high:.2})",
+            connections[index / 2].0,
+            ["own interface", "OpenAI's"][index % 2],
+            median(times),
+        );
     }
-    let sorted = |pick: &dyn Fn(&(f64, f64)) -> f64| {
-        let mut values: Vec<f64> = pairs.iter().map(pick).collect();
-        values.sort_by(f64::total_cmp);
-        values
-    };
-    let (near, far, more) = (sorted(&|pair| pair.0), sorted(&|pair| pair.1), sorted(&|pair| pair.1 - pair.0));
-    println!(
-        "{PAIRS} pictures in turn, ms at the median: engine and PNG {:.2}, served {:.2}",
-        quantile(&near, 0.5),
-        quantile(&far, 0.5)
-    );
-    let quarters = [0.25, 0.5, 0.75].map(|share| quantile(&more, share));
-    println!("served less engine, ms: median {:.2} (quarters {:.2} to {:.2})", quarters[1], quarters[0], quarters[2]);
+}
 
-    let before_mib = memory_mib(server.id());
+/// Many clients at once, of which each asks again as soon as it has its picture.
+fn load(server: &Server, clients: u64, seconds: u64) {
+    let before_mib = server.memory_mib();
     let waits = Mutex::new(Vec::new());
     let counts = Mutex::new([0_u64; 3]);
     let most_waiting = Mutex::new(0);
     let end = Instant::now() + Duration::from_secs(seconds);
     std::thread::scope(|threads| {
         for client in 0..clients {
-            let (address, waits, counts, most_waiting) = (&address, &waits, &counts, &most_waiting);
+            let (address, waits, counts, most_waiting) = (&server.address, &waits, &counts, &most_waiting);
             threads.spawn(move || {
+                let mut connection = Connection::open(address);
                 while Instant::now() < end {
                     let wish = json!({ "prompt": "a red apple", "seed": client, "steps": 1, "previews": false }).to_string();
-                    let (status, head, body) = ask(address, "POST", "/jobs", &wish);
+                    let answer = connection.ask("POST", "/jobs", &wish);
                     counts.lock().unwrap()[0] += 1;
-                    if status == 429 {
-                        assert!(head.to_lowercase().contains("retry-after: "));
+                    if answer.status == 429 {
+                        assert!(answer.retry_after);
                         counts.lock().unwrap()[1] += 1;
                         std::thread::sleep(Duration::from_millis(200 + client % 7 * 50));
                         continue;
                     }
-                    assert_eq!(status, 202);
-                    let job = json_of(&body);
+                    assert_eq!(answer.status, 202);
+                    let job = answer.json();
                     let place = job["place"].as_u64().unwrap_or(0);
                     let mut most = most_waiting.lock().unwrap();
                     *most = place.max(*most);
                     drop(most);
                     let path = format!("/jobs/{}", job["id"].as_str().unwrap());
-                    ask(address, "GET", &format!("{path}/events"), "");
-                    let job = json_of(&ask(address, "GET", &path, "").2);
+                    connection.ask("GET", &format!("{path}/events"), "");
+                    let job = connection.ask("GET", &path, "").json();
                     assert_eq!(job["state"], "finished");
-                    assert_eq!(ask(address, "GET", &format!("{path}/pictures/0"), "").0, 200);
+                    assert_eq!(connection.ask("GET", &format!("{path}/pictures/0"), "").status, 200);
                     let mut counts = counts.lock().unwrap();
                     counts[0] += 3;
                     counts[2] += 1;
@@ -157,8 +239,7 @@ fn main() {
         }
     });
     let [requests, refused, pictures] = counts.into_inner().unwrap();
-    let mut waits: Vec<f64> = waits.into_inner().unwrap();
-    waits.sort_by(f64::total_cmp);
+    let waits = sorted(waits.into_inner().unwrap());
     println!(
         "{clients} clients for {seconds} s: {requests} requests, {refused} of them told to come back (429), {pictures} pictures"
     );
@@ -169,7 +250,22 @@ fn main() {
     );
     let [half, most, last] = [0.5, 0.95, 1.0].map(|share| quantile(&waits, share));
     println!("time in the queue, ms: median {half:.0}, 95 % below {most:.0}, longest {last:.0}");
-    println!("memory of the server, MiB: {before_mib:.1} before, {:.1} after", memory_mib(server.id()));
-    server.kill().unwrap();
-    server.wait().unwrap();
+    println!("memory of the server, MiB: {before_mib:.1} before, {:.1} after", server.memory_mib());
+}
+
+fn main() {
+    let mut arguments = std::env::args().skip(1).map(|text| text.parse::<u64>().unwrap());
+    let clients = arguments.next().unwrap_or(200);
+    let seconds = arguments.next().unwrap_or(60);
+    let pictures = arguments.next().unwrap_or(100);
+    let mut servers = vec![("disk", Server::start(tempfile::tempdir().unwrap()))];
+    if let Ok(memory) = tempfile::tempdir_in("/dev/shm") {
+        servers.push(("memory", Server::start(memory)));
+    }
+    if pictures > 0 {
+        overhead(&servers, usize::try_from(pictures).unwrap());
+    }
+    if clients > 0 {
+        load(&servers[0].1, clients, seconds);
+    }
 }

@@ -5,6 +5,7 @@
 mod budget;
 mod clip;
 mod inversion_record;
+mod safety;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use ndarray::{ArrayD, Axis};
 
 use crate::bundle::{Bundle, Family};
 use crate::output::{BundleId, ComponentRun, PROVENANCE_SCHEMA, Picture, Provenance, WalkPlace};
-use crate::pipeline::{self, Again, Inverted, Job, Likelihood, Observer, Painted, log_mean};
+use crate::pipeline::{self, Inverted, Job, Likelihood, Observer, Painted, SafetyChecker, log_mean};
 use crate::plan::{Assignments, Measurements, Plan, Settings};
 use crate::request::{ClassChoice, Request, Resolved, Task};
 use crate::runtime::{Cancel, Runtime};
@@ -65,6 +66,7 @@ pub struct Engine {
     networks: Option<Networks>,
     preview_map: Option<PreviewMap>,
     measurements: Option<Measurements>,
+    safety_checker: Option<SafetyChecker>,
 }
 
 impl Engine {
@@ -81,7 +83,8 @@ impl Engine {
         let mut assignments = Assignments::new(&bundle, settings, &runtime)?;
         crate::prepare::apply(settings, &bundle, &runtime, &mut assignments);
         let settings = settings.clone();
-        Ok(Self { runtime, bundle, encoders, settings, assignments, networks: None, preview_map: None, measurements: None })
+        let (networks, preview_map, measurements, safety_checker) = (None, None, None, None);
+        Ok(Self { runtime, bundle, encoders, settings, assignments, networks, preview_map, measurements, safety_checker })
     }
 
     /// The bundle.
@@ -116,13 +119,20 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Request::resolve`], all the caller's fault; a component does not load, fails, or gives a non-finite or constant result;
-    /// [`Cancelled`](crate::error::Cancelled) once `cancel` was used.
+    /// [`Cancelled`](crate::error::Cancelled) once `cancel` was used; [`HeldBack`](crate::error::HeldBack) by the safety checker.
     pub fn generate(&mut self, request: &Request, observer: &mut dyn Observer, cancel: &Cancel) -> Result<Vec<Generated>> {
         let begun = Instant::now();
         let (resolved, plan) = self.plan(request)?;
+        let safety = self.safety_files()?;
+        let mut unseen = safety::WithoutPreviews(observer);
+        let observer: &mut dyn Observer = if safety.is_some() { &mut unseen } else { unseen.0 };
         let (painted, times) = self.with_job(&resolved, &plan, cancel, |job, encoders, preview_map| {
             pipeline::generate(job, encoders, preview_map, observer)
         })?;
+        if let Some(files) = &safety {
+            let pictures = painted.iter().enumerate().map(|(index, made)| (resolved.seed_of(index), &made.picture));
+            self.check_safety(files, &plan, pictures, cancel)?;
+        }
         let total_ms = begun.elapsed().as_secs_f64() * 1000.0;
         painted
             .into_iter()
@@ -191,18 +201,6 @@ impl Engine {
             return Ok(self.likeliest(request, picture, observer, cancel)?.map(|(class, _)| class));
         }
         Ok(resolved.class_of(0).and_then(|class| self.bundle.classes.get(class)).cloned())
-    }
-
-    /// What became of `picture` on the way to its latent and back.
-    ///
-    /// # Errors
-    /// The picture that came back has another size or holds what is no number.
-    pub fn compare(&self, picture: &Picture, inverted: &Inverted) -> Result<Again> {
-        let prior_deviation = match self.bundle.family {
-            Family::Score { sigma_max, .. } => f64::from(sigma_max),
-            _ => 1.0,
-        };
-        Again::new(&self.pixels(picture)?, inverted, prior_deviation)
     }
 
     /// Decides how a likelihood would be found, as [`Engine::plan`] does for making a picture.

@@ -15,6 +15,14 @@ pub struct Refusal(pub String);
 #[error("cancelled")]
 pub struct Cancelled;
 
+/// The picture was made, and the safety checker does not let it be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the safety checker holds back the picture of seed {seed}; say it in other words, or take another seed")]
+pub struct HeldBack {
+    /// The picture's seed.
+    pub seed: u64,
+}
+
 /// The device has no memory left for what a network computes; the message is the runtime's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("out of memory: {0}")]
@@ -36,10 +44,16 @@ macro_rules! refusal {
 }
 pub(crate) use refusal;
 
-/// Whether `error` is the caller's fault.
+/// Whether `error` is the caller's fault, or at least the caller's to mend.
 #[must_use]
 pub fn is_refusal(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<Refusal>().is_some() || error.chain().any(|cause| cause.is::<Refusal>())
+    is_held_back(error) || error.downcast_ref::<Refusal>().is_some() || error.chain().any(|cause| cause.is::<Refusal>())
+}
+
+/// Whether `error` is that a picture was held back.
+#[must_use]
+pub fn is_held_back(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<HeldBack>().is_some() || error.chain().any(|cause| cause.is::<HeldBack>())
 }
 
 /// Whether `error` is a cancelled run rather than a failure.

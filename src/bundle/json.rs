@@ -83,6 +83,15 @@ impl Object {
         }
     }
 
+    /// Whether the part `key` of a pipeline is there: a pair of a library and a class, of which none is null.
+    pub(crate) fn names(&self, key: &str) -> bool {
+        match self.entries.get(key) {
+            None | Some(Value::Null) => false,
+            Some(Value::Array(values)) => values.iter().any(|value| !value.is_null()),
+            Some(_) => true,
+        }
+    }
+
     /// A string; `None` when the key is missing or null.
     pub(crate) fn text(&self, key: &str) -> Result<Option<&str>> {
         match self.entries.get(key) {

@@ -16,7 +16,9 @@ mod json;
 pub mod names;
 mod onnx;
 mod port;
+mod safety;
 mod shelf;
+mod weights;
 mod work;
 
 use std::collections::BTreeMap;
@@ -32,6 +34,7 @@ pub use family::{Architecture, Family};
 pub use geometry::{Geometry, LatentScaling, PACKED_SIDE, PLACE};
 pub use habits::Habits;
 pub use onnx::{Header, read_header};
+pub use safety::{ClipPreparation, SafetyFiles};
 pub use shelf::{Shelf, ShelvedBundle};
 pub use work::Work;
 
@@ -72,6 +75,8 @@ pub struct Bundle {
     pub clip: Option<ClipShape>,
     /// Steps and guidance that it takes.
     pub habits: Habits,
+    /// Whether it came with a safety checker, be its files there or not.
+    pub has_safety_checker: bool,
     /// What it is recognised by, as a SHA-256.
     pub fingerprint: String,
 }
@@ -165,13 +170,11 @@ impl Bundle {
             unknown_scheduler,
             geometry,
             clip,
+            has_safety_checker: index.names("safety_checker") || folder.join("safety_checker").exists(),
             // Known once the rest is.
             habits: Habits::default(),
             fingerprint: String::new(),
         };
-        if folder.join("safety_checker").is_dir() {
-            log::info!("{}: there is a safety_checker, which this version does not run", folder.display());
-        }
         bundle.habits = Habits::of(&bundle);
         bundle.check_card().with_context(|| folder.join(CARD_FILE).display().to_string())?;
         bundle.fingerprint = checksum::fingerprint(&bundle)?;

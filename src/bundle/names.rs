@@ -34,6 +34,12 @@ pub const PICTURE: &[&str] = &["sample", "image", "pixel_values"];
 pub const LATENT: &[&str] = &["latent_sample", "latent", "latents", "sample", "z"];
 /// The encoder's mean and logarithm of the variance, one after the other along the channels.
 pub const LATENT_PARAMETERS: &[&str] = &["latent_parameters", "moments"];
+/// A picture as CLIP sees it, into a safety checker.
+pub const CLIP_INPUT: &[&str] = &["clip_input"];
+/// The picture itself, into a safety checker.
+pub const SHOWN: &[&str] = &["images"];
+/// Whether a safety checker holds a picture back.
+pub const VERDICT: &[&str] = &["has_nsfw_concepts"];
 /// A picture's class.
 pub const CLASS_LABELS: &[&str] = &["class_labels", "labels"];
 /// Into how many steps the way is cut, which a denoiser that was distilled by halving is told.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::engine::Engine;
-use crate::plan::{PrecisionWish, ProviderWish, Settings};
+use crate::plan::{PrecisionWish, ProviderWish, SafetyChoice, Settings};
 
 const HEADING: &str = "Device";
 
@@ -65,6 +65,28 @@ impl DeviceArguments {
             arguments.push("--allow-fallback".into());
         }
         arguments
+    }
+}
+
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(super) struct SafetyArguments {
+    /// A folder whose safety checker every picture has to pass, whatever the model [default: the model's own, where it came with one]
+    #[arg(long, value_name = "DIR", conflicts_with = "no_safety")]
+    pub(super) safety: Option<PathBuf>,
+
+    /// Show every picture, though the model came with a safety checker
+    #[arg(long)]
+    pub(super) no_safety: bool,
+}
+
+impl SafetyArguments {
+    /// The checker that they stand for.
+    pub(super) fn choice(&self) -> SafetyChoice {
+        match &self.safety {
+            Some(folder) => SafetyChoice::Folder(folder.clone()),
+            None if self.no_safety => SafetyChoice::Off,
+            None => SafetyChoice::Own,
+        }
     }
 }
 

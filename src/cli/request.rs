@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use super::clip;
-use super::device::DeviceArguments;
+use super::device::{DeviceArguments, SafetyArguments};
 use super::film::Film;
 use super::record::{Inputs, Record};
 use crate::bundle::{Bundle, Shelf};
@@ -117,6 +117,9 @@ pub(super) struct RequestArguments {
     pub(super) preview: Option<PathBuf>,
 
     #[command(flatten)]
+    safety: SafetyArguments,
+
+    #[command(flatten)]
     device: DeviceArguments,
 
     /// low: load each component when it is needed and drop it after; normal: keep all; or the most to hold, such as 2GiB or
@@ -194,6 +197,7 @@ impl RequestArguments {
                 minds_free_memory: self.memory.is_none() && memory != Some(Memory::Low),
             },
             previews: self.preview.is_some(),
+            safety: self.safety.choice(),
             tile: self.tile.or(record.as_ref().and_then(Record::tile)).unwrap_or_default(),
             precisions: match record.as_ref().filter(|_| self.device.precision.is_none()) {
                 Some(record) => record.precisions(&folder)?,

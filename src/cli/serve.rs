@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::device::DeviceArguments;
+use super::device::{DeviceArguments, SafetyArguments};
 use super::plan::measurements;
 use crate::bundle::{Shelf, ShelvedBundle};
-use crate::plan::parse_bytes;
+use crate::plan::{Settings, parse_bytes};
 use crate::server::http::{Access, Tokens, check_origin};
 use crate::server::limits::Limits;
 use crate::server::policy::Policy;
@@ -105,6 +105,9 @@ pub(super) struct Arguments {
     log_prompts: bool,
 
     #[command(flatten)]
+    safety: SafetyArguments,
+
+    #[command(flatten)]
     device: DeviceArguments,
 }
 
@@ -116,7 +119,7 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>) -> Result<ExitC
         },
         access: Access { tokens: tokens(arguments)?, host_names: arguments.host_name.clone(), origins: origins(arguments)? },
         models: models(arguments)?,
-        devices: vec![arguments.device.settings()?],
+        devices: vec![Settings { safety: arguments.safety.choice(), ..arguments.device.settings()? }],
         runtime: runtime.map(Path::to_path_buf),
         find_measurements: Arc::new(measurements),
         state_folder: state_folder(arguments)?,

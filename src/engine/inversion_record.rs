@@ -1,9 +1,11 @@
-//! The record of a picture that was made again from its latent.
+//! What is told of a picture that was made again from its latent: its record, and how far it is from the one that was read.
 
 use anyhow::Result;
 
 use super::{Engine, Made};
-use crate::output::Provenance;
+use crate::bundle::Family;
+use crate::output::{Picture, Provenance};
+use crate::pipeline::{Again, Inverted};
 use crate::request::Request;
 
 impl Engine {
@@ -19,5 +21,17 @@ impl Engine {
         let (resolved, plan) = self.plan_inversion(request)?;
         let made = Made { index: 0, timesteps: Vec::new(), decoding: Default::default(), times: &[], total_ms };
         Ok(Provenance { inversion: true, ..self.provenance(request, &resolved, &plan, made)? })
+    }
+
+    /// What became of `picture` on the way to its latent and back.
+    ///
+    /// # Errors
+    /// The picture that came back has another size or holds what is no number.
+    pub fn compare(&self, picture: &Picture, inverted: &Inverted) -> Result<Again> {
+        let prior_deviation = match self.bundle.family {
+            Family::Score { sigma_max, .. } => f64::from(sigma_max),
+            _ => 1.0,
+        };
+        Again::new(&self.pixels(picture)?, inverted, prior_deviation)
     }
 }

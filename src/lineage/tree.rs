@@ -26,6 +26,7 @@ pub struct Tree {
 
 /// A line of descent, drawn in one colour and one column.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Branch {
     /// Short name.
@@ -69,6 +70,7 @@ pub struct Algorithm {
 
 /// A publication.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Paper {
     /// Surnames, parted by commas.
@@ -88,6 +90,7 @@ pub struct Paper {
 
 /// A bundle and how it is run to show an algorithm; what is not said is the bundle's own default.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Run {
     /// Its name on the shelf.

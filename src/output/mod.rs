@@ -10,11 +10,11 @@ mod comment_block;
 mod decoder;
 mod file;
 mod format;
-mod lanczos;
 mod palette;
 mod picture;
 mod provenance;
 mod provenance_parts;
+mod resampling;
 mod staged;
 #[cfg(feature = "terminal")]
 mod terminal;

@@ -2,13 +2,13 @@
 //!
 //! The arithmetic is that of diffusers' `VaeImageProcessor` on Pillow pictures, so that the same tensor gives the same bytes.
 //!
-//! Not here: codecs (`decoder.rs`, `file.rs`) and the resampling filter (`lanczos.rs`).
+//! Not here: codecs (`decoder.rs`, `file.rs`) and the resampling filter (`resampling.rs`).
 
 use anyhow::{Result, bail, ensure};
 use ndarray::{Array3, ArrayView3};
 
 use super::decoder::LARGEST_SIDE_PX;
-use super::lanczos;
+use super::resampling::{self, Filter};
 
 /// A picture in memory.
 #[derive(Clone, PartialEq, Eq)]
@@ -135,20 +135,29 @@ impl Picture {
     /// A side is 0 or larger than [`LARGEST_SIDE_PX`].
     pub fn resize(&self, width: u32, height: u32) -> Result<Self> {
         self.check()?;
-        if !(1..=LARGEST_SIDE_PX).contains(&width) || !(1..=LARGEST_SIDE_PX).contains(&height) {
-            crate::refuse!("size {width}x{height} is no size of a picture, expected sides of 1 to {LARGEST_SIDE_PX}");
-        }
+        check_side(width, height)?;
         if (width, height) == (self.width, self.height) {
             return Ok(self.clone());
         }
         let mut source = self.clone();
         if self.channels == 4 {
-            lanczos::multiply_opacity(&mut source.pixels);
+            resampling::multiply_opacity(&mut source.pixels);
         }
-        let mut pixels = lanczos::resize(&source, width, height);
+        let mut pixels = resampling::resize(&source, width, height, Filter::Lanczos);
         if self.channels == 4 {
-            lanczos::divide_opacity(&mut pixels);
+            resampling::divide_opacity(&mut pixels);
         }
+        Self::new(width, height, self.channels, pixels)
+    }
+
+    /// Scales the picture to another size with Pillow's bicubic filter, byte for byte; opacity is treated as a colour.
+    ///
+    /// # Errors
+    /// As [`Picture::resize`].
+    pub fn resize_bicubic(&self, width: u32, height: u32) -> Result<Self> {
+        self.check()?;
+        check_side(width, height)?;
+        let pixels = resampling::resize(self, width, height, Filter::Bicubic);
         Self::new(width, height, self.channels, pixels)
     }
 
@@ -180,6 +189,13 @@ impl Picture {
         let pixels = self.pixels.chunks_exact(3).flat_map(|pixel| pixel.iter().copied().chain([255])).collect();
         Self { channels: 4, pixels, ..*self }
     }
+}
+
+fn check_side(width: u32, height: u32) -> Result<()> {
+    if !(1..=LARGEST_SIDE_PX).contains(&width) || !(1..=LARGEST_SIDE_PX).contains(&height) {
+        crate::refuse!("size {width}x{height} is no size of a picture, expected sides of 1 to {LARGEST_SIDE_PX}");
+    }
+    Ok(())
 }
 
 fn to_byte(value: f32) -> u8 {

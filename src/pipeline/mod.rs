@@ -20,6 +20,7 @@ mod likelihood;
 mod observer;
 mod one_pass;
 mod preview;
+mod safety_checker;
 mod score;
 mod texts;
 mod vae;
@@ -32,6 +33,7 @@ pub use latent_diffusion::LatentDiffusion;
 pub(crate) use likelihood::likelihood_request;
 pub use likelihood::{Likelihood, LikelihoodKind, log_mean};
 pub use observer::{Event, Observer};
+pub use safety_checker::{SafetyChecker, clip_input};
 
 use anyhow::Result;
 use ndarray::ArrayD;

@@ -86,6 +86,20 @@ pub struct Settings {
     pub provider_library: Option<PathBuf>,
     /// The cache in which networks that were prepared are looked for; without it none is.
     pub prepared: Option<PathBuf>,
+    /// Which safety checker pictures have to pass.
+    pub safety: SafetyChoice,
+}
+
+/// Which safety checker pictures have to pass.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum SafetyChoice {
+    /// The bundle's, where it came with one.
+    #[default]
+    Own,
+    /// None.
+    Off,
+    /// That of another folder, whatever the bundle.
+    Folder(PathBuf),
 }
 
 /// Threads beyond the cores wait for each other in loops; this many still make a picture.

@@ -72,7 +72,7 @@ pub(super) fn value<'t>(port: &Port, tensor: &'t Tensor) -> Result<SessionInputV
     }
 }
 
-/// The output called `name`, as `f32`.
+/// The output called `name`, as `f32`; of truths 1 and 0.
 pub(super) fn float_output(outputs: &SessionOutputs<'_>, name: &str) -> Result<ArrayD<f32>> {
     let value = outputs.get(name).context("was not returned")?;
     let ValueType::Tensor { ty, .. } = value.dtype() else {
@@ -84,6 +84,7 @@ pub(super) fn float_output(outputs: &SessionOutputs<'_>, name: &str) -> Result<A
         TensorElementType::Bfloat16 => value.try_extract_array::<bf16>().map(|array| array.mapv(bf16::to_f32)),
         #[expect(clippy::cast_possible_truncation, reason = "Kiln computes in f32")]
         TensorElementType::Float64 => value.try_extract_array::<f64>().map(|array| array.mapv(|value| value as f32)),
+        TensorElementType::Bool => value.try_extract_array::<bool>().map(|array| array.mapv(f32::from)),
         other => bail!("is {other:?}, expected floating-point numbers"),
     };
     array.map_err(|error| anyhow!("{error}"))

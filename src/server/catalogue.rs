@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::problem::{Code, Problem};
 use crate::bundle::{Bundle, Role, ShelvedBundle};
@@ -99,34 +100,177 @@ impl Model {
 
     /// What a client may know of it.
     #[must_use]
-    pub fn describe(&self, is_default: bool) -> Value {
+    pub fn describe(&self, is_default: bool) -> BundleDescription {
         let bundle = &self.bundle;
         let card = bundle.card.as_ref();
         let habits = &bundle.habits;
         let (width, height) = bundle.default_size();
         let has_encoder = bundle.takes_text() && bundle.components.contains_key(&Role::VaeEncoder);
-        json!({
-            "name": self.name, "default": is_default, "version": card.and_then(|card| card.version.clone()),
-            "description": card.and_then(|card| card.description.clone()), "licence": card.and_then(|card| card.licence.clone()),
-            "attribution": card.map(|card| card.attribution.clone()).unwrap_or_default(), "family": bundle.family.name(),
-            "takes_prompt": bundle.takes_text(), "takes_picture": has_encoder && !bundle.takes_mask(), "takes_mask": has_encoder,
-            "classes": bundle.classes, "sampler": bundle.scheduler.as_ref().map(|config| config.kind().name()),
-            "steps": { "trained": habits.trained_steps, "default": habits.default_steps, "largest": habits.largest_steps },
-            "guidance": { "default": habits.guidance, "without": habits.without_guidance },
-            "size": { "width": width, "height": height, "fixed": bundle.geometry.fixed_size.is_some(), "multiple_of": bundle.geometry.side_unit },
-            "size_bytes": bundle.size_bytes(), "sha256": bundle.fingerprint,
-        })
+        BundleDescription {
+            name: self.name.clone(),
+            default: is_default,
+            version: card.and_then(|card| card.version.clone()),
+            description: card.and_then(|card| card.description.clone()),
+            licence: card.and_then(|card| card.licence.clone()),
+            attribution: card.map(|card| card.attribution.clone()).unwrap_or_default(),
+            family: bundle.family.name().to_owned(),
+            takes_prompt: bundle.takes_text(),
+            takes_picture: has_encoder && !bundle.takes_mask(),
+            takes_mask: has_encoder,
+            classes: bundle.classes.clone(),
+            sampler: bundle.scheduler.as_ref().map(|config| config.kind().name().to_owned()),
+            steps: StepHabits {
+                trained: habits.trained_steps.clone(),
+                default: habits.default_steps,
+                largest: habits.largest_steps,
+            },
+            guidance: GuidanceHabits { default: habits.guidance, without: habits.without_guidance },
+            size: SizeHabits {
+                width,
+                height,
+                fixed: bundle.geometry.fixed_size.is_some(),
+                multiple_of: bundle.geometry.side_unit,
+            },
+            size_bytes: bundle.size_bytes(),
+            sha256: bundle.fingerprint.clone(),
+        }
     }
 }
 
-/// A plan as JSON.
+/// What a client may know of a model.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct BundleDescription {
+    /// What requests call it.
+    pub name: String,
+    /// Whether it is meant by requests that name none.
+    pub default: bool,
+    /// Its version, as its card says.
+    pub version: Option<String>,
+    /// What it is, as its card says.
+    pub description: Option<String>,
+    /// Its licence, as its card says.
+    pub licence: Option<String>,
+    /// Whom to name beside its pictures.
+    pub attribution: Vec<String>,
+    /// Its algorithm.
+    pub family: String,
+    /// Whether its pictures follow a text.
+    pub takes_prompt: bool,
+    /// Whether it begins with a picture.
+    pub takes_picture: bool,
+    /// Whether it makes a part of a picture anew.
+    pub takes_mask: bool,
+    /// The classes that it knows; a prompt names one.
+    pub classes: Vec<String>,
+    /// Its own sampler.
+    pub sampler: Option<String>,
+    /// The steps that it takes.
+    pub steps: StepHabits,
+    /// Its guidance.
+    pub guidance: GuidanceHabits,
+    /// The sizes of its pictures.
+    pub size: SizeHabits,
+    /// The size of its files in bytes.
+    pub size_bytes: u64,
+    /// What it is recognised by.
+    pub sha256: String,
+}
+
+/// The steps that a model takes.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct StepHabits {
+    /// Those that it was distilled for; empty where any will do.
+    pub trained: Vec<usize>,
+    /// Taken when nobody says.
+    pub default: usize,
+    /// The most.
+    pub largest: usize,
+}
+
+/// The guidance of a model.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct GuidanceHabits {
+    /// Taken when nobody says.
+    pub default: f32,
+    /// Whether it was distilled without any.
+    pub without: bool,
+}
+
+/// The sizes of a model's pictures, in pixels.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct SizeHabits {
+    /// Width when nobody says.
+    pub width: u32,
+    /// Height when nobody says.
+    pub height: u32,
+    /// Whether there is no other.
+    pub fixed: bool,
+    /// What both sides are multiples of.
+    pub multiple_of: u32,
+}
+
+/// How a wish would be carried out.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct PlanDescription {
+    /// The model.
+    pub model: String,
+    /// Pixels in a row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// Pictures.
+    pub count: usize,
+    /// Denoising steps.
+    pub steps: usize,
+    /// Guidance scale; 1 is none.
+    pub guidance: f32,
+    /// The sampler.
+    pub sampler: String,
+    /// The peak of memory that is expected, in bytes.
+    pub expected_memory_bytes: u64,
+    /// The time that the plan forecasts, in seconds.
+    pub forecast_time_s: Option<f64>,
+    /// Whether the forecast stands on measurements of this device.
+    pub measured: bool,
+    /// What was decided, and why.
+    pub decisions: Vec<DecisionDescription>,
+    /// How long it will probably run, in seconds: as jobs of its kind did, else as forecast.
+    pub expected_time_s: f64,
+}
+
+/// One decision of a plan.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct DecisionDescription {
+    /// What is decided.
+    pub what: String,
+    /// How.
+    pub choice: String,
+    /// Why.
+    pub because: String,
+}
+
+/// A plan as clients are told of it.
+///
+/// * `expected_ms`: how long it will probably run, in milliseconds
 #[must_use]
-pub fn plan_json(model: &Model, resolved: &Resolved, plan: &Plan) -> Value {
-    let decisions: Vec<Value> =
-        plan.decisions.iter().map(|made| json!({ "what": made.what, "choice": made.choice, "because": made.because })).collect();
-    json!({
-        "model": model.name, "width": resolved.width, "height": resolved.height, "count": resolved.count, "steps": resolved.steps,
-        "guidance": resolved.guidance, "sampler": resolved.sampler_name(), "expected_memory_bytes": plan.forecast.memory_bytes,
-        "forecast_time_s": plan.forecast.time_ms.map(|time_ms| time_ms / 1_000.0), "measured": plan.forecast.is_measured, "decisions": decisions,
-    })
+pub fn describe_plan(model: &Model, resolved: &Resolved, plan: &Plan, expected_ms: f64) -> PlanDescription {
+    let decisions = plan.decisions.iter().map(|made| DecisionDescription {
+        what: made.what.to_owned(),
+        choice: made.choice.clone(),
+        because: made.because.clone(),
+    });
+    PlanDescription {
+        model: model.name.clone(),
+        width: resolved.width,
+        height: resolved.height,
+        count: resolved.count,
+        steps: resolved.steps,
+        guidance: resolved.guidance,
+        sampler: resolved.sampler_name(),
+        expected_memory_bytes: plan.forecast.memory_bytes,
+        forecast_time_s: plan.forecast.time_ms.map(|time_ms| time_ms / 1_000.0),
+        measured: plan.forecast.is_measured,
+        decisions: decisions.collect(),
+        expected_time_s: expected_ms / 1_000.0,
+    }
 }

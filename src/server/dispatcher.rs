@@ -1,13 +1,17 @@
 //! Takes jobs in, keeps them in order, hands them to the workers, ends them: what every interface stands on.
 
+mod counters;
 mod health;
+mod records;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+
+pub use counters::Counters;
 
 use super::catalogue::Catalogue;
 use super::job::{Failure, Job, JobEvent, NewJob, State, now_ms};
@@ -16,7 +20,7 @@ use super::policy::Policy;
 use super::problem::{Code, Problem};
 use super::queue::{FairQueue, Full};
 use super::speed::{Kind, Speeds};
-use super::store::{NewPicture, Record, Store, is_disk_full};
+use super::store::{NewPicture, NewRecord, Record, Store, is_disk_full};
 use super::wish::{Attachments, Wish};
 use crate::output::Picture;
 use crate::plan::{Budget, Plan};
@@ -33,25 +37,6 @@ struct Inner {
     live: HashMap<String, Arc<Job>>,
     running: Vec<Arc<Job>>,
     promised_bytes: u64,
-}
-
-/// How many jobs ended how, since the start.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Jobs that were accepted.
-    pub accepted: AtomicU64,
-    /// Jobs that were turned away because the queue was full.
-    pub turned_away: AtomicU64,
-    /// Jobs with their pictures.
-    pub finished: AtomicU64,
-    /// Jobs that failed.
-    pub failed: AtomicU64,
-    /// Jobs that were stopped or interrupted.
-    pub stopped: AtomicU64,
-    /// Pictures.
-    pub pictures: AtomicU64,
-    /// Time that jobs ran, in milliseconds.
-    pub busy_ms: AtomicU64,
 }
 
 /// The one place where jobs are.
@@ -149,7 +134,7 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Takes a job in. Blocks for the disk: once it returns, the job survives the machine's power.
+    /// Takes a job in, which may begin at once. Blocks for the disk: once it returns, the job survives the machine's power.
     ///
     /// * `client`: among whom the workers are shared fairly
     /// * `repeats`: the job that it repeats
@@ -179,8 +164,13 @@ impl Dispatcher {
             (u64::from(resolved.width) * u64::from(resolved.height) * 4 + AROUND_PICTURE_BYTES) * resolved.count as u64;
         self.promise(client, room_bytes)?;
         let id = new_id();
-        let kept = id.and_then(|id| Ok((self.store.insert(&id, client, &model, &wish, &attachments, repeats)?, id)));
-        let (number, id) = match kept {
+        let created_ms = now_ms();
+        let kept = id.and_then(|id| {
+            let (wish, attachments) = (&wish, &attachments);
+            let new = NewRecord { id: &id, client, model: &model, wish, attachments, repeats, created_ms };
+            Ok((self.store.insert(&new)?, id))
+        });
+        let ((number, ticket), id) = match kept {
             Ok(kept) => kept,
             Err(error) => {
                 let mut inner = self.lock();
@@ -190,10 +180,23 @@ impl Dispatcher {
             }
         };
         let deadline = Instant::now() + Duration::from_secs_f64(deadline_s);
-        let client = client.to_owned();
-        let created_ms = now_ms();
-        let job =
-            Job::new(NewJob { id, number, client, wish, request, budget, kind, expected_ms, room_bytes, deadline, created_ms });
+        let (client, repeats) = (client.to_owned(), repeats.map(str::to_owned));
+        let has_attachments = attachments.picture.is_some() || attachments.mask.is_some();
+        let job = Job::new(NewJob {
+            id,
+            number,
+            client,
+            repeats,
+            wish,
+            has_attachments,
+            request,
+            budget,
+            kind,
+            expected_ms,
+            room_bytes,
+            deadline,
+            created_ms,
+        });
         self.counters.accepted.fetch_add(1, Ordering::Relaxed);
         let mut inner = self.lock();
         inner.live.insert(job.id.clone(), Arc::clone(&job));
@@ -201,6 +204,11 @@ impl Dispatcher {
         self.tell_places(&inner);
         drop(inner);
         self.wake.notify_one();
+        // A worker begins meanwhile; nobody is told of the job before this.
+        if let Err(error) = self.store.sync(ticket) {
+            self.stop(&job, Problem::new(Code::Internal, "the disk failed before the job was kept"));
+            return Err(if is_disk_full(&error) { Problem::disk_full() } else { error.into() });
+        }
         Ok(job)
     }
 
@@ -290,8 +298,12 @@ impl Dispatcher {
                 Err(error) => return self.end(job, State::Failed, Some(error.into())),
             }
         }
-        if let Err(error) = self.store.retain() {
-            log::warn!("old jobs could not be forgotten: {error:#}");
+    }
+
+    /// What can wait until nobody does; see [`Store::tend`].
+    pub fn tend(&self) {
+        if let Err(error) = self.store.tend(self.is_draining()) {
+            log::warn!("the store could not be tended: {error:#}");
         }
     }
 

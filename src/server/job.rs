@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
+use utoipa::ToSchema;
 
 use super::problem::{Code, Problem};
 use super::speed::Kind;
@@ -17,7 +18,7 @@ use crate::runtime::Cancel;
 const EVENTS_KEPT: usize = 128;
 
 /// Where a job stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// It waits.
@@ -56,7 +57,7 @@ impl State {
 }
 
 /// A finished picture of a job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct PictureRecord {
     /// Its number within the job, from 0.
     pub n: usize,
@@ -73,7 +74,7 @@ pub struct PictureRecord {
 }
 
 /// Why a job has no pictures.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Failure {
     /// As [`Code::name`].
     pub code: String,
@@ -82,7 +83,7 @@ pub struct Failure {
 }
 
 /// What happens to a job, as its watchers are told.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum JobEvent {
     /// It stands elsewhere, or its place in the queue has changed.
@@ -111,6 +112,7 @@ pub enum JobEvent {
         step: usize,
         /// A PNG file in base64.
         #[serde(serialize_with = "shared")]
+        #[schema(value_type = String)]
         png: Arc<str>,
     },
     /// Nothing more will happen.
@@ -165,8 +167,12 @@ pub struct Job {
     pub number: i64,
     /// Who asked for it.
     pub client: String,
+    /// The job that it repeats.
+    pub repeats: Option<String>,
     /// What was asked for, its seed filled in, without its pictures.
     pub wish: Wish,
+    /// Whether pictures came with it; the store has them.
+    pub has_attachments: bool,
     /// The same for the engine, without its pictures.
     pub request: Request,
     /// What it may take.
@@ -196,8 +202,12 @@ pub struct NewJob {
     pub number: i64,
     /// See [`Job::client`].
     pub client: String,
+    /// See [`Job::repeats`].
+    pub repeats: Option<String>,
     /// See [`Job::wish`].
     pub wish: Wish,
+    /// See [`Job::has_attachments`].
+    pub has_attachments: bool,
     /// See [`Job::request`].
     pub request: Request,
     /// See [`Job::budget`].
@@ -218,13 +228,16 @@ impl Job {
     /// A job that waits.
     #[must_use]
     pub fn new(new: NewJob) -> Arc<Self> {
-        let NewJob { id, number, client, wish, request, budget, kind, expected_ms, room_bytes, deadline, created_ms } = new;
+        let NewJob { id, number, client, repeats, wish, has_attachments, request, budget, kind, .. } = new;
+        let NewJob { expected_ms, room_bytes, deadline, created_ms, .. } = new;
         let state = JobEvent::State { state: State::Queued, place: None, wait_s: None };
         Arc::new(Self {
             id,
             number,
             client,
+            repeats,
             wish,
+            has_attachments,
             request,
             budget,
             kind,

@@ -161,6 +161,7 @@ pub fn serve(settings: ServerSettings, stop: &Stop, ready: impl FnOnce(&str)) ->
             log::error!("a worker ended in a panic, which is a fault of Kiln's");
         }
     }
+    dispatcher.tend();
     // A timer is made within the runtime.
     tokio.block_on(async { tokio::time::sleep(FAREWELL).await });
     tokio.shutdown_timeout(Duration::from_secs(2));
@@ -179,7 +180,11 @@ async fn keep(dispatcher: &Arc<Dispatcher>, stop: &Stop, drain: Duration, is_ali
     loop {
         let _ = tokio::time::timeout(TICK, asked.changed()).await;
         let expiring = Arc::clone(dispatcher);
-        let _ = tokio::task::spawn_blocking(move || expiring.expire()).await;
+        let _ = tokio::task::spawn_blocking(move || {
+            expiring.expire();
+            expiring.tend();
+        })
+        .await;
         // A server whose workers are gone is not alive, and the manager starts it again.
         if watchdog.is_some_and(|interval| told.elapsed() >= interval) && is_alive() {
             notify("WATCHDOG=1");

@@ -1,11 +1,12 @@
 //! Why the server does not do what it was asked for: a word for programs, a sentence for people.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use crate::error::{is_out_of_memory, is_refusal};
+use crate::error::{is_held_back, is_out_of_memory, is_refusal};
 
 /// What kind of problem it is; each has one HTTP status.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Code {
     /// The body is no JSON, or of another shape.
@@ -30,7 +31,7 @@ pub enum Code {
     RequestTimeout,
     /// A value that the model or the server does not take.
     Refused,
-    /// The prompt policy blocks it.
+    /// The prompt policy blocks it, or the safety checker held its picture back.
     Policy,
     /// The queue, or this client's part of it, is full.
     QueueFull,
@@ -164,7 +165,9 @@ impl From<anyhow::Error> for Problem {
             Ok(problem) => return problem,
             Err(error) => error,
         };
-        let code = if is_refusal(&error) {
+        let code = if is_held_back(&error) {
+            Code::Policy
+        } else if is_refusal(&error) {
             Code::Refused
         } else if is_out_of_memory(&error) {
             Code::OutOfMemory

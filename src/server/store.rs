@@ -1,39 +1,30 @@
 //! Jobs and pictures on the disk: rows in SQLite, pictures as files beside it.
 //!
-//! A picture's file is synced and renamed into place before its job's row says that it is finished, so what was once told of stays true.
+//! What was once told of stays true: whoever tells of a change waits for [`Store::sync`] first, and a picture's file is there before its
+//! job's row says that it is finished.
 
 mod database;
+mod picture_files;
+mod retention;
+mod write_ahead_log;
 
 use std::fs::{self, File, TryLockError};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use database::{connect, is_damage, set_database_aside};
+use picture_files::{LARGEST_COPIES_BYTES, PictureFiles};
+pub use retention::Retention;
+pub use write_ahead_log::Ticket;
+use write_ahead_log::WriteAheadLog;
 
 use super::job::{Failure, PictureRecord, State, now_ms};
 use super::wish::{Attachments, Wish};
 use crate::refuse;
-
-/// How much is kept; beyond, the oldest ended jobs go with their pictures.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Retention {
-    /// The most jobs.
-    pub jobs: u64,
-    /// The most bytes of pictures.
-    pub bytes: u64,
-    /// The oldest, in days.
-    pub days: f64,
-}
-
-impl Default for Retention {
-    fn default() -> Self {
-        Self { jobs: 10_000, bytes: 4 << 30, days: 90.0 }
-    }
-}
 
 /// What is kept of a job.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,6 +51,24 @@ pub struct Record {
     pub pictures: Vec<PictureRecord>,
 }
 
+/// A new job as it goes to the disk; its fields are those of [`Record`].
+pub struct NewRecord<'n> {
+    /// Its name.
+    pub id: &'n str,
+    /// Who asked for it.
+    pub client: &'n str,
+    /// Its model's name.
+    pub model: &'n str,
+    /// What was asked for.
+    pub wish: &'n Wish,
+    /// The pictures that came with it.
+    pub attachments: &'n Attachments,
+    /// The job that it repeats.
+    pub repeats: Option<&'n str>,
+    /// When it was accepted, in milliseconds of Unix time.
+    pub created_ms: i64,
+}
+
 /// A finished picture as it goes to the disk.
 pub struct NewPicture {
     /// The PNG file.
@@ -73,8 +82,11 @@ pub struct NewPicture {
 /// The database and the folder of pictures.
 pub struct Store {
     database: Mutex<Connection>,
-    folder: PathBuf,
+    log: Option<WriteAheadLog>,
+    files: PictureFiles,
     retention: Retention,
+    /// Whether jobs came since the retention was looked at.
+    grew: AtomicBool,
     /// Locked as long as the server lives.
     _lock: File,
 }
@@ -97,8 +109,8 @@ impl Store {
             Err(TryLockError::Error(error)) => log::warn!("state folder {}: cannot be locked: {error}", folder.display()),
         }
         let path = folder.join("kiln.db");
-        let database = match connect(&path) {
-            Ok(database) => database,
+        let (database, log) = match connect(&path) {
+            Ok(connected) => connected,
             Err(error) if is_damage(&error) && set_aside => {
                 let aside = set_database_aside(&path)?;
                 log::warn!("{}: was damaged ({error:#}) and lies in {} now", path.display(), aside.display());
@@ -112,18 +124,37 @@ impl Store {
             ),
             Err(error) => return Err(error.context(path.display().to_string())),
         };
-        let store = Self { database: Mutex::new(database), folder: pictures, retention, _lock: lock };
-        store.lock().execute(
+        let files = PictureFiles::new(pictures);
+        files.recover(&database, file_name)?;
+        database.execute(
             "UPDATE jobs SET state = 'interrupted', ended_ms = ?1, error_code = 'interrupted',
              error_message = 'the server ended before the job did; it can be repeated' WHERE state IN ('queued', 'running')",
             [now_ms()],
         )?;
+        let store = Self { database: Mutex::new(database), log, files, retention, grew: AtomicBool::new(true), _lock: lock };
         // Of a damaged database that was set aside the pictures stay.
         if !set_aside {
             store.remove_orphans()?;
         }
-        store.retain()?;
+        store.tend(true)?;
         Ok(store)
+    }
+
+    /// Carries `change` out in one transaction; [`Store::sync`] waits until it survives the machine's power.
+    fn write<T>(&self, change: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<(T, Ticket)> {
+        let mut database = self.lock();
+        let transaction = database.transaction()?;
+        let value = change(&transaction)?;
+        transaction.commit()?;
+        Ok((value, self.log.as_ref().map_or(Ticket::SYNCED, WriteAheadLog::note)))
+    }
+
+    /// Waits until what `ticket` stands for, and all before it, survives the machine's power.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn sync(&self, ticket: Ticket) -> Result<()> {
+        self.log.as_ref().map_or(Ok(()), |log| log.sync(ticket)).context("the database")
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {
@@ -133,28 +164,23 @@ impl Store {
     /// The folder of the pictures.
     #[must_use]
     pub fn folder(&self) -> &Path {
-        &self.folder
+        &self.files.folder
     }
 
-    /// Keeps a new job; once this returns, it survives the machine's power.
+    /// Keeps a new job; returns its number, and what [`Store::sync`] is to be told before anybody is told of the job.
     ///
     /// # Errors
     /// The disk is full or fails.
-    pub fn insert(
-        &self,
-        id: &str,
-        client: &str,
-        model: &str,
-        wish: &Wish,
-        attachments: &Attachments,
-        repeats: Option<&str>,
-    ) -> Result<i64> {
-        let database = self.lock();
-        database.execute(
-            "INSERT INTO jobs (id, state, client, model, wish, picture, mask, repeats, created_ms) VALUES (?1, 'queued', ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-            params![id, client, model, serde_json::to_string(wish)?, attachments.picture, attachments.mask, repeats, now_ms()],
-        )?;
-        Ok(database.last_insert_rowid())
+    pub fn insert(&self, new: &NewRecord<'_>) -> Result<(i64, Ticket)> {
+        let NewRecord { id, client, model, wish, attachments: Attachments { picture, mask }, repeats, created_ms } = new;
+        let wish = serde_json::to_string(wish)?;
+        self.grew.store(true, Ordering::Relaxed);
+        self.write(|transaction| {
+            let mut statement = transaction.prepare_cached(
+                "INSERT INTO jobs (id, state, client, model, wish, picture, mask, repeats, created_ms) VALUES (?1, 'queued', ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?;
+            Ok(statement.insert(params![id, client, model, wish, picture, mask, repeats, created_ms])?)
+        })
     }
 
     /// Keeps a job's pictures and says that it is finished.
@@ -162,29 +188,40 @@ impl Store {
     /// # Errors
     /// The disk is full or fails; then nothing is told of them.
     pub fn finish(&self, number: i64, id: &str, started_ms: i64, pictures: &[NewPicture]) -> Result<Vec<PictureRecord>> {
+        self.grew.store(true, Ordering::Relaxed);
+        let is_small = pictures.iter().map(|picture| picture.file.len()).sum::<usize>() <= LARGEST_COPIES_BYTES;
+        let copies = is_small && self.log.is_some();
         for (n, picture) in pictures.iter().enumerate() {
-            let mut file = tempfile::Builder::new().suffix(".part").tempfile_in(&self.folder)?;
-            file.write_all(&picture.file)?;
-            file.as_file().sync_all()?;
-            file.persist(self.folder.join(file_name(id, n))).map_err(|error| error.error)?;
+            self.files.write(&file_name(id, n), &picture.file, !copies)?;
         }
-        #[cfg(unix)]
-        File::open(&self.folder)?.sync_all()?;
-        let mut database = self.lock();
-        let transaction = database.transaction()?;
-        for (n, picture) in pictures.iter().enumerate() {
-            let bytes = i64::try_from(picture.file.len())?;
-            transaction.execute(
-                "INSERT OR REPLACE INTO pictures (job, n, seed, width, height, bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                params![number, i64::try_from(n)?, picture.seed.cast_signed(), picture.size.0, picture.size.1, bytes],
+        if !copies {
+            self.files.sync_folder()?;
+        }
+        let ((), ticket) = self.write(|transaction| {
+            let mut statement = transaction.prepare_cached(
+                "INSERT OR REPLACE INTO pictures (job, n, seed, width, height, bytes, copy) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             )?;
+            for (n, picture) in pictures.iter().enumerate() {
+                let (n, bytes) = (i64::try_from(n)?, i64::try_from(picture.file.len())?);
+                let copy = copies.then_some(&picture.file);
+                let (width, height) = picture.size;
+                statement.execute(params![number, n, picture.seed.cast_signed(), width, height, bytes, copy])?;
+            }
+            let mut statement = transaction
+                .prepare_cached("UPDATE jobs SET state = 'finished', started_ms = ?2, ended_ms = ?3 WHERE number = ?1")?;
+            statement.execute(params![number, started_ms, now_ms()])?;
+            Ok(())
+        })?;
+        self.sync(ticket)?;
+        let mut records = Vec::new();
+        for (n, NewPicture { file, seed, size: (width, height) }) in pictures.iter().enumerate() {
+            if copies {
+                self.files.note_copy(number, u32::try_from(n)?, &file_name(id, n));
+            }
+            let (seed, width, height, bytes) = (*seed, *width, *height, file.len() as u64);
+            records.push(PictureRecord { n, url: url_of(id, n), seed, width, height, bytes });
         }
-        transaction.execute(
-            "UPDATE jobs SET state = 'finished', started_ms = ?2, ended_ms = ?3 WHERE number = ?1",
-            params![number, started_ms, now_ms()],
-        )?;
-        transaction.commit()?;
-        pictures_of(&database, number, id)
+        Ok(records)
     }
 
     /// Says that a job ended without pictures.
@@ -192,18 +229,15 @@ impl Store {
     /// # Errors
     /// The disk is full or fails.
     pub fn end(&self, number: i64, state: State, started_ms: Option<i64>, error: Option<&Failure>) -> Result<()> {
-        self.lock().execute(
-            "UPDATE jobs SET state = ?2, started_ms = ?3, ended_ms = ?4, error_code = ?5, error_message = ?6 WHERE number = ?1",
-            params![
-                number,
-                state.name(),
-                started_ms,
-                now_ms(),
-                error.map(|error| &error.code),
-                error.map(|error| &error.message)
-            ],
-        )?;
-        Ok(())
+        let ((), ticket) = self.write(|transaction| {
+            let mut statement = transaction.prepare_cached(
+                "UPDATE jobs SET state = ?2, started_ms = ?3, ended_ms = ?4, error_code = ?5, error_message = ?6 WHERE number = ?1",
+            )?;
+            let (code, message) = (error.map(|error| &error.code), error.map(|error| &error.message));
+            statement.execute(params![number, state.name(), started_ms, now_ms(), code, message])?;
+            Ok(())
+        })?;
+        self.sync(ticket)
     }
 
     /// The job called `id`.
@@ -212,7 +246,8 @@ impl Store {
     /// The database fails.
     pub fn find(&self, id: &str) -> Result<Option<Record>> {
         let database = self.lock();
-        let found = database.query_row(&format!("{SELECT} WHERE id = ?1"), [id], read_record).optional()?;
+        let mut statement = database.prepare_cached(&format!("{SELECT} WHERE id = ?1"))?;
+        let found = statement.query_row([id], read_record).optional()?;
         found.map(|record| with_pictures(&database, record?)).transpose()
     }
 
@@ -245,7 +280,7 @@ impl Store {
             return Ok(None);
         }
         let name = file_name(&record.id, n);
-        fs::read(self.folder.join(&name)).map(Some).with_context(|| format!("picture {name}"))
+        fs::read(self.files.folder.join(&name)).map(Some).with_context(|| format!("picture {name}"))
     }
 
     /// Forgets an ended job and its pictures.
@@ -253,56 +288,23 @@ impl Store {
     /// # Errors
     /// The database fails.
     pub fn delete(&self, record: &Record) -> Result<()> {
-        self.lock().execute("DELETE FROM jobs WHERE number = ?1", [record.number])?;
+        let (_, ticket) = self.write(|transaction| {
+            Ok(transaction.prepare_cached("DELETE FROM jobs WHERE number = ?1")?.execute([record.number])?)
+        })?;
+        // A row without its file would be told of.
+        self.sync(ticket)?;
         for picture in &record.pictures {
-            let _ = fs::remove_file(self.folder.join(file_name(&record.id, picture.n)));
-        }
-        Ok(())
-    }
-
-    /// Forgets what is beyond the retention limit, the oldest first.
-    ///
-    /// # Errors
-    /// The database fails.
-    pub fn retain(&self) -> Result<()> {
-        #[expect(clippy::cast_possible_truncation, reason = "an age")]
-        let oldest_ms = now_ms().saturating_sub((self.retention.days * 86_400_000.0) as i64);
-        loop {
-            let database = self.lock();
-            let (jobs, bytes): (u64, u64) = database.query_row(
-                "SELECT (SELECT count(*) FROM jobs), (SELECT coalesce(sum(bytes), 0) FROM pictures)",
-                [],
-                |row| Ok((row.get(0)?, row.get(1)?)),
-            )?;
-            let ended = format!("{SELECT} WHERE state NOT IN ('queued', 'running') ORDER BY number LIMIT 1");
-            let Some(oldest) = database.query_row(&ended, [], read_record).optional()? else { return Ok(()) };
-            let oldest = with_pictures(&database, oldest?)?;
-            drop(database);
-            let is_beyond = jobs > self.retention.jobs || bytes > self.retention.bytes || oldest.times_ms.0 < oldest_ms;
-            if !is_beyond {
-                return Ok(());
-            }
-            self.delete(&oldest)?;
-        }
-    }
-
-    /// Removes files that no row tells of: a run was killed before it said so.
-    fn remove_orphans(&self) -> Result<()> {
-        let database = self.lock();
-        let mut known = database.prepare("SELECT id, n FROM jobs JOIN pictures ON job = number")?;
-        let names = known.query_map([], |row| Ok(file_name(&row.get::<_, String>(0)?, row.get::<_, u32>(1)? as usize)))?;
-        let names: std::collections::HashSet<String> = names.collect::<Result<_, _>>()?;
-        for entry in fs::read_dir(&self.folder)?.flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if (name.ends_with(".png") || name.ends_with(".part")) && !names.contains(&name) {
-                let _ = fs::remove_file(entry.path());
-            }
+            let _ = fs::remove_file(self.files.folder.join(file_name(&record.id, picture.n)));
         }
         Ok(())
     }
 }
 
 const SELECT: &str = "SELECT number, id, state, client, model, wish, repeats, created_ms, started_ms, ended_ms, error_code, error_message FROM jobs";
+
+fn url_of(id: &str, n: usize) -> String {
+    format!("/jobs/{id}/pictures/{n}")
+}
 
 fn file_name(id: &str, n: usize) -> String {
     format!("{id}-{n}.png")
@@ -334,7 +336,7 @@ fn pictures_of(database: &Connection, number: i64, id: &str) -> Result<Vec<Pictu
         let n = row.get::<_, u32>(0)? as usize;
         Ok(PictureRecord {
             n,
-            url: format!("/jobs/{id}/pictures/{n}"),
+            url: url_of(id, n),
             seed: row.get::<_, i64>(1)?.cast_unsigned(),
             width: row.get(2)?,
             height: row.get(3)?,

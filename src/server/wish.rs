@@ -3,7 +3,9 @@
 use anyhow::{Context, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
 
 use super::limits::Limits;
 use super::problem::{Code, Problem};
@@ -11,8 +13,11 @@ use crate::plan::Budget;
 use crate::request::{Request, SamplerChoice};
 use crate::{refusal, refuse};
 
+/// Up to here every whole number has a floating-point number of its own.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
 /// What a picture shall show and how it shall be made; what is left out is the model's own.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Wish {
     /// What the picture shows; of a model that knows classes, the class's name, or nothing.
@@ -25,10 +30,10 @@ pub struct Wish {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// Where the noise begins; picture `n` of several has `seed + n`. Drawn when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "whole", skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
     /// Denoising steps.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "whole", skip_serializing_if = "Option::is_none")]
     pub steps: Option<usize>,
     /// Width and height in pixels, as `512x768`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,7 +51,7 @@ pub struct Wish {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub may_shrink: bool,
     /// How many pictures; 1 when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "whole", skip_serializing_if = "Option::is_none")]
     pub count: Option<usize>,
     /// How much of `picture` is made anew, above 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -152,6 +157,15 @@ impl Wish {
     }
 }
 
+/// A whole number; some programs write 4 as `4.0`.
+fn whole<'d, T: TryFrom<u64>, D: Deserializer<'d>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    let Some(number) = Option::<serde_json::Number>::deserialize(deserializer)? else { return Ok(None) };
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked before")]
+    let of_fraction = |value: f64| (value.fract() == 0.0 && (0.0..=EXACT).contains(&value)).then_some(value as u64);
+    let found = number.as_u64().or_else(|| number.as_f64().and_then(of_fraction)).and_then(|value| T::try_from(value).ok());
+    found.map(Some).ok_or_else(|| D::Error::custom(format!("{number} is no whole number from 0 on")))
+}
+
 fn positive(name: &str, seconds: Option<f64>) -> Result<Option<f64>> {
     match seconds {
         Some(seconds) if !(seconds.is_finite() && seconds > 0.0) => refuse!("{name}: is {seconds}, expected seconds above 0"),
@@ -211,7 +225,17 @@ mod tests {
             cases += 1;
         }
         assert_eq!(cases, 13);
-        for body in [r#"{"steps": -1}"#, r#"{"stepps": 4}"#, r#"{"seed": 1.5}"#, r#"{"guidance": "x"}"#, r#"{"within_s": NaN}"#] {
+        let wish: Wish = serde_json::from_str(r#"{"steps": 4.0, "seed": 18446744073709551615, "count": null}"#).unwrap();
+        assert_eq!((wish.steps, wish.seed, wish.count), (Some(4), Some(u64::MAX), None));
+        for body in [
+            r#"{"steps": 4.5}"#,
+            r#"{"seed": 1e300}"#,
+            r#"{"steps": -1}"#,
+            r#"{"stepps": 4}"#,
+            r#"{"seed": 1.5}"#,
+            r#"{"guidance": "x"}"#,
+            r#"{"within_s": NaN}"#,
+        ] {
             assert!(serde_json::from_str::<Wish>(body).is_err(), "{body}");
         }
     }

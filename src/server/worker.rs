@@ -61,7 +61,9 @@ impl Worker {
     /// Makes the pictures of a job; what fails is opened anew and tried once more.
     fn carry_out(&mut self, job: &Job) -> Result<Vec<NewPicture>> {
         let mut request = job.request.clone();
-        self.dispatcher.attach(&mut request, &self.dispatcher.store.attachments(job.number)?)?;
+        if job.has_attachments {
+            self.dispatcher.attach(&mut request, &self.dispatcher.store.attachments(job.number)?)?;
+        }
         let made = match self.generate(job, &request) {
             Err(error) if !is_cancelled(&error) && !is_refusal(&error) && !job.cancel.is_cancelled() => {
                 log::warn!("job {}: {error:#}; the model is opened anew", job.id);

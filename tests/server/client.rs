@@ -57,6 +57,10 @@ impl Server {
         std::fs::read_to_string(self.folder.as_ref().unwrap().path().join("log")).unwrap()
     }
 
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn state(&self) -> std::path::PathBuf {
         self.folder.as_ref().unwrap().path().join("state")
     }
@@ -154,7 +158,7 @@ pub struct Client {
 }
 
 impl Client {
-    fn open(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&[u8]>) -> std::io::Result<TcpStream> {
+    pub fn open(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&[u8]>) -> std::io::Result<TcpStream> {
         let mut head = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
         if !headers.iter().any(|(name, _)| *name == "Host") {
             head += &format!("Host: {}\r\n", self.address);

@@ -15,8 +15,11 @@ mod common;
 mod access;
 #[cfg(feature = "client")]
 mod distant;
+mod durability;
 mod faults;
 mod hostile;
+mod openapi;
+mod safety;
 mod visit;
 
 use serde_json::{Value, json};

@@ -17,6 +17,8 @@ impl RequestArguments {
             ("--provider-library", device.provider_library.is_some()),
             ("--allow-fallback", device.allow_fallback),
             ("--precision", device.precision.is_some()),
+            ("--safety", self.safety.safety.is_some()),
+            ("--no-safety", self.safety.no_safety),
             ("--memory", self.memory.is_some()),
             ("--tile", self.tile.is_some()),
         ];

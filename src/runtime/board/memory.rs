@@ -16,6 +16,7 @@ const DEEPEST_GROUP: usize = 32;
 
 /// A limit that a container or a service stands under.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct MemoryLimit {
     /// The most that it may hold, in bytes.
     pub limit_bytes: u64,
@@ -25,6 +26,7 @@ pub struct MemoryLimit {
 
 /// Memory in bytes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct MachineMemory {
     /// All that the machine has.
     pub total_bytes: Option<Fact<u64>>,

@@ -21,6 +21,7 @@ use tree::Tree;
 
 /// One thing that was read, and the file it was read from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Fact<T> {
     /// What was read.
     pub value: T,

@@ -15,6 +15,7 @@ const MOST_TRIPS: usize = 16;
 
 /// One thermal zone.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Temperature {
     /// What it stands for, such as `cpu-thermal`.
     pub name: String,

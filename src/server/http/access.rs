@@ -108,7 +108,7 @@ fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
 
 /// What may be asked without a token: the page itself, and whether the server lives.
 fn is_open(path: &str) -> bool {
-    matches!(path, "/" | "/healthz" | "/readyz") || path.starts_with("/page/")
+    matches!(path, "/" | "/healthz" | "/readyz" | "/openapi.json") || path.starts_with("/page/")
 }
 
 fn check(app: &App, request: &Request) -> Result<Client, Problem> {

@@ -7,8 +7,8 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTIC
 use axum::http::{HeaderValue, Response, StatusCode};
 use axum::response::IntoResponse;
 use serde::Serialize;
-use serde_json::json;
 
+use super::openapi::{ProblemBody, ProblemDetails};
 use crate::server::problem::{Code, Problem};
 
 /// JSON that nobody keeps.
@@ -31,12 +31,9 @@ impl IntoResponse for Problem {
             log::error!("{}", self.message);
         }
         let status = StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = json!({ "error": { "code": self.code.name(), "message": self.message } }).to_string();
-        let mut response = Response::new(Body::from(body));
-        *response.status_mut() = status;
+        let error = ProblemDetails { code: self.code, message: self.message.clone() };
+        let mut response = json_of(status, &ProblemBody { error });
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(seconds) = self.retry_after_s {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }

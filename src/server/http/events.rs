@@ -1,6 +1,6 @@
 //! What happens to a job, as server-sent events.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +10,15 @@ use axum::extract::{Path, Query, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderValue, Response};
 use futures_util::stream::unfold;
+use serde::Deserialize;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
+use utoipa::{IntoParams, ToSchema};
 
 use super::App;
 use super::answer::blocking;
 use super::jobs::find;
+use super::openapi::{Locked, OfJob, ProblemBody};
 use crate::server::dispatcher::Dispatcher;
 use crate::server::job::{Job, JobEvent, Present};
 use crate::server::problem::{Code, Problem};
@@ -51,14 +54,42 @@ struct Watching {
     _owner: Option<Owner>,
 }
 
-/// `GET /jobs/{id}/events`; with `?own=true` the job is stopped when this connection ends before it does.
+/// How a job is watched.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Watch {
+    /// Whether the job is stopped when this connection ends before it does.
+    #[serde(default)]
+    own: bool,
+}
+
+/// A server-sent event as it is written.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "stands for lines of text in the document alone")]
+pub(super) struct EventLines {
+    /// `state`, `step`, `preview` or `end`.
+    event: String,
+    /// A `JobEvent` as JSON.
+    #[schema(content_media_type = "application/json")]
+    data: String,
+}
+
+/// What happens to a job, as server-sent events: `state`, `step`, `preview` and at last `end`; first of all where it stands.
+#[utoipa::path(
+    get, path = "/jobs/{id}/events", tag = "jobs", params(("id" = String, Path, description = "The job's name"), Watch),
+    responses(
+        (status = 200, description = "The events", content_type = "text/event-stream", body = EventLines),
+        (status = 400, description = "`malformed`", body = ProblemBody),
+        OfJob, Locked
+    )
+)]
 pub(super) async fn events(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-    query: Result<Query<HashMap<String, String>>, axum::extract::rejection::QueryRejection>,
+    query: Result<Query<Watch>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response<Body>, Problem> {
-    let Query(query) = query.map_err(|error| Problem::new(Code::Malformed, error.to_string()))?;
-    let owns = query.get("own").is_some_and(|value| value == "true");
+    let Query(Watch { own }) = query.map_err(|error| Problem::new(Code::Malformed, error.to_string()))?;
     let Some(job) = app.dispatcher.live(&id) else {
         let record = blocking(move || find(&app, &id)).await?;
         let text = [
@@ -69,7 +100,7 @@ pub(super) async fn events(
         return Ok(response(Body::from(bytes)));
     };
     let (present, events) = job.watch();
-    let owner = owns.then(|| Owner { dispatcher: Arc::clone(&app.dispatcher), job: Arc::clone(&job) });
+    let owner = own.then(|| Owner { dispatcher: Arc::clone(&app.dispatcher), job: Arc::clone(&job) });
     let watching = Watching { due: due(present), events, job, ended: false, _owner: owner };
     let stream = unfold(watching, |mut watching| async move {
         let bytes = next(&mut watching).await?;

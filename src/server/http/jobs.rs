@@ -1,6 +1,5 @@
 //! Jobs over HTTP: asked for, looked at, stopped, repeated, deleted; their pictures; plans.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Extension;
@@ -8,12 +7,14 @@ use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderValue, Response, StatusCode};
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::answer::{blocking, json_of};
+use super::description::{JobDescription, JobList};
+use super::openapi::{Accepting, Changing, Locked, OfJob, ProblemBody, Wishing};
 use super::{App, Client, body};
-use crate::server::catalogue::plan_json;
-use crate::server::job::{JobEvent, State as JobState};
+use crate::server::catalogue::{PlanDescription, describe_plan};
 use crate::server::problem::{Code, Problem};
 use crate::server::speed::Kind;
 use crate::server::store::Record;
@@ -31,7 +32,11 @@ async fn wish_of(app: &App, request: Request) -> Result<(Wish, Attachments), Pro
     Ok((wish, attachments))
 }
 
-/// `POST /jobs`
+/// Takes a job in; once this is answered, the job survives the machine's power.
+#[utoipa::path(
+    post, path = "/jobs", tag = "jobs", request_body = Wish,
+    responses((status = 202, description = "The job", body = JobDescription), Wishing, Accepting, Changing, Locked)
+)]
 pub(super) async fn submit(State(app): State<Arc<App>>, Extension(client): Extension<Client>, request: Request) -> Answer {
     let (wish, attachments) = wish_of(&app, request).await?;
     if app.log_prompts {
@@ -39,79 +44,129 @@ pub(super) async fn submit(State(app): State<Arc<App>>, Extension(client): Exten
     }
     blocking(move || {
         let job = app.dispatcher.submit(&client.0, wish, attachments, None)?;
-        Ok(json_of(StatusCode::ACCEPTED, &value_of(&app, &find(&app, &job.id)?)))
+        Ok(json_of(StatusCode::ACCEPTED, &JobDescription::accepted(&job)))
     })
     .await
 }
 
-/// `POST /plan`
+/// Says how a job would be carried out, or why it would be refused.
+#[utoipa::path(
+    post, path = "/plan", tag = "models", request_body = Wish,
+    responses((status = 200, description = "The plan", body = PlanDescription), Wishing, Changing, Locked)
+)]
 pub(super) async fn plan(State(app): State<Arc<App>>, request: Request) -> Answer {
     let (wish, attachments) = wish_of(&app, request).await?;
     blocking(move || {
         let dispatcher = &app.dispatcher;
         let (_, _, resolved, plan) = dispatcher.plan(&wish, &attachments)?;
         let model = dispatcher.catalogue.find(wish.model.as_deref())?;
-        let mut value = plan_json(model, &resolved, &plan);
         let kind = Kind {
             model: model.name.clone(),
             size: (resolved.width, resolved.height),
             steps: resolved.steps,
             count: resolved.count,
         };
-        value["expected_time_s"] = json!(dispatcher.speeds.expect_ms(&kind, plan.forecast.time_ms) / 1_000.0);
-        Ok(json_of(StatusCode::OK, &value))
+        let expected_ms = dispatcher.speeds.expect_ms(&kind, plan.forecast.time_ms);
+        Ok(json_of(StatusCode::OK, &describe_plan(model, &resolved, &plan, expected_ms)))
     })
     .await
 }
 
-fn number<T: std::str::FromStr>(query: &HashMap<String, String>, name: &str) -> Result<Option<T>, Problem> {
-    let Some(text) = query.get(name) else { return Ok(None) };
-    text.parse().map(Some).map_err(|_| Problem::new(Code::Malformed, format!("{name}: expected a number")))
+/// Which jobs are listed.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Part {
+    /// How many; 50 when left out.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<usize>,
+    /// Jobs older than the one of this number.
+    before: Option<i64>,
 }
 
-/// `GET /jobs?limit&before`
+/// Lists jobs from the newest on.
+#[utoipa::path(
+    get, path = "/jobs", tag = "jobs", params(Part),
+    responses((status = 200, description = "The jobs", body = JobList), (status = 400, description = "`malformed`", body = ProblemBody), Locked)
+)]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
-    query: Result<Query<HashMap<String, String>>, axum::extract::rejection::QueryRejection>,
+    query: Result<Query<Part>, axum::extract::rejection::QueryRejection>,
 ) -> Answer {
-    let Query(query) = query.map_err(|error| Problem::new(Code::Malformed, error.to_string()))?;
-    let limit = number::<usize>(&query, "limit")?.unwrap_or(USUALLY_LISTED).clamp(1, MOST_LISTED);
-    let before = number::<i64>(&query, "before")?;
+    let malformed = |message: String| Problem::new(Code::Malformed, message);
+    let Query(Part { limit, before }) = query.map_err(|error| malformed(error.to_string()))?;
+    let limit = limit.unwrap_or(USUALLY_LISTED);
+    if !(1..=MOST_LISTED).contains(&limit) {
+        return Err(malformed(format!("limit: is {limit}, expected 1 to {MOST_LISTED}")));
+    }
     blocking(move || {
-        let records = app.dispatcher.store.list(limit, before)?;
-        let jobs: Vec<Value> = records.iter().map(|record| value_of(&app, record)).collect();
+        let records = app.dispatcher.list(limit, before)?;
         let next = if records.len() == limit { records.last().map(|record| record.number) } else { None };
-        Ok(json_of(StatusCode::OK, &json!({ "jobs": jobs, "next": next })))
+        let jobs = records.into_iter().map(|record| described(&app, record)).collect();
+        Ok(json_of(StatusCode::OK, &JobList { jobs, next }))
     })
     .await
 }
 
-/// `GET /jobs/{id}`
+/// Says where a job stands.
+#[utoipa::path(
+    get, path = "/jobs/{id}", tag = "jobs", params(("id" = String, Path, description = "The job's name")),
+    responses((status = 200, description = "The job", body = JobDescription), OfJob, Locked)
+)]
 pub(super) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) -> Answer {
-    blocking(move || Ok(json_of(StatusCode::OK, &value_of(&app, &find(&app, &id)?)))).await
+    blocking(move || Ok(json_of(StatusCode::OK, &described(&app, find(&app, &id)?)))).await
 }
 
-/// `POST /jobs/{id}/cancel`; a job that has ended stays as it is.
+/// Stops a job within one kernel; one that has ended stays as it is.
+#[utoipa::path(
+    post, path = "/jobs/{id}/cancel", tag = "jobs", params(("id" = String, Path, description = "The job's name")),
+    responses((status = 200, description = "The job", body = JobDescription), OfJob, Changing, Locked)
+)]
 pub(super) async fn cancel(State(app): State<Arc<App>>, Path(id): Path<String>) -> Answer {
     blocking(move || {
         if let Some(job) = app.dispatcher.live(&id) {
             app.dispatcher.stop(&job, Problem::new(Code::Conflict, "it was stopped by a client"));
         }
-        Ok(json_of(StatusCode::OK, &value_of(&app, &find(&app, &id)?)))
+        Ok(json_of(StatusCode::OK, &described(&app, find(&app, &id)?)))
     })
     .await
 }
 
-/// `POST /jobs/{id}/repeat`
+/// Takes in a job with the same wish and the same seed.
+#[utoipa::path(
+    post, path = "/jobs/{id}/repeat", tag = "jobs", params(("id" = String, Path, description = "The job's name")),
+    responses(
+        (status = 202, description = "The new job", body = JobDescription),
+        (status = 422, description = "`refused` or `policy`: the server has other limits or models since", body = ProblemBody),
+        OfJob, Accepting, Changing, Locked
+    )
+)]
 pub(super) async fn repeat(State(app): State<Arc<App>>, Extension(client): Extension<Client>, Path(id): Path<String>) -> Answer {
     blocking(move || {
         let job = app.dispatcher.repeat(&client.0, &find(&app, &id)?)?;
-        Ok(json_of(StatusCode::ACCEPTED, &value_of(&app, &find(&app, &job.id)?)))
+        Ok(json_of(StatusCode::ACCEPTED, &JobDescription::accepted(&job)))
     })
     .await
 }
 
-/// `DELETE /jobs/{id}`
+/// That a job is forgotten.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Deleted {
+    /// The job.
+    id: String,
+    /// Always true.
+    deleted: bool,
+}
+
+/// Forgets an ended job and its pictures.
+#[utoipa::path(
+    delete, path = "/jobs/{id}", tag = "jobs", params(("id" = String, Path, description = "The job's name")),
+    responses(
+        (status = 200, description = "It is gone", body = Deleted),
+        (status = 409, description = "`conflict`: it has not ended", body = ProblemBody),
+        OfJob, Changing, Locked
+    )
+)]
 pub(super) async fn delete(State(app): State<Arc<App>>, Path(id): Path<String>) -> Answer {
     blocking(move || {
         let record = find(&app, &id)?;
@@ -119,12 +174,17 @@ pub(super) async fn delete(State(app): State<Arc<App>>, Path(id): Path<String>) 
             return Err(Problem::new(Code::Conflict, "the job has not ended; cancel it first"));
         }
         app.dispatcher.store.delete(&record)?;
-        Ok(json_of(StatusCode::OK, &json!({ "id": id, "deleted": true })))
+        Ok(json_of(StatusCode::OK, &Deleted { id, deleted: true }))
     })
     .await
 }
 
-/// `GET /jobs/{id}/pictures/{n}`
+/// A picture as a PNG file, with what made it in its text.
+#[utoipa::path(
+    get, path = "/jobs/{id}/pictures/{n}", tag = "jobs",
+    params(("id" = String, Path, description = "The job's name"), ("n" = usize, Path, description = "The picture's number, from 0")),
+    responses((status = 200, description = "The file", content_type = "image/png", body = Vec<u8>), OfJob, Locked)
+)]
 pub(super) async fn picture(State(app): State<Arc<App>>, Path((id, n)): Path<(String, String)>) -> Answer {
     blocking(move || {
         let none = || Problem::new(Code::NotFound, "there is no such picture");
@@ -142,31 +202,11 @@ pub(super) async fn picture(State(app): State<Arc<App>>, Path((id, n)): Path<(St
 }
 
 pub(super) fn find(app: &App, id: &str) -> Result<Record, Problem> {
-    app.dispatcher.store.find(id)?.ok_or_else(|| Problem::new(Code::NotFound, "there is no such job"))
+    app.dispatcher.find(id)?.ok_or_else(|| Problem::new(Code::NotFound, "there is no such job"))
 }
 
-/// A job as JSON: what is kept of it, and where it stands now.
-fn value_of(app: &App, record: &Record) -> Value {
-    let (created_ms, started_ms, ended_ms) = record.times_ms;
-    let mut value = json!({
-        "id": record.id, "number": record.number, "state": record.state, "client": record.client, "model": record.model, "wish": record.wish,
-        "repeats": record.repeats, "created_ms": created_ms, "started_ms": started_ms, "ended_ms": ended_ms, "error": record.error,
-        "pictures": record.pictures, "events": format!("/jobs/{}/events", record.id),
-    });
-    if let Some(job) = app.dispatcher.live(&record.id).filter(|_| !record.state.is_end()) {
-        let present = job.present();
-        if let JobEvent::State { state, place, wait_s } = present.state {
-            value["state"] = json!(if state.is_end() { JobState::Running } else { state });
-            value["place"] = json!(place);
-            value["wait_s"] = json!(wait_s);
-        }
-        if let Some(JobEvent::Step { step, steps, left_s }) = present.step {
-            value["step"] = json!(step);
-            value["steps"] = json!(steps);
-            value["left_s"] = json!(left_s);
-        }
-        value["expected_s"] = json!(job.expected_ms / 1_000.0);
-        value["started_ms"] = json!(present.started.map(|(_, ms)| ms));
-    }
-    value
+/// A job as clients are told of it.
+fn described(app: &App, record: Record) -> JobDescription {
+    let live = app.dispatcher.live(&record.id);
+    JobDescription::new(record, live.as_deref())
 }

@@ -101,7 +101,7 @@ pub(super) async fn made(
     let (app, id) = (Arc::clone(app), id.to_owned());
     blocking(move || {
         let gone = || Problem::new(Code::NotFound, "the pictures were deleted before they were read");
-        let found = app.dispatcher.store.find(&id)?.ok_or_else(gone)?;
+        let found = app.dispatcher.find(&id)?.ok_or_else(gone)?;
         let files = pictures.into_iter().map(|record| {
             let file = app.dispatcher.store.picture(&found, record.n)?.ok_or_else(gone)?;
             Ok(Made { record, file })

@@ -5,12 +5,14 @@ mod answer;
 mod body;
 mod connection;
 mod cors;
+mod description;
 mod dialect;
 mod events;
 mod jobs;
 mod made;
 mod openai;
 mod openai_request;
+mod openapi;
 mod operator;
 mod page;
 mod webui;
@@ -23,6 +25,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 pub use access::{Access, Tokens};
 pub(super) use connection::{Listener, accept};
@@ -52,19 +57,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/", get(page::index))
         .route("/page/{name}", get(page::file))
-        .route("/healthz", get(operator::health))
-        .route("/readyz", get(operator::ready))
-        .route("/metrics", get(operator::metrics))
-        .route("/status", get(operator::status))
-        .route("/bundles", get(operator::bundles))
-        .route("/lineage", get(operator::lineage))
-        .route("/plan", post(jobs::plan))
-        .route("/jobs", post(jobs::submit).get(jobs::list))
-        .route("/jobs/{id}", get(jobs::show).delete(jobs::delete))
-        .route("/jobs/{id}/cancel", post(jobs::cancel))
-        .route("/jobs/{id}/repeat", post(jobs::repeat))
-        .route("/jobs/{id}/events", get(events::events))
-        .route("/jobs/{id}/pictures/{n}", get(jobs::picture))
+        .merge(axum::Router::from(own_router()))
         .route("/v1/models", get(openai::models))
         .route("/v1/models/{id}", get(openai::show_model))
         .route("/v1/images/generations", post(openai::generations))
@@ -77,6 +70,25 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .layer(CatchPanicLayer::custom(answer::panicked))
         .layer(axum::middleware::from_fn(access::log_access))
         .with_state(app)
+}
+
+/// The server's own interface, with what its document says of it.
+fn own_router() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(openapi::Interface::openapi())
+        .routes(routes!(jobs::submit, jobs::list))
+        .routes(routes!(jobs::show, jobs::delete))
+        .routes(routes!(jobs::cancel))
+        .routes(routes!(jobs::repeat))
+        .routes(routes!(events::events))
+        .routes(routes!(jobs::picture))
+        .routes(routes!(jobs::plan))
+        .routes(routes!(operator::bundles))
+        .routes(routes!(operator::lineage))
+        .routes(routes!(operator::status))
+        .routes(routes!(operator::health))
+        .routes(routes!(operator::ready))
+        .routes(routes!(operator::metrics))
+        .routes(routes!(openapi::document))
 }
 
 /// The interface of Stable Diffusion web UI.
@@ -94,4 +106,19 @@ fn webui_router() -> Router<Arc<App>> {
         .route("/schedulers", get(webui::list_schedulers))
         .route("/scripts", get(webui::scripts));
     webui::EMPTY_LISTS.iter().fold(router, |router, path| router.route(path, get(webui::nothing)))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_servers_own_routes_are_mounted_with_their_annotations() {
+        // The page's files and other servers' interfaces have no place in the document; everything else has.
+        let mounted = concat!(".rou", "te(\"");
+        let paths: Vec<&str> = include_str!("mod.rs").split(mounted).skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        let of_web_ui = paths.iter().skip_while(|path| **path != "/txt2img").count();
+        assert!(of_web_ui >= 11, "{paths:?}");
+        for path in paths.iter().take(paths.len() - of_web_ui) {
+            assert!(matches!(*path, "/" | "/page/{name}") || path.starts_with("/v1/"), "{path} is in no document");
+        }
+    }
 }

@@ -108,7 +108,7 @@ fn parameters_of(file: &[u8]) -> String {
 
 /// The jobs that `client` waits for, the oldest first.
 fn live_jobs(app: &App, client: &Client) -> Result<Vec<Arc<Job>>, Problem> {
-    let records = app.dispatcher.store.list(LOOKED_THROUGH, None)?;
+    let records = app.dispatcher.list(LOOKED_THROUGH, None)?;
     let own = records.iter().rev().filter(|record| record.client == client.0 && !record.state.is_end());
     Ok(own.filter_map(|record| app.dispatcher.live(&record.id)).collect())
 }
@@ -155,7 +155,7 @@ fn title(model: &Model) -> String {
 }
 
 fn hash(model: &Model) -> String {
-    model.describe(false).get("sha256").and_then(Value::as_str).unwrap_or_default().to_owned()
+    model.describe(false).sha256
 }
 
 fn short_hash(model: &Model) -> String {

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use rusqlite::Connection;
 
+use super::write_ahead_log::WriteAheadLog;
 use crate::refuse;
 use crate::server::job::now_ms;
 
 /// The version of the tables.
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
 const TABLES: &str = "
     CREATE TABLE jobs (
         number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, state TEXT NOT NULL, client TEXT NOT NULL, model TEXT NOT NULL,
@@ -19,15 +20,17 @@ const TABLES: &str = "
     );
     CREATE TABLE pictures (
         job INTEGER NOT NULL REFERENCES jobs (number) ON DELETE CASCADE, n INTEGER NOT NULL, seed INTEGER NOT NULL,
-        width INTEGER NOT NULL, height INTEGER NOT NULL, bytes INTEGER NOT NULL, PRIMARY KEY (job, n)
+        width INTEGER NOT NULL, height INTEGER NOT NULL, bytes INTEGER NOT NULL, copy BLOB, PRIMARY KEY (job, n)
     );
-    PRAGMA user_version = 1;";
+    PRAGMA user_version = 2;";
+/// From the version before.
+const FROM_1: &str = "ALTER TABLE pictures ADD COLUMN copy BLOB; PRAGMA user_version = 2;";
 
 /// Opens the database, or makes an empty one.
 ///
 /// # Errors
 /// It is damaged, or of a newer Kiln or another program (a [`Refusal`](crate::error::Refusal)), and stays as it is; the disk fails.
-pub(super) fn connect(path: &Path) -> Result<Connection> {
+pub(super) fn connect(path: &Path) -> Result<(Connection, Option<WriteAheadLog>)> {
     let database = Connection::open(path)?;
     // The pages are checked before anything is written to them.
     let check: String = database.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
@@ -39,14 +42,24 @@ pub(super) fn connect(path: &Path) -> Result<Connection> {
     let tables: i64 = database.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     match version {
         0 if tables > 0 => refuse!("the database is not of Kiln's making; name another state folder"),
-        0 | SCHEMA => {}
+        0 | 1 | SCHEMA => {}
         newer => refuse!("the database is of version {newer}, and this Kiln knows {SCHEMA}; a newer Kiln wrote it"),
     }
-    database.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")?;
-    if version == 0 {
-        database.execute_batch(&format!("BEGIN; {TABLES} COMMIT;"))?;
+    let mode: String = database.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    database.execute_batch("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")?;
+    match version {
+        0 => database.execute_batch(&format!("BEGIN; {TABLES} COMMIT;"))?,
+        1 => database.execute_batch(&format!("BEGIN; {FROM_1} COMMIT;"))?,
+        _ => {}
     }
-    Ok(database)
+    // Some file systems take no log beside the database; then each commit waits for the disk.
+    if mode != "wal" {
+        return Ok((database, None));
+    }
+    let log = WriteAheadLog::open(path)?;
+    // From here on the store syncs the log itself; SQLite syncs around checkpoints, so that the database is whole at any moment.
+    database.execute_batch("PRAGMA synchronous = NORMAL")?;
+    Ok((database, Some(log)))
 }
 
 /// Whether `error` is that the file is none, or spoilt.

@@ -1,0 +1,85 @@
+//! What is forgotten, and what else can wait until nobody does.
+
+use std::fs;
+use std::sync::atomic::Ordering;
+
+use anyhow::Result;
+use rusqlite::OptionalExtension;
+
+use super::{SELECT, Store, file_name, picture_files, read_record, with_pictures};
+use crate::server::job::now_ms;
+
+/// How much is kept; beyond, the oldest ended jobs go with their pictures.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Retention {
+    /// The most jobs.
+    pub jobs: u64,
+    /// The most bytes of pictures.
+    pub bytes: u64,
+    /// The oldest, in days.
+    pub days: f64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { jobs: 10_000, bytes: 4 << 30, days: 90.0 }
+    }
+}
+
+impl Store {
+    /// What can wait until nobody does: forgets what is beyond the retention limit, syncs files and empties their copies.
+    ///
+    /// * `all`: whether copies that could come together with others are emptied too
+    ///
+    /// # Errors
+    /// The disk or the database fails.
+    pub fn tend(&self, all: bool) -> Result<()> {
+        if self.grew.swap(false, Ordering::Relaxed) {
+            self.retain()?;
+        }
+        let settled = self.files.settle(all)?;
+        if !settled.is_empty() {
+            // Not waited for: a copy that comes back is settled once more.
+            self.write(|transaction| picture_files::empty(transaction, &settled))?;
+        }
+        Ok(())
+    }
+
+    /// Forgets what is beyond the retention limit, the oldest first.
+    fn retain(&self) -> Result<()> {
+        #[expect(clippy::cast_possible_truncation, reason = "an age")]
+        let oldest_ms = now_ms().saturating_sub((self.retention.days * 86_400_000.0) as i64);
+        loop {
+            let database = self.lock();
+            let (jobs, bytes): (u64, u64) = database.query_row(
+                "SELECT (SELECT count(*) FROM jobs), (SELECT coalesce(sum(bytes), 0) FROM pictures)",
+                [],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )?;
+            let ended = format!("{SELECT} WHERE state NOT IN ('queued', 'running') ORDER BY number LIMIT 1");
+            let Some(oldest) = database.query_row(&ended, [], read_record).optional()? else { return Ok(()) };
+            let oldest = with_pictures(&database, oldest?)?;
+            drop(database);
+            let is_beyond = jobs > self.retention.jobs || bytes > self.retention.bytes || oldest.times_ms.0 < oldest_ms;
+            if !is_beyond {
+                return Ok(());
+            }
+            self.delete(&oldest)?;
+        }
+    }
+
+    /// Removes files that no row tells of: a run was killed before it said so.
+    pub(super) fn remove_orphans(&self) -> Result<()> {
+        let database = self.lock();
+        let mut known = database.prepare("SELECT id, n FROM jobs JOIN pictures ON job = number")?;
+        let names = known.query_map([], |row| Ok(file_name(&row.get::<_, String>(0)?, row.get::<_, u32>(1)? as usize)))?;
+        let names: std::collections::HashSet<String> = names.collect::<Result<_, _>>()?;
+        for entry in fs::read_dir(&self.files.folder)?.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if (name.ends_with(".png") || name.ends_with(".part")) && !names.contains(&name) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,119 @@
+//! What a loss of power may take: everything that was not synced; and what many requests may leave behind: nothing.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::client::{Client, Server};
+use crate::{common, sun};
+
+#[test]
+fn pictures_whose_files_were_not_synced_are_written_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = Server::start_in(folder.path(), &[]);
+    let urls: Vec<String> = (0..3)
+        .map(|_| {
+            let job = server.wait(&server.submit(&sun()), &["finished"]);
+            job["pictures"][0]["url"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    let before: Vec<Vec<u8>> = urls.iter().map(|url| server.get(url).expect(200).body).collect();
+    server.kill();
+    // A system that lost its power has the names of some new files and the bytes of fewer.
+    let pictures = folder.path().join("state/pictures");
+    let names = common::names(&pictures);
+    assert_eq!(names.len(), 3);
+    fs::write(pictures.join(&names[0]), b"").unwrap();
+    fs::write(pictures.join(&names[1]), vec![0; fs::metadata(pictures.join(&names[1])).unwrap().len() as usize]).unwrap();
+    fs::remove_file(pictures.join(&names[2])).unwrap();
+    let mut server = Server::start_in(folder.path(), &[]);
+    for (url, bytes) in urls.iter().zip(&before) {
+        assert!(server.get(url).expect(200).body == *bytes, "{url}");
+    }
+    server.signal("TERM");
+    assert_eq!(server.ended().code(), Some(0));
+    // Once files are synced the database does without them.
+    let database = rusqlite::Connection::open(folder.path().join("state/kiln.db")).unwrap();
+    let counts = "SELECT count(*), count(copy) FROM pictures";
+    let counts: (i64, i64) = database.query_row(counts, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    assert_eq!(counts, (3, 0));
+}
+
+#[test]
+fn a_database_of_the_version_before_is_taken_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    fs::create_dir_all(state.join("pictures")).unwrap();
+    let database = rusqlite::Connection::open(state.join("kiln.db")).unwrap();
+    database
+        .execute_batch(
+            "CREATE TABLE jobs (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, state TEXT NOT NULL, client TEXT NOT NULL,
+                model TEXT NOT NULL, wish TEXT NOT NULL, picture BLOB, mask BLOB, repeats TEXT, created_ms INTEGER NOT NULL, started_ms INTEGER,
+                ended_ms INTEGER, error_code TEXT, error_message TEXT);
+             CREATE TABLE pictures (job INTEGER NOT NULL REFERENCES jobs (number) ON DELETE CASCADE, n INTEGER NOT NULL, seed INTEGER NOT NULL,
+                width INTEGER NOT NULL, height INTEGER NOT NULL, bytes INTEGER NOT NULL, PRIMARY KEY (job, n));
+             INSERT INTO jobs (id, state, client, model, wish, created_ms) VALUES ('old', 'finished', 'local', 'sticker', '{\"prompt\": \"a red apple\"}', 9e12);
+             INSERT INTO pictures VALUES (1, 0, 7, 64, 64, 4);
+             PRAGMA user_version = 1;",
+        )
+        .unwrap();
+    drop(database);
+    fs::write(state.join("pictures/old-0.png"), b"file").unwrap();
+    let server = Server::start_in(folder.path(), &[]);
+    assert_eq!(server.get("/jobs/old/pictures/0").expect(200).body, b"file");
+    let again = server.post("/jobs/old/repeat", &json!(null)).expect(202).json();
+    assert_eq!(again["repeats"], "old");
+    server.wait(again["id"].as_str().unwrap(), &["finished"]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn thousands_of_requests_leave_nothing_behind() {
+    const CLIENTS: usize = 4;
+    const ROUNDS: usize = 60;
+    let server = Server::start(&["--queue", "1000"]);
+    let run = |rounds: usize| {
+        std::thread::scope(|threads| {
+            for client in 0..CLIENTS {
+                let asks = Client { address: server.address.clone() };
+                threads.spawn(move || {
+                    for round in 0..rounds {
+                        let wish = json!({ "prompt": "a red apple", "seed": client, "steps": 1 }).to_string();
+                        assert_eq!(asks.ask("POST", "/plan", &[], Some(wish.as_bytes())).status, 200);
+                        assert_eq!(asks.ask("GET", "/jobs?limit=5", &[], None).status, 200);
+                        assert_eq!(asks.ask("GET", "/jobs/nothing", &[], None).status, 404);
+                        assert_eq!(asks.ask("POST", "/jobs", &[], Some(b"{")).status, 400);
+                        if round % 10 == 0 {
+                            let job = asks.ask("POST", "/jobs", &[], Some(wish.as_bytes()));
+                            let id = job.text_of("id").unwrap();
+                            // Some are watched to their end, some stopped, some left by their watcher.
+                            let path = format!("/jobs/{id}");
+                            match round / 10 % 3 {
+                                0 => drop(asks.ask("GET", &format!("{path}/events"), &[], None)),
+                                1 => drop(asks.ask("POST", &format!("{path}/cancel"), &[], None)),
+                                _ => drop(asks.open("GET", &format!("{path}/events?own=true"), &[], None)),
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        // Everything ends before it is looked at.
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(120);
+        while server.get("/status").json()["queue"] != json!({ "waiting": 0, "running": 0, "most": 1000 }) {
+            assert!(std::time::Instant::now() < until, "jobs wait for ever");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        let process = format!("/proc/{}", server.process());
+        let count = |name: &str| fs::read_dir(format!("{process}/{name}")).unwrap().count();
+        let status = server.get("/status").json();
+        (count("fd"), count("task"), status["memory"]["resident_bytes"].as_u64().unwrap())
+    };
+    let (files, threads, bytes) = run(20);
+    let (files_after, threads_after, bytes_after) = run(ROUNDS * 5);
+    assert!(files_after <= files + 4, "{files} files were open, and {files_after} are");
+    // Threads that wait for the disk come and go, 16 at most.
+    assert!(threads_after <= threads + 16, "{threads} threads ran, and {threads_after} do");
+    assert!(bytes_after < bytes + (24 << 20), "{bytes} bytes were held, and {bytes_after} are");
+}
