@@ -92,6 +92,9 @@ fn a_checker_is_switched_off_or_brought_along_by_name_alone() {
     server.wait(&server.submit(&wish(2)), &["finished"]);
 }
 
+/// What is spoilt, how, and what the error says.
+type Case<'c> = (&'c str, &'c dyn Fn(&Path), &'c str);
+
 #[test]
 fn nothing_comes_past_a_checker_that_is_broken() {
     let network = |bundle: &Path| bundle.join("safety_checker/model.onnx");
@@ -101,7 +104,7 @@ fn nothing_comes_past_a_checker_that_is_broken() {
         assert!(text.contains(from), "{text}");
         fs::write(path, text.replace(from, to)).unwrap();
     };
-    let cases: [(&str, &dyn Fn(&Path), &str); 12] = [
+    let cases: [Case; 12] = [
         ("no network", &|bundle| fs::remove_file(network(bundle)).unwrap(), "there is no such file"),
         (
             "no folder, and the index names one",
