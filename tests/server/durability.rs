@@ -19,8 +19,17 @@ fn pictures_whose_files_were_not_synced_are_written_anew() {
         .collect();
     let before: Vec<Vec<u8>> = urls.iter().map(|url| server.get(url).expect(200).body).collect();
     server.kill();
-    // A system that lost its power has the names of some new files and the bytes of fewer.
+    let database_file = folder.path().join("state/kiln.db");
     let pictures = folder.path().join("state/pictures");
+    // As it was before the files were synced, which is some seconds after their jobs have ended.
+    let database = rusqlite::Connection::open(&database_file).unwrap();
+    for (url, bytes) in urls.iter().zip(&before) {
+        let id = url.split('/').nth(2).unwrap();
+        let copy = "UPDATE pictures SET copy = ?1 WHERE job = (SELECT number FROM jobs WHERE id = ?2)";
+        assert_eq!(database.execute(copy, rusqlite::params![bytes, id]).unwrap(), 1);
+    }
+    drop(database);
+    // A system that lost its power has the names of some new files and the bytes of fewer.
     let names = common::names(&pictures);
     assert_eq!(names.len(), 3);
     fs::write(pictures.join(&names[0]), b"").unwrap();
@@ -33,7 +42,7 @@ fn pictures_whose_files_were_not_synced_are_written_anew() {
     server.signal("TERM");
     assert_eq!(server.ended().code(), Some(0));
     // Once files are synced the database does without them.
-    let database = rusqlite::Connection::open(folder.path().join("state/kiln.db")).unwrap();
+    let database = rusqlite::Connection::open(database_file).unwrap();
     let counts = "SELECT count(*), count(copy) FROM pictures";
     let counts: (i64, i64) = database.query_row(counts, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
     assert_eq!(counts, (3, 0));
