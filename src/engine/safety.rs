@@ -50,13 +50,8 @@ impl Engine {
         pictures: impl Iterator<Item = (u64, &'p Picture)>,
         cancel: &Cancel,
     ) -> Result<()> {
-        let options = NetworkOptions {
-            threads: plan.threads,
-            memory_arena: plan.keeps_components(),
-            providers: Vec::new(),
-            fallback: crate::runtime::Fallback::Refused,
-            prepared: None,
-        };
+        let options =
+            NetworkOptions { threads: plan.threads, memory_arena: plan.keeps_components(), ..NetworkOptions::default() };
         let mut checker = match self.safety_checker.take() {
             Some(checker) => checker,
             None => SafetyChecker::open(&self.runtime, files, &options, cancel)?,
