@@ -23,7 +23,7 @@ const ROOMS: [(&str, &[&str]); 18] = [
     ("prepare", &["error", "runtime", "bundle", "plan", "tune"]),
     ("stage", &["error", "runtime", "text", "bundle", "plan"]),
     ("pipeline", &["error", "ode", "random", "sampler", "runtime", "output", "bundle", "request", "plan", "stage"]),
-    ("engine", &["runtime", "output", "bundle", "request", "plan", "prepare", "stage", "pipeline"]),
+    ("engine", &["error", "runtime", "output", "bundle", "request", "plan", "prepare", "stage", "pipeline"]),
     ("client", &["error", "runtime"]),
     ("server", &["error", "runtime", "output", "lineage", "bundle", "request", "plan", "pipeline", "engine"]),
 ];
