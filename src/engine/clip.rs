@@ -5,6 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 use ndarray::ArrayD;
 
+use super::safety::{WithoutPreviews, pass};
 use super::{Engine, Made};
 use crate::output::{ClipRecord, FrameRate, Picture, Provenance};
 use crate::pipeline::{self, Filmed, Observer};
@@ -29,7 +30,8 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Request::resolve`], all the caller's fault; the model makes no clips (a refusal); a component does not load, fails, or
-    /// gives a non-finite or constant result; `sink` fails; [`Cancelled`](crate::error::Cancelled) once `cancel` was used.
+    /// gives a non-finite or constant result; `sink` fails; [`Cancelled`](crate::error::Cancelled) once `cancel` was used;
+    /// [`HeldBack`](crate::error::HeldBack) by the safety checker, which sees each frame before `sink` does.
     pub fn generate_clip(
         &mut self,
         request: &Request,
@@ -39,9 +41,23 @@ impl Engine {
     ) -> Result<GeneratedClip> {
         let begun = Instant::now();
         let (resolved, plan) = self.plan(request)?;
+        let mut checker = match self.safety_files()? {
+            Some(files) => Some(self.take_checker(&files, &plan, cancel)?),
+            None => None,
+        };
+        let mut unseen = WithoutPreviews(observer);
+        let observer: &mut dyn Observer = if checker.is_some() { &mut unseen } else { unseen.0 };
+        let seed = resolved.seed_of(0);
+        let mut checked = |frame: Picture| {
+            checker.as_mut().map_or(Ok(()), |checker| pass(checker, seed, &frame, cancel))?;
+            sink(frame)
+        };
         let (filmed, times) = self.with_job(&resolved, &plan, cancel, |job, encoders, preview_map| {
-            pipeline::generate_clip(job, encoders, preview_map, &mut sink, observer)
+            pipeline::generate_clip(job, encoders, preview_map, &mut checked, observer)
         })?;
+        if let Some(checker) = checker {
+            self.keep_checker(checker, &plan);
+        }
         let total_ms = begun.elapsed().as_secs_f64() * 1000.0;
         let Filmed { latents, timesteps, decoding } = filmed;
         let made = Made { index: 0, timesteps, decoding, times: &times, total_ms };

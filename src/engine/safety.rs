@@ -39,6 +39,26 @@ impl Engine {
         SafetyFiles::open(folder).context(ways).map(Some)
     }
 
+    /// Opens the checker of `files`, unless it is open.
+    ///
+    /// # Errors
+    /// It does not load; the run was cancelled.
+    pub(super) fn take_checker(&mut self, files: &SafetyFiles, plan: &Plan, cancel: &Cancel) -> Result<SafetyChecker> {
+        if let Some(checker) = self.safety_checker.take() {
+            return Ok(checker);
+        }
+        let (threads, memory_arena) = (plan.threads, plan.keeps_components());
+        let options = NetworkOptions { threads, memory_arena, ..NetworkOptions::default() };
+        SafetyChecker::open(&self.runtime, files, &options, cancel)
+    }
+
+    /// Keeps the checker for the next run, where the plan keeps networks.
+    pub(super) fn keep_checker(&mut self, checker: SafetyChecker, plan: &Plan) {
+        if plan.keeps_components() {
+            self.safety_checker = Some(checker);
+        }
+    }
+
     /// Lets `pictures`, each with its seed, pass the checker of `files`.
     ///
     /// # Errors
@@ -47,23 +67,23 @@ impl Engine {
         &mut self,
         files: &SafetyFiles,
         plan: &Plan,
-        pictures: impl Iterator<Item = (u64, &'p Picture)>,
+        mut pictures: impl Iterator<Item = (u64, &'p Picture)>,
         cancel: &Cancel,
     ) -> Result<()> {
-        let options =
-            NetworkOptions { threads: plan.threads, memory_arena: plan.keeps_components(), ..NetworkOptions::default() };
-        let mut checker = match self.safety_checker.take() {
-            Some(checker) => checker,
-            None => SafetyChecker::open(&self.runtime, files, &options, cancel)?,
-        };
-        for (seed, picture) in pictures {
-            if checker.holds_back(picture, cancel)? {
-                return Err(HeldBack { seed }.into());
-            }
-        }
-        if plan.keeps_components() {
-            self.safety_checker = Some(checker);
-        }
-        Ok(())
+        let mut checker = self.take_checker(files, plan, cancel)?;
+        let checked = pictures.try_for_each(|(seed, picture)| pass(&mut checker, seed, picture, cancel));
+        self.keep_checker(checker, plan);
+        checked
     }
+}
+
+/// Lets a picture pass.
+///
+/// # Errors
+/// It is held back ([`HeldBack`]); the checker fails; the run was cancelled.
+pub(super) fn pass(checker: &mut SafetyChecker, seed: u64, picture: &Picture, cancel: &Cancel) -> Result<()> {
+    if checker.holds_back(picture, cancel)? {
+        return Err(HeldBack { seed }.into());
+    }
+    Ok(())
 }
