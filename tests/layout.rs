@@ -259,7 +259,7 @@ fn prose(text: &str) -> String {
 fn papers_are_cited_as_the_family_tree_cites_them() {
     let tree: toml::Table = fs::read_to_string(root().join("models/lineage.toml")).unwrap().parse().unwrap();
     let mut texts: Vec<(String, String)> = sources().into_iter().map(|source| (source.path, prose(&source.text))).collect();
-    for folder in ["lineage", "sticker"].map(|name| root().join("models/recipes").join(name)) {
+    for folder in ["lineage", "sticker", "sticker-motion"].map(|name| root().join("models/recipes").join(name)) {
         let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
         let scripts = files.filter(|path| path.extension().is_some_and(|extension| extension == "py"));
         texts.extend(scripts.map(|path| (path.display().to_string(), prose(&fs::read_to_string(path).unwrap()))));

@@ -6,8 +6,8 @@ CONFIGURATIONS = {
         "watcher": {"width": 16, "minutes": 0.1},
     },
     "cpu": {
-        "conductor": {"width": 128, "minutes": 12},
-        "watcher": {"width": 32, "minutes": 5},
+        "conductor": {"width": 128, "minutes": 18},
+        "watcher": {"width": 32, "minutes": 12},
     },
     "gpu": {
         "conductor": {"width": 128, "minutes": 1},

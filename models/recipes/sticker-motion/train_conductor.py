@@ -34,6 +34,11 @@ def train(work: Path, stickers: Path, settings: dict, minutes: float) -> None:
     average, clock, path = run.Average(network, 0.998), run.Clock(minutes), work / "conductor.pt"
     step = run.resume(path, network=network, optimizers=[optimizer], average=average, clock=clock)
     generator = torch.Generator().manual_seed(3 + step)
+    saved = clock.spent()
+
+    def checkpoint() -> None:
+        run.save(path, network=network, optimizers=[optimizer], average=average, clock=clock, step=step, facts=settings)
+
     while clock.share() < 1:
         asked = motions.drawn(BATCH, generator)
         phase = torch.rand(BATCH, generator=generator)
@@ -41,20 +46,24 @@ def train(work: Path, stickers: Path, settings: dict, minutes: float) -> None:
             group["lr"] = RATE * run.rate_at(clock.share(), step, 50)
         made, wanted = network(asked, phase), motions.gestures(asked, phase)
         loss = F.mse_loss(made, wanted)
-        off = loss.item() ** 0.5
+        report = f"off by {loss.item() ** 0.5:.5f}"
         if clock.share() > FRAMES_FROM:
             chosen = torch.randint(len(pictures), (FRAMES,), generator=generator)
             still = F.avg_pool2d(motions.premultiplied(pictures[chosen]), pictures.shape[1] // SIDE)
             seen = F.l1_loss(motions.render(still, made[:FRAMES]), motions.render(still, wanted[:FRAMES]))
             loss = loss + FRAMES_WEIGHT * seen
+            report += f", frames by {seen.item():.5f}"
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         average.update(network)
         step += 1
         if step % 200 == 0:
-            print(f"step {step}  {clock.spent():.2f} min  off by {off:.5f}{f', frames by {seen.item():.5f}' if clock.share() > FRAMES_FROM else ''}", flush=True)
-    run.save(path, network=network, optimizers=[optimizer], average=average, clock=clock, step=step, facts=settings)
+            print(f"step {step}  {clock.spent():.2f} min  {report}", flush=True)
+        if clock.spent() - saved > 3:
+            saved = clock.spent()
+            checkpoint()
+    checkpoint()
 
 
 def main() -> None:
