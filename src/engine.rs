@@ -5,6 +5,8 @@
 mod budget;
 mod clip;
 mod inversion_record;
+mod opening;
+mod record;
 mod safety;
 
 use std::path::Path;
@@ -15,12 +17,13 @@ use anyhow::{Context, Result};
 pub use clip::GeneratedClip;
 use ndarray::{ArrayD, Axis};
 
-use crate::bundle::{Bundle, Family};
+use crate::bundle::{Bundle, Family, Role};
 use crate::output::{BundleId, ComponentRun, PROVENANCE_SCHEMA, Picture, Provenance, WalkPlace};
 use crate::pipeline::{self, Inverted, Job, Likelihood, Observer, Painted, SafetyChecker, log_mean};
 use crate::plan::{Assignments, Measurements, Plan, Settings};
 use crate::request::{ClassChoice, Request, Resolved, Task};
 use crate::runtime::{Cancel, Runtime};
+
 use crate::stage::{ComponentTimes, Decoding, Networks, PreviewMap, TextEncoders};
 
 /// A picture and what made it.
@@ -77,8 +80,8 @@ impl Engine {
     /// # Errors
     /// As [`Bundle::open`], [`Runtime::open`] and [`Assignments::new`]; a tokenizer of the bundle is broken.
     pub fn open(folder: &Path, settings: &Settings, runtime: Option<&Path>) -> Result<Self> {
-        let bundle = Bundle::open(folder)?;
-        let encoders = TextEncoders::open(&bundle)?;
+        let bundle = opening::opened(folder, settings)?;
+        let encoders = TextEncoders::open(&bundle, &settings.embeddings)?;
         let runtime = Runtime::open(runtime)?;
         let mut assignments = Assignments::new(&bundle, settings, &runtime)?;
         crate::prepare::apply(settings, &bundle, &runtime, &mut assignments);
@@ -352,6 +355,8 @@ impl Engine {
             family: card.and_then(|card| card.family.clone()).unwrap_or_else(|| bundle.family.name().to_owned()),
             prompt: if bundle.takes_text() { Some(resolved.prompt.clone()) } else { class },
             negative: resolved.negative.clone(),
+            embeddings: self.words(&[&resolved.prompt, resolved.negative.as_deref().unwrap_or_default()]),
+            plain_prompt: bundle.takes_text().then_some(resolved.plain_prompt),
             seed: resolved.seed_of(made.index),
             rng: resolved.random_device.to_string(),
             sampler: resolved.sampler_name(),
@@ -374,23 +379,18 @@ impl Engine {
             input_sha256: None,
             mask: None,
             mask_sha256: None,
+            control: None,
+            control_sha256: None,
+            control_scale: resolved.control.as_ref().map(|control| control.scale),
             threads: plan.threads,
             memory: plan.memory.to_string(),
+            decoder: (plan.decoder == Role::TinyDecoder).then(|| "tiny".to_owned()),
             tile: made.decoding.tile.map(|tile| u32::try_from(tile.pixels())).transpose()?,
+            upscale: Vec::new(),
             ran_out_of_memory: made.decoding.ran_out_of_memory,
             runtime: self.runtime.version().to_owned(),
             components,
             total_ms: made.total_ms,
         })
-    }
-
-    /// Makes again what `provenance` records: the request that gives the same picture.
-    ///
-    /// Input picture and mask are the caller's to add; `provenance` names them.
-    ///
-    /// # Errors
-    /// The record is of a sampler or a random generator that this version does not know.
-    pub fn request_of(provenance: &Provenance) -> Result<Request> {
-        Request::of_provenance(provenance)
     }
 }

@@ -22,6 +22,7 @@ pub mod server;
 pub mod stage;
 pub mod text;
 pub mod tune;
+pub mod upscale;
 
 pub(crate) use error::{refusal, refuse};
 

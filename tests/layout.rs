@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms of the house from the ground up, and what each uses: nothing but rooms below it, so there are no circles.
-const ROOMS: [(&str, &[&str]); 18] = [
+const ROOMS: [(&str, &[&str]); 19] = [
     ("error", &[]),
     ("random", &[]),
     ("ode", &["error"]),
@@ -17,6 +17,7 @@ const ROOMS: [(&str, &[&str]); 18] = [
     ("output", &["error"]),
     ("lineage", &["error", "output"]),
     ("bundle", &["error", "sampler", "runtime"]),
+    ("upscale", &["error", "runtime", "output", "bundle"]),
     ("request", &["error", "ode", "random", "sampler", "text", "output", "bundle"]),
     ("plan", &["error", "ode", "runtime", "output", "bundle", "request"]),
     ("tune", &["runtime", "bundle", "plan"]),

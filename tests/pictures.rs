@@ -76,6 +76,7 @@ fn request(case: &Case) -> Request {
     Request {
         prompt: case.prompt.clone(),
         negative: case.negative.clone(),
+        plain_prompt: true,
         seed: Some(case.seed),
         steps: Some(case.steps),
         guidance: Some(case.guidance),

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use half::f16;
-use kiln::bundle::Bundle;
+use kiln::bundle::{Bundle, Role};
 use kiln::plan::{Assignments, Plan, Tile};
 use kiln::runtime::Runtime;
 use kiln::stage::{Networks, decode};
@@ -77,11 +77,11 @@ fn tiled_pictures_are_those_of_diffusers() {
         let (bundle, mut networks) = opened(&case.bundle);
         let latents = floats(&tensors, &format!("{}.latents", case.name));
         let tile = Tile::of_pixels(&bundle, case.tile_pixels).unwrap();
-        let picture = decode(&bundle, &mut networks, &latents, Some(tile), &Cancel::new()).unwrap();
+        let picture = decode(&bundle, Role::VaeDecoder, &mut networks, &latents, Some(tile), &Cancel::new()).unwrap();
         let most = apart(&picture, &floats(&tensors, &format!("{}.picture", case.name))).into_iter().fold(0.0, f32::max);
         assert!(most <= BYTE, "{}: {} steps of a byte apart", case.name, most / BYTE);
         // The same latents as a whole are another picture: the numbers are of tiles.
-        let whole = decode(&bundle, &mut networks, &latents, None, &Cancel::new()).unwrap();
+        let whole = decode(&bundle, Role::VaeDecoder, &mut networks, &latents, None, &Cancel::new()).unwrap();
         assert!(apart(&picture, &whole).into_iter().fold(0.0, f32::max) > BYTE, "{}", case.name);
         ran += 1;
     }
@@ -124,7 +124,7 @@ fn pasted(bundle: &Bundle, networks: &mut Networks, latents: &ArrayD<f32>, tile:
         for column in (0..width).step_by(tile.stride()) {
             let (bottom, right) = ((row + tile.latents).min(height), (column + tile.latents).min(width));
             let cut = latents.slice(s![.., .., row..bottom, column..right]).to_owned().into_dyn();
-            let part = decode(bundle, networks, &cut, None, &Cancel::new()).unwrap();
+            let part = decode(bundle, Role::VaeDecoder, networks, &cut, None, &Cancel::new()).unwrap();
             picture.slice_mut(s![.., .., row * 4..bottom * 4, column * 4..right * 4]).assign(&part);
         }
     }
@@ -139,8 +139,8 @@ fn tiles_leave_no_seams_and_a_picture_near_the_untiled_one() {
         let (bundle, mut networks) = opened(name);
         let latents = latents(height, width, 7);
         let tile = Tile::of_pixels(&bundle, side).unwrap();
-        let whole = decode(&bundle, &mut networks, &latents, None, &Cancel::new()).unwrap();
-        let tiled = decode(&bundle, &mut networks, &latents, Some(tile), &Cancel::new()).unwrap();
+        let whole = decode(&bundle, Role::VaeDecoder, &mut networks, &latents, None, &Cancel::new()).unwrap();
+        let tiled = decode(&bundle, Role::VaeDecoder, &mut networks, &latents, Some(tile), &Cancel::new()).unwrap();
         let differences = apart(&tiled, &whole);
         let mean = differences.iter().sum::<f32>() / differences.len() as f32;
         let change = &tiled - &whole;

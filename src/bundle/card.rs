@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 use super::json::{read_bounded, shortened};
+use super::upscale_card::UpscaleCard;
 
 /// The card's file name.
 pub const CARD_FILE: &str = "kiln.toml";
@@ -57,6 +58,9 @@ pub struct Card {
     /// How many frames a clip has.
     #[serde(default)]
     pub clip: ClipHabits,
+    /// How a network that enlarges pictures is called.
+    #[serde(default)]
+    pub upscale: UpscaleCard,
     /// Where it stands in the family tree.
     #[serde(default)]
     pub lineage: Lineage,
@@ -217,6 +221,7 @@ impl Card {
                 shortened(class)
             );
         }
+        self.upscale.check()?;
         let columns = self.preview.latent_to_rgb.first().map_or(3, Vec::len);
         ensure!(
             matches!(columns, 3 | 4)
@@ -242,7 +247,7 @@ impl Card {
 }
 
 /// The keys this version knows, by table; the outermost table is "".
-const KNOWN: [(&str, &[&str]); 7] = [
+const KNOWN: [(&str, &[&str]); 8] = [
     (
         "",
         &[
@@ -257,6 +262,7 @@ const KNOWN: [(&str, &[&str]); 7] = [
             "guidance",
             "size",
             "preview",
+            "upscale",
             "classes",
             "clip",
             "lineage",
@@ -268,6 +274,7 @@ const KNOWN: [(&str, &[&str]); 7] = [
     ("size", &["default"]),
     ("preview", &["latent_to_rgb"]),
     ("clip", &["frames", "default_frames", "fps"]),
+    ("upscale", &["factor", "tile", "multiple", "range"]),
     ("lineage", &["parents", "paper"]),
 ];
 
@@ -320,6 +327,9 @@ mod tests {
             ("name = \"a\"\n[steps]\ndefault = 9\nlargest = 4", "`steps.default` is 9"),
             ("name = \"a\"\n[steps]\ntrained = [-1]", "invalid value"),
             ("name = \"a\"\n[guidance]\ndefault = nan", "`guidance.default`"),
+            ("name = \"a\"\n[upscale]\nfactor = 17", "`upscale.factor` is 17, expected 1 to 16"),
+            ("name = \"a\"\n[upscale]\nmultiple = 0", "`upscale.multiple` is 0"),
+            ("name = \"a\"\n[upscale]\nrange = [1, nan]", "`upscale.range`"),
             ("name = \"a\"\n[size]\ndefault = [64]", "invalid length"),
             ("name = \"a\"\n[size]\ndefault = [64, 999999]", "`size.default`"),
             ("name = \"a\"\nclasses = [\"cat\", \"cat\"]", "each once"),

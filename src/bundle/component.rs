@@ -28,7 +28,9 @@ pub enum Role {
     VaeEncoder,
     /// Latents into a picture.
     VaeDecoder,
-    /// Latents into a picture, small and approximate, for previews.
+    /// Latents into a picture, small and approximate, in place of the decoder and for previews.
+    TinyDecoder,
+    /// The same, smaller yet, for previews alone.
     PreviewDecoder,
     /// A picture into a latent vector.
     Encoder,
@@ -42,7 +44,7 @@ pub enum Role {
 
 impl Role {
     /// Every role, in the order in which they are used.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::TextEncoder,
         Self::TextEncoder2,
         Self::TextEncoder3,
@@ -52,6 +54,7 @@ impl Role {
         Self::Unet,
         Self::Transformer,
         Self::PreviewDecoder,
+        Self::TinyDecoder,
         Self::VaeDecoder,
         Self::Decoder,
         Self::Synthesis,
@@ -68,6 +71,7 @@ impl Role {
             Self::Transformer => "transformer",
             Self::VaeEncoder => "vae_encoder",
             Self::VaeDecoder => "vae_decoder",
+            Self::TinyDecoder => "vae_decoder_tiny",
             Self::PreviewDecoder => "preview_decoder",
             Self::Encoder => "encoder",
             Self::Decoder => "decoder",
@@ -104,7 +108,7 @@ impl Role {
             ],
             (Self::Unet, Conditioning::Class) => &[("picture", 4, names::SAMPLE), ("timestep", 1, names::TIMESTEP)],
             (Self::VaeEncoder | Self::Encoder, _) => &[("picture", 4, names::PICTURE)],
-            (Self::VaeDecoder | Self::PreviewDecoder, _) => &[("latents", 4, names::LATENT)],
+            (Self::VaeDecoder | Self::TinyDecoder | Self::PreviewDecoder, _) => &[("latents", 4, names::LATENT)],
             (Self::Decoder | Self::Mapping, _) => &[("latent", 2, names::LATENT)],
             (Self::Synthesis, _) => &[("styles", 3, names::STYLES)],
         }
@@ -133,12 +137,14 @@ impl Role {
                 names::TIMESTEP_COND,
                 names::TEXT_EMBEDS,
                 names::TIME_IDS,
+                names::CONTROL,
+                names::CONTROL_SCALE,
             ],
             (Self::Unet, Conditioning::TextOfClip) => &[names::SAMPLE, names::TIMESTEP, names::ENCODER_HIDDEN_STATES],
             (Self::Unet, Conditioning::Class) => &[names::SAMPLE, names::TIMESTEP, names::CLASS_LABELS, names::STEP_COUNT],
             (Self::VaeEncoder, _) => &[names::PICTURE],
             (Self::Encoder, _) => &[names::PICTURE, names::CLASS_LABELS],
-            (Self::VaeDecoder | Self::PreviewDecoder, _) => &[names::LATENT],
+            (Self::VaeDecoder | Self::TinyDecoder | Self::PreviewDecoder, _) => &[names::LATENT],
             (Self::Decoder | Self::Mapping, _) => &[names::LATENT, names::CLASS_LABELS],
             (Self::Synthesis, _) => &[names::STYLES, names::CLASS_LABELS],
         }
@@ -191,6 +197,11 @@ impl Component {
         if !folder.is_dir() {
             return Ok(None);
         }
+        Self::open_in(&folder, role, conditioning).map(Some)
+    }
+
+    /// Reads the component of `role` whose files lie in `folder`.
+    pub(super) fn open_in(folder: &Path, role: Role, conditioning: Conditioning) -> Result<Self> {
         let mut variants: BTreeMap<Precision, PathBuf> = VARIANTS
             .into_iter()
             .map(|(precision, name)| (precision, folder.join(name)))
@@ -215,7 +226,7 @@ impl Component {
         };
         let component = Self { role, path, variants, header, config };
         component.check_ports(conditioning).with_context(|| component.path.display().to_string())?;
-        Ok(Some(component))
+        Ok(component)
     }
 
     /// The precisions that there are files of, as headers call them.

@@ -116,10 +116,14 @@ pub(super) enum Layout {
 }
 
 /// The pipeline classes that this build runs; exporters put a prefix before diffusers' own names.
-const CLASSES: [(&str, Layout); 23] = [
+const CLASSES: [(&str, Layout); 27] = [
     ("StableDiffusionPipeline", Layout::Text(Architecture::StableDiffusion)),
     ("StableDiffusionImg2ImgPipeline", Layout::Text(Architecture::StableDiffusion)),
     ("StableDiffusionInpaintPipeline", Layout::Text(Architecture::StableDiffusion)),
+    ("StableDiffusionControlNetPipeline", Layout::Text(Architecture::StableDiffusion)),
+    ("StableDiffusionControlNetImg2ImgPipeline", Layout::Text(Architecture::StableDiffusion)),
+    ("StableDiffusionControlNetInpaintPipeline", Layout::Text(Architecture::StableDiffusion)),
+    ("StableDiffusionXLControlNetPipeline", Layout::Text(Architecture::StableDiffusionXl)),
     ("LatentConsistencyModelPipeline", Layout::Text(Architecture::StableDiffusion)),
     ("LatentConsistencyModelImg2ImgPipeline", Layout::Text(Architecture::StableDiffusion)),
     ("StableDiffusionXLPipeline", Layout::Text(Architecture::StableDiffusionXl)),
@@ -180,6 +184,7 @@ impl Layout {
                 Role::VaeEncoder,
                 Role::Transformer,
                 Role::PreviewDecoder,
+                Role::TinyDecoder,
                 Role::VaeDecoder,
             ],
             Self::Text(Architecture::Flux) => &[
@@ -188,11 +193,18 @@ impl Layout {
                 Role::VaeEncoder,
                 Role::Transformer,
                 Role::PreviewDecoder,
+                Role::TinyDecoder,
                 Role::VaeDecoder,
             ],
-            Self::Text(_) => {
-                &[Role::TextEncoder, Role::TextEncoder2, Role::VaeEncoder, Role::Unet, Role::PreviewDecoder, Role::VaeDecoder]
-            }
+            Self::Text(_) => &[
+                Role::TextEncoder,
+                Role::TextEncoder2,
+                Role::VaeEncoder,
+                Role::Unet,
+                Role::PreviewDecoder,
+                Role::TinyDecoder,
+                Role::VaeDecoder,
+            ],
             other => other.required(),
         }
     }

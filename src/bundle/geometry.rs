@@ -46,6 +46,8 @@ pub struct Geometry {
     pub scaling: LatentScaling,
     /// The same for the preview decoder.
     pub preview_scaling: LatentScaling,
+    /// The same for the tiny decoder.
+    pub tiny_scaling: LatentScaling,
 }
 
 /// What stands between the denoiser's latents and the autoencoder's.
@@ -184,7 +186,10 @@ impl Geometry {
             sample.name,
             sample.shape_text()
         );
-        let preview = components.get(&Role::PreviewDecoder);
+        let small = |role: Role| match components.get(&role) {
+            Some(decoder) => LatentScaling::of_small(decoder, latent_channels),
+            None => Ok(LatentScaling::NONE),
+        };
         Ok(Self {
             latent_channels,
             denoiser_channels,
@@ -197,9 +202,8 @@ impl Geometry {
             fixed_batch,
             guidance_embedding,
             scaling: LatentScaling::of(decoder, DEFAULT_SCALING_FACTOR, latent_channels)?,
-            preview_scaling: preview.map_or(Ok(LatentScaling { factor: 1.0, shift: 0.0, statistics: None }), |decoder| {
-                LatentScaling::of(decoder, 1.0, latent_channels)
-            })?,
+            preview_scaling: small(Role::PreviewDecoder)?,
+            tiny_scaling: small(Role::TinyDecoder)?,
         })
     }
 }
@@ -237,7 +241,6 @@ impl Geometry {
             "{role}/model.onnx: takes batches of {}, expected at most {LARGEST_BATCH} pictures at once",
             first.unwrap_or_default()
         );
-        let identity = LatentScaling { factor: 1.0, shift: 0.0, statistics: None };
         Ok(Self {
             latent_channels: channels,
             denoiser_channels: channels,
@@ -250,13 +253,33 @@ impl Geometry {
             largest_side: None,
             fixed_batch: first,
             guidance_embedding: None,
-            scaling: identity.clone(),
-            preview_scaling: identity,
+            scaling: LatentScaling::NONE,
+            preview_scaling: LatentScaling::NONE,
+            tiny_scaling: LatentScaling::NONE,
         })
     }
 }
 
 impl LatentScaling {
+    /// None.
+    const NONE: Self = Self { factor: 1.0, shift: 0.0, statistics: None };
+
+    /// That of a small decoder, which takes the denoiser's latents as they are unless its configuration says otherwise.
+    ///
+    /// # Errors
+    /// Its configuration is broken, or of latents of another number of channels.
+    pub(super) fn of_small(decoder: &Component, channels: usize) -> Result<Self> {
+        let port = decoder.input(names::LATENT).and_then(|port| port.shape.get(1).copied().flatten());
+        let taken = agree(decoder.role.folder(), "latent_channels", decoder.integer("latent_channels", 1..=1024)?, port)?;
+        ensure!(
+            taken.is_none_or(|taken| taken == channels),
+            "{} takes latents of {} channels, and the denoiser's have {channels}: they are of two models",
+            decoder.role,
+            taken.unwrap_or_default()
+        );
+        Self::of(decoder, 1.0, channels)
+    }
+
     /// What a latent's `channel` is shifted by, and what it is divided by beside `factor`: `latent = (autoencoder's - shift) *
     /// factor / deviation`.
     #[must_use]

@@ -9,6 +9,7 @@ mod checksum;
 mod clip;
 mod component;
 mod external;
+mod extras;
 mod family;
 mod geometry;
 mod habits;
@@ -18,6 +19,7 @@ mod onnx;
 mod port;
 mod safety;
 mod shelf;
+mod upscale_card;
 mod weights;
 mod work;
 
@@ -36,6 +38,7 @@ pub use habits::Habits;
 pub use onnx::{Header, read_header};
 pub use safety::{ClipPreparation, SafetyFiles};
 pub use shelf::{Shelf, ShelvedBundle};
+pub use upscale_card::UpscaleCard;
 pub use work::Work;
 
 use crate::refuse;

@@ -54,3 +54,7 @@ pub const LOG_VARIANCE: &[&str] = &["log_variance", "logvar"];
 pub const LOG_DETERMINANT: &[&str] = &["log_determinant"];
 /// Latents that the encoder drew already.
 pub const DRAWN_LATENT: &[&str] = &["latent_sample", "latents", "latent"];
+/// The picture that steers a denoiser, in [0, 1].
+pub const CONTROL: &[&str] = &["controlnet_cond"];
+/// How strongly it steers.
+pub const CONTROL_SCALE: &[&str] = &["conditioning_scale"];

@@ -17,6 +17,7 @@ use super::progress::Progress;
 use super::record::Record;
 use super::request::{Asked, RequestArguments};
 use super::target::{check_output, check_preview, free_name, numbered};
+use super::upscale::Enlarger;
 use crate::engine::{Engine, Generated};
 use crate::error::is_cancelled;
 use crate::output::{self, ClipFormat, Picture, Provenance, Target, Written};
@@ -38,6 +39,10 @@ pub(super) struct Arguments {
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 
+    /// Enlarge the finished picture with a super-resolution network: an ONNX file, or a folder with model.onnx and perhaps a card
+    #[arg(long, value_name = "PATH")]
+    upscale: Option<PathBuf>,
+
     /// No progress, no picture in the terminal, no path; only errors
     #[arg(long, short)]
     pub(super) quiet: bool,
@@ -50,6 +55,9 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel) -> Result<ExitCode> {
     #[cfg(feature = "client")]
     if let Some(client) = arguments.server.client()? {
+        if arguments.upscale.is_some() {
+            refuse!("--upscale: is not taken by a server; `kiln upscale` enlarges what it made");
+        }
         return distant::run(&client, arguments, runtime, cancel);
     }
     let Asked { record, folder, mut request, clip, film, inputs, settings } = arguments.asked.read()?;
@@ -58,12 +66,21 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
     check_preview(preview.as_ref())?;
     let mut engine = Engine::open(&folder, &settings, runtime)?;
     engine.set_measurements(measurements(engine.bundle(), engine.runtime()));
+    let mut enlarger = match &arguments.upscale {
+        Some(_) if matches!(output, Output::Clip(..)) => refuse!("--upscale: enlarges pictures, and a clip is asked for"),
+        Some(path) => Some(Enlarger::open(path, &settings, engine.runtime(), arguments.quiet, cancel)?),
+        None => None,
+    };
+    if enlarger.is_none() && record.as_ref().is_some_and(Record::was_enlarged) {
+        log::warn!("--from: the picture was enlarged afterwards, and is made as it was before; --upscale enlarges it again");
+    }
     let has_something = arguments.asked.says_something();
     if engine.bundle().takes_text() && !has_something {
         refuse!("say what the picture shows, such as `kiln generate \"a red apple\"`");
     }
     if let Some(record) = record.as_ref().filter(|_| !arguments.asked.force) {
         record.check_bundle(engine.bundle())?;
+        record.check_words(&engine, &request.prompt)?;
     }
     let knows_classes = !engine.bundle().takes_text() && !engine.bundle().classes.is_empty();
     let class_of_seed = matches!(output, Output::Clip(..)) && knows_classes && request.prompt.trim().is_empty();
@@ -100,7 +117,12 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
         progress.discard_preview();
     }
 
-    let made = made?;
+    let mut made = made?;
+    if let Some(enlarger) = &mut enlarger {
+        for Generated { picture, provenance, .. } in &mut made {
+            *picture = enlarger.enlarge(picture, None, Some(provenance), cancel)?;
+        }
+    }
     let last = made.last().map(|made| made.picture.clone());
     // All are written before the first is told of: a reader that goes away must not cost a picture.
     let written = output.write(made, request.count, note)?;

@@ -41,6 +41,7 @@ mod show;
 mod target;
 #[cfg(feature = "tune")]
 mod tune;
+mod upscale;
 mod verify;
 
 use std::io::Write;
@@ -87,6 +88,8 @@ enum Verb {
     Generate(Box<generate::Arguments>),
     /// Say how a picture would be made, in how much time and memory, and why
     Plan(Box<plan::Arguments>),
+    /// Enlarge a picture with a super-resolution network
+    Upscale(Box<upscale::Arguments>),
     /// Find a picture's latent, and make the picture from it again
     Invert(Box<invert::Arguments>),
     /// Say how likely a model finds pictures, in nats and bits
@@ -135,6 +138,7 @@ impl Verb {
         match self {
             Self::Generate(verb) => verb.quiet,
             Self::Invert(verb) => verb.quiet,
+            Self::Upscale(verb) => verb.quiet,
             _ => false,
         }
     }
@@ -142,7 +146,7 @@ impl Verb {
     /// The other verbs leave nothing behind, and an interrupt may end them at once.
     fn stops_cleanly(&self) -> bool {
         match self {
-            Self::Doctor(_) | Self::Generate(_) | Self::Invert(_) | Self::Bench(_) => true,
+            Self::Doctor(_) | Self::Generate(_) | Self::Upscale(_) | Self::Invert(_) | Self::Bench(_) => true,
             #[cfg(feature = "tune")]
             Self::Tune(_) | Self::Prepare(_) => true,
             #[cfg(feature = "lineage")]
@@ -199,6 +203,7 @@ fn run(arguments: &Arguments, cancel: &Cancel) -> Result<ExitCode> {
         None => refuse!("say what to do, such as `kiln generate \"a red apple\"`; `kiln --help` lists the verbs"),
         Some(Verb::Generate(verb)) => generate::run(verb, runtime, cancel),
         Some(Verb::Plan(verb)) => plan::run(verb, runtime),
+        Some(Verb::Upscale(verb)) => upscale::run(verb, runtime, cancel),
         Some(Verb::Invert(verb)) => invert::run(verb, runtime, cancel),
         Some(Verb::Likelihood(verb)) => likelihood::run(verb, runtime),
         Some(Verb::Models(verb)) => models::run(verb),

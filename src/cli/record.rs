@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::bundle::{Bundle, Role, Shelf, sha256_of_file};
 use crate::engine::Engine;
 use crate::output::{self, ClipRecord, Picture, Provenance};
-use crate::plan::{Memory, PrecisionWish, ProviderWish, TileChoice};
+use crate::plan::{DecoderChoice, Memory, PrecisionWish, ProviderWish, TileChoice};
 use crate::request::Request;
 use crate::runtime::{Provider, ProviderSetup, logical_cores};
 use crate::{refusal, refuse};
@@ -58,6 +58,20 @@ impl Record {
     /// The memory it was made with, since that decides how guidance runs.
     pub(super) fn memory(&self) -> Option<Memory> {
         self.provenance.memory.parse().ok()
+    }
+
+    /// The decoder that made it, where it was not the full one.
+    pub(super) fn decoder(&self) -> Option<DecoderChoice> {
+        self.provenance
+            .decoder
+            .as_deref()
+            .and_then(|decoder| decoder.parse().ok())
+            .filter(|decoder| *decoder == DecoderChoice::Tiny)
+    }
+
+    /// Whether it was enlarged when it was finished.
+    pub(super) fn was_enlarged(&self) -> bool {
+        !self.provenance.upscale.is_empty()
     }
 
     /// The tiles it was decoded in, which show in its last digits.
@@ -116,6 +130,24 @@ impl Record {
         Ok(wish)
     }
 
+    /// Refuses other words with vectors of their own than those that stand in its prompt; another prompt is a new one.
+    pub(super) fn check_words(&self, engine: &Engine, prompt: &str) -> Result<()> {
+        let made = &self.provenance;
+        if made.prompt.as_deref() != Some(prompt) {
+            return Ok(());
+        }
+        let found = engine.words(&[prompt, made.negative.as_deref().unwrap_or_default()]);
+        if let Some(lacking) = made.embeddings.iter().find(|word| !found.contains(word)) {
+            refuse!(
+                "--from: it was made with the embedding `{}` ({}…), which is not there; name its file with --embedding, or --force makes it \
+                 without",
+                lacking.name,
+                lacking.sha256.get(..10).unwrap_or(&lacking.sha256)
+            );
+        }
+        Ok(())
+    }
+
     /// Refuses another model than the one that made it.
     pub(super) fn check_bundle(&self, bundle: &Bundle) -> Result<()> {
         let found = &bundle.fingerprint;
@@ -136,11 +168,12 @@ impl Record {
 pub(super) struct Inputs {
     input: Option<PathBuf>,
     mask: Option<PathBuf>,
+    control: Option<PathBuf>,
 }
 
 impl Inputs {
     /// Those that were named, else those of the record, which must not have changed since.
-    pub(super) fn of(input: Option<&Path>, mask: Option<&Path>, record: Option<&Record>) -> Result<Self> {
+    pub(super) fn of(input: Option<&Path>, mask: Option<&Path>, control: Option<&Path>, record: Option<&Record>) -> Result<Self> {
         let provenance = record.map(|record| &record.provenance);
         let recorded = |path: Option<&String>, sum: Option<&String>, flag: &str| -> Result<Option<PathBuf>> {
             let Some(path) = path.map(PathBuf::from) else { return Ok(None) };
@@ -164,7 +197,12 @@ impl Inputs {
             (None, Some(made)) => recorded(made.mask.as_ref(), made.mask_sha256.as_ref(), "--mask")?,
             (None, None) => None,
         };
-        Ok(Self { input, mask })
+        let control = match (control, provenance) {
+            (Some(path), _) => Some(path.to_path_buf()),
+            (None, Some(made)) => recorded(made.control.as_ref(), made.control_sha256.as_ref(), "--control")?,
+            (None, None) => None,
+        };
+        Ok(Self { input, mask, control })
     }
 
     /// The picture to begin with.
@@ -177,11 +215,17 @@ impl Inputs {
         self.mask.as_deref().map(Picture::open).transpose()
     }
 
+    /// What steers the denoiser.
+    pub(super) fn control(&self) -> Result<Option<Picture>> {
+        self.control.as_deref().map(Picture::open).transpose()
+    }
+
     /// Writes the files and their checksums into a picture's record.
     pub(super) fn note(&self, provenance: &mut Provenance) -> Result<()> {
         for (path, text, sum) in [
             (&self.input, &mut provenance.input, &mut provenance.input_sha256),
             (&self.mask, &mut provenance.mask, &mut provenance.mask_sha256),
+            (&self.control, &mut provenance.control, &mut provenance.control_sha256),
         ] {
             if let Some(path) = path {
                 *sum = Some(sha256_of_file(path)?);

@@ -12,7 +12,7 @@ use super::device::{DeviceArguments, SafetyArguments};
 use super::film::Film;
 use super::record::{Inputs, Record};
 use crate::bundle::{Bundle, Shelf};
-use crate::plan::{Budget, Memory, Settings, TileChoice, parse_bytes, parse_time};
+use crate::plan::{Budget, DecoderChoice, Memory, Settings, TileChoice, parse_bytes, parse_time};
 use crate::request::{Request, SamplerChoice, StyleMix};
 use crate::{refusal, refuse, sampler};
 
@@ -28,6 +28,15 @@ pub(super) struct RequestArguments {
     /// What the picture does not show
     #[arg(long, value_name = "TEXT")]
     negative: Option<String>,
+
+    /// Read brackets as letters, and cut a prompt that is longer than the text encoder reads; otherwise (word:1.3), (word) and [word] weigh
+    /// words, \( is a bracket, and a long prompt is read in chunks
+    #[arg(long)]
+    plain_prompt: bool,
+
+    /// A word that the model learned afterwards (textual inversion, safetensors); it is called as the file says or is called; may be repeated
+    #[arg(long, value_name = "[NAME=]FILE")]
+    embedding: Vec<String>,
 
     /// Where its noise begins: the same seed makes the same picture [default: drawn]
     #[arg(long, short, value_name = "N", allow_negative_numbers = true)]
@@ -93,6 +102,14 @@ pub(super) struct RequestArguments {
     #[arg(long, value_name = "X", help_heading = "Picture to picture", allow_negative_numbers = true)]
     strength: Option<f32>,
 
+    /// A picture that steers a model with a ControlNet, such as edges or a depth map; it is brought to the size of the new one
+    #[arg(long, value_name = "FILE", help_heading = "Picture to picture")]
+    control: Option<PathBuf>,
+
+    /// How strongly it steers, 0 to 10 [default: 1]
+    #[arg(long, value_name = "X", help_heading = "Picture to picture", allow_negative_numbers = true)]
+    control_scale: Option<f32>,
+
     /// How far a style keeps from the mean one: 0 is the mean picture, 1 all that was learned (gan) [default: the model's own]
     #[arg(long, value_name = "X", help_heading = "Families", allow_negative_numbers = true)]
     truncation: Option<f32>,
@@ -135,6 +152,11 @@ pub(super) struct RequestArguments {
     #[arg(long, help_heading = "Device")]
     may_shrink: bool,
 
+    /// Which decoder makes the finished picture: full, tiny (quicker and smaller, where the model has one), or the folder of a tiny one; auto:
+    /// tiny where --memory or --within asks for it [default: auto]
+    #[arg(long, value_name = "full|tiny|auto|DIR", help_heading = "Device", value_parser = parse_decoder)]
+    decoder: Option<DecoderChoice>,
+
     /// Decode latents in tiles of this side in pixels; auto: where --memory asks for it, or where memory runs out and the system does not end the process [default: auto]
     #[arg(long, value_name = "N|off|auto", help_heading = "Device", value_parser = parse_tile)]
     tile: Option<TileChoice>,
@@ -169,7 +191,7 @@ impl RequestArguments {
             None => Shelf::usual().find(self.model.as_deref())?,
         };
         let base = record.as_ref().map(Record::request).transpose()?.unwrap_or_default();
-        let inputs = Inputs::of(self.input.as_deref(), self.mask.as_deref(), record.as_ref())?;
+        let inputs = Inputs::of(self.input.as_deref(), self.mask.as_deref(), self.control.as_deref(), record.as_ref())?;
         let mut request = self.request(base, &inputs)?;
         let recorded = record.as_ref().and_then(Record::clip);
         let (mut clip, mut film) = (None, None);
@@ -198,7 +220,9 @@ impl RequestArguments {
             },
             previews: self.preview.is_some(),
             safety: self.safety.choice(),
+            embeddings: self.embedding.clone(),
             tile: self.tile.or(record.as_ref().and_then(Record::tile)).unwrap_or_default(),
+            decoder: self.decoder.clone().or(record.as_ref().and_then(Record::decoder)).unwrap_or_default(),
             precisions: match record.as_ref().filter(|_| self.device.precision.is_none()) {
                 Some(record) => record.precisions(&folder)?,
                 None => of_device.precisions.clone(),
@@ -226,6 +250,8 @@ impl RequestArguments {
         let base_steps = base.steps.filter(|_| !says_levels && (self.steps.is_none() || !base_levels));
         Ok(Request {
             prompt: self.prompt.clone().unwrap_or(base.prompt),
+            // Another prompt than the recorded one is a new one.
+            plain_prompt: self.plain_prompt || (base.plain_prompt && self.prompt.is_none()),
             negative: self.negative.clone().or(base.negative),
             seed: self.seed.or(base.seed),
             random_device: rng.unwrap_or(base.random_device),
@@ -237,6 +263,8 @@ impl RequestArguments {
             input: inputs.input()?,
             mask: inputs.mask()?,
             strength: self.strength.or(base.strength),
+            control: inputs.control()?,
+            control_scale: self.control_scale.or(base.control_scale),
             truncation: self.truncation.or(base.truncation),
             style_mix: self.style_mix.or(base.style_mix),
             temperature: self.temperature.or(base.temperature),
@@ -309,6 +337,10 @@ pub(super) fn parse_size(text: &str) -> Result<(u32, u32), String> {
 }
 
 pub(super) fn parse_memory(text: &str) -> Result<Memory, String> {
+    text.parse()
+}
+
+pub(super) fn parse_decoder(text: &str) -> Result<DecoderChoice, String> {
     text.parse()
 }
 

@@ -15,6 +15,9 @@ pub struct Wish {
     /// What it does not show.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub negative_prompt: Option<String>,
+    /// Whether brackets are letters and a long prompt is cut.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub plain_prompt: bool,
     /// A model by the server's name for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,

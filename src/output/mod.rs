@@ -11,6 +11,7 @@ mod decoder;
 mod file;
 mod format;
 mod palette;
+mod parameters;
 mod picture;
 mod provenance;
 mod provenance_parts;
@@ -26,6 +27,6 @@ pub use file::{Target, Written, encode, save, write};
 pub use format::{ClipFormat, FileFormat, Format};
 pub use picture::Picture;
 pub use provenance::{PROVENANCE_SCHEMA, Provenance, read, read_bytes};
-pub use provenance_parts::{BundleId, ClipRecord, ComponentRun, WalkPlace};
+pub use provenance_parts::{BundleId, ClipRecord, ComponentRun, EmbeddingId, UpscaleRecord, WalkPlace};
 #[cfg(feature = "terminal")]
 pub use terminal::show_in_terminal;

@@ -3,16 +3,15 @@
 //! Two texts go into a PNG file. `kiln` is the JSON of [`Provenance`], from which the picture can be made again; `parameters` is
 //! the customary text that Automatic1111's web UI began and that galleries and other generators read. A GIF holds the JSON alone.
 //!
-//! Not here: how texts lie in a file (`text_chunk.rs`, `comment_block.rs`), and gathering the facts.
+//! Not here: the customary text (`parameters.rs`), how texts lie in a file (`text_chunk.rs`, `comment_block.rs`), and gathering the facts.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::decoder::read_limited;
-use super::provenance_parts::{BundleId, ClipRecord, ComponentRun, WalkPlace};
+use super::provenance_parts::{BundleId, ClipRecord, ComponentRun, EmbeddingId, UpscaleRecord, WalkPlace};
 use super::{comment_block, text_chunk};
 use crate::{refusal, refuse};
 
@@ -42,6 +41,12 @@ pub struct Provenance {
     /// The negative prompt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub negative: Option<String>,
+    /// Whether brackets were letters and a long prompt was cut; `None` without a prompt in words, or of versions that weighed none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plain_prompt: Option<bool>,
+    /// The words with vectors of their own (textual inversion) that stand in its prompts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub embeddings: Vec<EmbeddingId>,
     /// The seed that gives this very picture, also when it is one of several.
     pub seed: u64,
     /// Whose random numbers: `cpu` or `cuda`.
@@ -101,15 +106,30 @@ pub struct Provenance {
     /// SHA-256 of the mask's file, hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mask_sha256: Option<String>,
+    /// Path of the picture that steered as it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<String>,
+    /// SHA-256 of its file, hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control_sha256: Option<String>,
+    /// How strongly it steered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control_scale: Option<f32>,
     /// Threads of the runtime within one operator.
     #[serde(default)]
     pub threads: usize,
     /// `low` or `normal`.
     #[serde(default)]
     pub memory: String,
+    /// `tiny` where a tiny decoder made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decoder: Option<String>,
     /// Side in pixels of the tiles in which it was decoded, where they were several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tile: Option<u32>,
+    /// What enlarged it afterwards, in turn; the size above is the one before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub upscale: Vec<UpscaleRecord>,
     /// Whether the decoder ran out of memory first and the latents were decoded again in smaller tiles.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ran_out_of_memory: bool,
@@ -125,34 +145,6 @@ pub struct Provenance {
 }
 
 impl Provenance {
-    /// Gives the customary text: prompt, negative prompt, and a line of settings.
-    #[must_use]
-    pub fn parameters(&self) -> String {
-        let mut text = String::new();
-        if let Some(prompt) = &self.prompt {
-            text.push_str(prompt);
-            text.push('\n');
-        }
-        if let Some(negative) = self.negative.as_ref().filter(|negative| !negative.is_empty()) {
-            text.push_str("Negative prompt: ");
-            text.push_str(negative);
-            text.push('\n');
-        }
-        let Self { steps, sampler, guidance, seed, width, height, .. } = self;
-        // Writing into a string does not fail.
-        let _ = write!(text, "Steps: {steps}, Sampler: {}, CFG scale: {guidance}, Seed: {seed}", quoted(sampler));
-        let _ = write!(text, ", Size: {width}x{height}");
-        if let Some(strength) = self.strength {
-            let _ = write!(text, ", Denoising strength: {strength}");
-        }
-        let _ = write!(text, ", Model: {}", quoted(&self.bundle.name));
-        if let Some(hash) = self.bundle.sha256.as_ref().and_then(|hash| hash.get(..10)) {
-            let _ = write!(text, ", Model hash: {}", quoted(hash));
-        }
-        let _ = write!(text, ", Version: {}", quoted(&format!("kiln {}", self.kiln)));
-        text
-    }
-
     /// Gives the JSON on one line.
     ///
     /// # Errors
@@ -178,11 +170,6 @@ impl Provenance {
         }
         serde_json::from_str(text).map_err(broken)
     }
-}
-
-/// Puts a value in quotes where its letters would end it early.
-fn quoted(value: &str) -> String {
-    if value.contains([',', ':', '\n', '"']) { serde_json::Value::from(value).to_string() } else { value.to_owned() }
 }
 
 /// Reads what made the PNG or GIF file `path`: the customary text and Kiln's own, each `None` where the file has none.
@@ -232,6 +219,8 @@ mod tests {
             family: "latent_diffusion".into(),
             prompt: Some("a red apple".into()),
             negative: Some("worm".into()),
+            plain_prompt: Some(false),
+            embeddings: vec![EmbeddingId { name: "<toy>".into(), sha256: "89ab".into() }],
             seed: 42,
             rng: "cpu".into(),
             sampler: "euler".into(),
@@ -254,9 +243,14 @@ mod tests {
             input_sha256: None,
             mask: None,
             mask_sha256: None,
+            control: None,
+            control_sha256: None,
+            control_scale: None,
             threads: 2,
             memory: "normal".into(),
+            decoder: None,
             tile: None,
+            upscale: Vec::new(),
             ran_out_of_memory: false,
             runtime: "1.23.0".into(),
             components: vec![ComponentRun { role: "unet".into(), calls: 4, run_ms: 12.5, ..ComponentRun::default() }],

@@ -25,6 +25,26 @@ pub struct ClipRecord {
     pub bounce: bool,
 }
 
+/// A network that enlarged the picture when it was finished.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpscaleRecord {
+    /// The name in its card, or of its folder or file.
+    pub name: String,
+    /// SHA-256 of its file, hexadecimal.
+    pub sha256: String,
+    /// How many times as large it made the picture, each way.
+    pub factor: usize,
+}
+
+/// A word with vectors of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EmbeddingId {
+    /// The word.
+    pub name: String,
+    /// SHA-256 of its file, hexadecimal.
+    pub sha256: String,
+}
+
 /// Which model folder.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BundleId {

@@ -45,8 +45,9 @@ pub(super) fn film(
     let (latents, timesteps) = denoise_clip(job, &frames, &conditioning, input.as_ref(), preview.as_ref(), observer)?;
     job.release(Role::Unet);
     job.release(Role::PreviewDecoder);
+    job.release(Role::TinyDecoder);
     let decoding = hand_out(job, &latents, sink, observer)?;
-    job.release(Role::VaeDecoder);
+    job.release(job.plan.decoder);
     Ok(Filmed { latents: latents.index_axis_move(Axis(0), 0), timesteps, decoding })
 }
 
@@ -83,7 +84,7 @@ fn denoise_clip(
         None => free_noise::draw(&mut noise, &shape, frames.noise_window)? * sampler.init_noise_sigma(),
     };
     job.open(Role::Unet, observer)?;
-    let denoiser = Denoiser::new(bundle, job.networks, job.plan.guidance_passes, conditioning, cancel)?;
+    let denoiser = Denoiser::new(bundle, job.networks, conditioning.passes(job.plan.guidance_passes), conditioning, cancel)?;
     let mut model = ClipModel {
         predict: |networks: &mut _, sample: &ArrayD<f32>, timestep| {
             free_noise::in_windows(frames, sample, |part| {
@@ -139,9 +140,9 @@ fn hand_out(job: &mut Job<'_>, latents: &ArrayD<f32>, sink: &mut FrameSink<'_>, 
     for (number, frame) in latents.axis_iter(Axis(2)).enumerate() {
         job.cancel.check()?;
         observer.event(Event::Decoding { picture: number });
-        job.open(Role::VaeDecoder, observer)?;
-        let Job { bundle, networks, cancel, .. } = &mut *job;
-        let pictures = decode_within_memory(bundle, networks, &frame.to_owned(), &mut decoding, cancel)
+        job.open(job.plan.decoder, observer)?;
+        let Job { bundle, networks, plan, cancel, .. } = &mut *job;
+        let pictures = decode_within_memory(bundle, plan.decoder, networks, &frame.to_owned(), &mut decoding, cancel)
             .map_err(|error| error.context(format!("frame {number}")))?;
         sink(Picture::from_tensor(pictures.index_axis(Axis(0), 0).into_dimensionality::<Ix3>()?)?)?;
     }

@@ -50,21 +50,24 @@ impl LatentDiffusion<'_> {
             denoised.extend(latents.axis_iter(Axis(0)).map(|latents| (latents.to_owned(), timesteps.clone())));
         }
         self.job.release(self.job.bundle.denoiser());
-        self.job.release(Role::PreviewDecoder);
+        for role in [Role::PreviewDecoder, Role::TinyDecoder] {
+            self.job.release(role);
+        }
+        let decoder = self.job.plan.decoder;
         let mut painted = Vec::with_capacity(denoised.len());
         // What was too large for the memory once is not tried again for the next picture.
         let mut decoding = Decoding { tile: self.job.plan.tile, ..Decoding::default() };
         for (index, (latents, timesteps)) in denoised.into_iter().enumerate() {
             observer.event(Event::Decoding { picture: index });
-            self.job.open(Role::VaeDecoder, observer)?;
+            self.job.open(decoder, observer)?;
             let Job { bundle, networks, cancel, .. } = &mut self.job;
             let batch = latents.clone().insert_axis(Axis(0));
-            let pictures = decode_within_memory(bundle, networks, &batch, &mut decoding, cancel)?;
+            let pictures = decode_within_memory(bundle, decoder, networks, &batch, &mut decoding, cancel)?;
             let picture = Picture::from_tensor(pictures.index_axis(Axis(0), 0).into_dimensionality::<Ix3>()?)?;
             let seed = self.job.request.seed_of(index);
             painted.push(Painted { picture, latents, seed, timesteps, decoding });
         }
-        self.job.release(Role::VaeDecoder);
+        self.job.release(decoder);
         Ok(painted)
     }
 
@@ -98,7 +101,7 @@ impl LatentDiffusion<'_> {
         let start = input.start(bundle, request, &*sampler, begin, &shape, &mut noise)?;
 
         self.job.open(bundle.denoiser(), observer)?;
-        let (passes, cancel) = (self.job.plan.guidance_passes, self.job.cancel);
+        let (passes, cancel) = (conditioning.passes(self.job.plan.guidance_passes), self.job.cancel);
         let denoiser = match bundle.denoiser() {
             Role::Transformer => {
                 Predictor::Transformer(Transformer::new(bundle, self.job.networks, passes, conditioning, cancel)?)

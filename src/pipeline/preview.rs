@@ -14,7 +14,7 @@ use crate::stage::{Networks, PreviewMap, preview_decode};
 /// How latents are shown while they develop.
 pub(super) enum Preview {
     /// The bundle has a decoder for it.
-    Decoder,
+    Decoder(Role),
     /// A colour for each latent, enlarged to the picture's size.
     Map { map: PreviewMap, pixels_per_latent: u32 },
 }
@@ -39,8 +39,8 @@ impl Preview {
 
     /// The component that must be open before [`Preview::new`]; `None` where `fitted` or the card has the map.
     fn needs(bundle: &Bundle, fitted: Option<&PreviewMap>) -> Option<Role> {
-        if bundle.components.contains_key(&Role::PreviewDecoder) {
-            Some(Role::PreviewDecoder)
+        if let Some(role) = bundle.preview_decoder() {
+            Some(role)
         } else if fitted.is_some() || card_map(bundle).is_some() {
             None
         } else {
@@ -50,8 +50,8 @@ impl Preview {
 
     /// Makes ready; a map that has to be fitted is left in `fitted` for the next run.
     fn new(bundle: &Bundle, networks: &mut Networks, fitted: &mut Option<PreviewMap>, cancel: &Cancel) -> Result<Self> {
-        if bundle.components.contains_key(&Role::PreviewDecoder) {
-            return Ok(Self::Decoder);
+        if let Some(role) = bundle.preview_decoder() {
+            return Ok(Self::Decoder(role));
         }
         let map = match card_map(bundle).or_else(|| fitted.clone()) {
             Some(map) => map,
@@ -70,8 +70,8 @@ impl Preview {
     ) -> Result<Picture> {
         let first = latents.index_axis(Axis(0), 0).to_owned().insert_axis(Axis(0));
         match self {
-            Self::Decoder => {
-                let decoded = preview_decode(bundle, networks, &first, cancel)?;
+            Self::Decoder(role) => {
+                let decoded = preview_decode(bundle, *role, networks, &first, cancel)?;
                 Picture::from_tensor(decoded.index_axis(Axis(0), 0).into_dimensionality::<Ix3>()?)
             }
             Self::Map { map, pixels_per_latent } => {

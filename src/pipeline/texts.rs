@@ -1,11 +1,12 @@
 //! What a denoiser is told of a request's texts, by every family that reads.
 
 use anyhow::{Context, Result};
+use ndarray::Axis;
 
 use super::job::Job;
 use super::observer::Observer;
 use crate::plan::GuidancePasses;
-use crate::stage::{Conditioning, TextEncoders};
+use crate::stage::{Conditioning, Reading, TextEncoders};
 
 /// Encodes with one encoder after the other, so that with low memory only one is open.
 pub(super) fn encode_texts(job: &mut Job<'_>, encoders: &TextEncoders, observer: &mut dyn Observer) -> Result<Conditioning> {
@@ -19,10 +20,11 @@ pub(super) fn encode_texts(job: &mut Job<'_>, encoders: &TextEncoders, observer:
         texts.push(request.negative.as_deref().unwrap_or_default());
     }
     let mut parts = vec![Vec::new(); texts.len()];
+    let reading = if request.plain_prompt { Reading::Plain } else { Reading::Weighted };
     for role in encoders.roles() {
         job.open(role, observer)?;
         for (text, parts) in texts.iter().zip(&mut parts) {
-            parts.push(encoders.encode(role, text, job.networks, job.cancel)?);
+            parts.push(encoders.encode(role, text, reading, job.networks, job.cancel)?);
         }
         job.release(role);
     }
@@ -32,5 +34,13 @@ pub(super) fn encode_texts(job: &mut Job<'_>, encoders: &TextEncoders, observer:
         Some(negative) => Some(negative?),
         None => guided.then(|| prompt.zeros_like()),
     };
-    Ok(Conditioning { prompt, negative, guidance: request.guidance, size: (request.width, request.height) })
+    let control = match &request.control {
+        // From [-1, 1] to [0, 1].
+        Some(control) => {
+            let picture = control.picture.to_tensor(3)?.mapv(|value| value / 2.0 + 0.5);
+            Some((picture.insert_axis(Axis(0)).into_dyn(), control.scale))
+        }
+        None => None,
+    };
+    Ok(Conditioning { prompt, negative, guidance: request.guidance, size: (request.width, request.height), control })
 }

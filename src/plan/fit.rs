@@ -1,6 +1,7 @@
 //! Chooses a plan within a budget.
 //!
-//! What gives way, in this order: components stay resident → each is dropped after use → latents are decoded in tiles, larger ones first → fewer
+//! What gives way, in this order: components stay resident → each is dropped after use → latents are decoded in tiles, larger ones first → by the tiny
+//! decoder, where there is one → fewer
 //! of the steps that the model was trained for → a smaller picture, where that is allowed. What a person said themselves does not
 //! give way. The first plan that fits is taken; where none does, the error names the nearest that would.
 //!
@@ -12,8 +13,8 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::budget::{memory_text, over_budget, time_text};
-use super::{Assignments, Budget, Decision, Forecast, Measurements, Memory, Plan, Settings, Tile, TileChoice};
-use crate::bundle::Bundle;
+use super::{Assignments, Budget, Decision, DecoderChoice, Forecast, Measurements, Memory, Plan, Settings, Tile, TileChoice};
+use crate::bundle::{Bundle, Role};
 use crate::request::{Request, Resolved};
 use crate::runtime::{MachineMemory, resident_memory_bytes};
 
@@ -27,6 +28,7 @@ struct Leave {
     size: bool,
     memory: bool,
     tile: bool,
+    decoder: bool,
 }
 
 /// One way to carry a request out.
@@ -86,6 +88,7 @@ impl Planner<'_> {
             size: budget.may_shrink,
             memory: settings.memory == Memory::Normal,
             tile: settings.tile == TileChoice::Auto,
+            decoder: self.may_take_tiny(),
         };
         if fits(budget, &first.plan.forecast) {
             return Ok(self.within_free(request, first, leave, free_bytes.unwrap_or(0)));
@@ -105,7 +108,7 @@ impl Planner<'_> {
         }
         // With a budget of memory there is no way to ask for residence beside it.
         let memory = leave.memory || budget.memory_bytes.is_none();
-        let all = Leave { steps: true, size: true, memory, tile: true };
+        let all = Leave { steps: true, size: true, memory, tile: true, decoder: self.may_take_tiny() };
         let anything = self.candidates(request, &first.resolved, all);
         Err(refused(&first, settings, &anything))
     }
@@ -113,7 +116,7 @@ impl Planner<'_> {
     /// `first`, or a way that `leave` allows and that holds at most `free_bytes`; which it is, a warning says.
     fn within_free(&self, request: &Request, first: Candidate, leave: Leave, free_bytes: u64) -> Candidate {
         let budget = &self.settings.budget;
-        let leave = Leave { steps: false, size: false, ..leave };
+        let leave = Leave { steps: false, size: false, decoder: false, ..leave };
         let takes = format!(
             "memory: this picture takes {} ({}), and {} are free",
             memory_text(first.plan.forecast.memory_bytes),
@@ -143,6 +146,11 @@ impl Planner<'_> {
                 first
             }
         }
+    }
+
+    /// Whether the tiny decoder may take the full one's place.
+    fn may_take_tiny(&self) -> bool {
+        self.settings.decoder == DecoderChoice::Auto && self.bundle.components.contains_key(&Role::TinyDecoder)
     }
 
     fn candidate(&self, resolved: Resolved, settings: &Settings) -> Result<Candidate> {
@@ -195,8 +203,13 @@ impl Planner<'_> {
             let tiles = [2, 4, 8].into_iter().filter_map(|part| Tile::within(self.bundle, side / part));
             ways.extend(tiles.map(|tile| (least, u32::try_from(tile.pixels()).map_or(settings.tile, TileChoice::Pixels))));
         }
-        for (memory, tile) in ways {
-            let settings = Settings { memory, tile, ..settings.clone() };
+        let mut all: Vec<(Memory, TileChoice, DecoderChoice)> =
+            ways.iter().map(|(memory, tile)| (*memory, *tile, settings.decoder.clone())).collect();
+        if leave.decoder {
+            all.extend(ways.into_iter().map(|(memory, tile)| (memory, tile, DecoderChoice::Tiny)));
+        }
+        for (memory, tile, decoder) in all {
+            let settings = Settings { memory, tile, decoder, ..settings.clone() };
             match self.candidate(resolved.clone(), &settings) {
                 Ok(candidate) => found.push(candidate),
                 Err(error) => log::debug!("not planned: {error:#}"),
@@ -303,6 +316,9 @@ fn changes(first: &Candidate, near: &Candidate, memory: Option<Memory>) -> Strin
     }
     if let Some(tile) = near.plan.tile.filter(|_| near.plan.tile != first.plan.tile) {
         words.push(format!("--tile {}", tile.pixels()));
+    }
+    if near.plan.decoder != first.plan.decoder {
+        words.push("--decoder tiny".to_owned());
     }
     words.extend(memory.map(|memory| format!("--memory {memory}")));
     words.join(" ")

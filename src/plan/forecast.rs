@@ -169,7 +169,7 @@ fn frames_in(bundle: &Bundle, request: &Resolved, role: Role) -> usize {
 /// The size in pixels of what a component sees at once.
 fn piece(role: Role, request: &Resolved, tile: Option<Tile>) -> (usize, usize) {
     let (width, height) = (request.width as usize, request.height as usize);
-    match tile.filter(|_| role == Role::VaeDecoder) {
+    match tile.filter(|_| matches!(role, Role::VaeDecoder | Role::TinyDecoder)) {
         Some(tile) => (width.min(tile.pixels()), height.min(tile.pixels())),
         None => (width, height),
     }
@@ -178,7 +178,9 @@ fn piece(role: Role, request: &Resolved, tile: Option<Tile>) -> (usize, usize) {
 /// Height times width of what goes into a component that sees `size` in pixels.
 fn points(bundle: &Bundle, role: Role, (width, height): (usize, usize)) -> f64 {
     let side = match role {
-        Role::Unet | Role::Transformer | Role::VaeDecoder | Role::PreviewDecoder => bundle.geometry.pixels_per_latent.max(1),
+        Role::Unet | Role::Transformer | Role::VaeDecoder | Role::TinyDecoder | Role::PreviewDecoder => {
+            bundle.geometry.pixels_per_latent.max(1)
+        }
         _ => 1,
     };
     count(width / side) * count(height / side)
@@ -209,9 +211,8 @@ fn calls(bundle: &Bundle, request: &Resolved, plan: &Plan) -> Vec<(Role, usize, 
             found.push((Role::VaeEncoder, 1, 1));
         }
     }
-    if plan.previews {
-        found.push((Role::PreviewDecoder, taken * batches, 1));
-    }
+    let shows = bundle.preview_decoder().filter(|_| plan.previews);
+    found.extend(shows.filter(|role| *role != plan.decoder).map(|role| (role, taken * batches, 1)));
     let windows = request.frames.map_or(1, |frames| frames.windows().len());
     let in_call = frames_in(bundle, request, bundle.denoiser());
     // The frames of a clip go through the denoiser as pictures of a batch do.
@@ -220,7 +221,8 @@ fn calls(bundle: &Bundle, request: &Resolved, plan: &Plan) -> Vec<(Role, usize, 
         let side = bundle.geometry.pixels_per_latent;
         let along = |pixels: u32| plan.tile.map_or(1, |tile| (pixels as usize / side).div_ceil(tile.stride()));
         let frames = request.frames.map_or(1, |frames| frames.latents);
-        found.push((Role::VaeDecoder, request.count * frames * along(request.width) * along(request.height), 1));
+        let shown = if shows == Some(plan.decoder) { taken * batches } else { 0 };
+        found.push((plan.decoder, request.count * frames * along(request.width) * along(request.height) + shown, 1));
     }
     found.retain(|(role, ..)| bundle.components.contains_key(role));
     found

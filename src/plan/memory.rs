@@ -116,6 +116,8 @@ fn activations(bundle: &Bundle, component: &Component, (width, height): (usize, 
         Role::TextEncoder | Role::TextEncoder2 => 4.0 * MEBIBYTE,
         Role::TextEncoder3 => 32.0 * MEBIBYTE,
         Role::Transformer => transformer(component, points(side) / 4.0 + TOKENS_OF_TEXTS),
+        // It has no attention, and the same channels at each size.
+        Role::TinyDecoder => maps(channels.last().copied().unwrap_or(UNKNOWN_CHANNELS), points(1)),
         Role::VaeDecoder | Role::VaeEncoder | Role::PreviewDecoder => {
             // Before its last block a decoder works at full size with the channels of the block before.
             let finest = channels.iter().take(2).copied().fold(0.0, f64::max);

@@ -4,6 +4,7 @@
 
 mod assignment;
 mod budget;
+mod decoder;
 mod fit;
 mod forecast;
 mod measurement_key;
@@ -21,6 +22,7 @@ use anyhow::Result;
 
 pub use assignment::{Assignment, Assignments};
 pub use budget::{Budget, memory_text, parse_bytes, parse_time, time_text};
+pub use decoder::DecoderChoice;
 pub use forecast::{ComponentForecast, Forecast};
 pub use measurement_key::MeasurementKey;
 pub use measurements::{MEASUREMENTS_SCHEMA, Measurement, Measurements, Wanted};
@@ -72,6 +74,8 @@ pub struct Settings {
     pub memory: Memory,
     /// Whether latents are decoded in tiles.
     pub tile: TileChoice,
+    /// Which decoder makes the finished picture.
+    pub decoder: DecoderChoice,
     /// What a picture may take.
     pub budget: Budget,
     /// Whether somebody will want to see pictures as they develop, so that what shows them is counted.
@@ -84,6 +88,8 @@ pub struct Settings {
     pub precisions: PrecisionWish,
     /// A plugin that brings a provider.
     pub provider_library: Option<PathBuf>,
+    /// Files of new words for prompts (textual inversion), each as `FILE` or `NAME=FILE`.
+    pub embeddings: Vec<String>,
     /// The cache in which networks that were prepared are looked for; without it none is.
     pub prepared: Option<PathBuf>,
     /// Which safety checker pictures have to pass.
@@ -169,6 +175,8 @@ pub struct Plan {
     pub batch: usize,
     /// Whether what shows pictures as they develop is counted.
     pub previews: bool,
+    /// The decoder that makes the finished picture.
+    pub decoder: Role,
     /// The tiles in which latents are decoded; `None` for the whole picture at once.
     pub tile: Option<Tile>,
     /// What it will take; nothing is known before [`Plan::within`].
@@ -232,6 +240,10 @@ impl Plan {
             (1, "one after the other takes less memory and no more time, and each picture is the same alone as among others")
         };
         decide("batch", batch.to_string(), because);
+        let (decoder, because) = settings.decoder.role(bundle)?;
+        if bundle.components.contains_key(&Role::TinyDecoder) {
+            decide("decoder", decoder.to_string(), because);
+        }
         let tile = match settings.tile {
             TileChoice::Pixels(pixels) => Some(Tile::of_pixels(bundle, pixels)?),
             TileChoice::Auto | TileChoice::Off => None,
@@ -255,6 +267,7 @@ impl Plan {
             guidance_passes,
             batch,
             previews: settings.previews,
+            decoder,
             tile,
             forecast: Forecast::default(),
             decisions,
@@ -272,6 +285,7 @@ impl Plan {
             fallback: assignment.map(|assignment| assignment.fallback).unwrap_or_default(),
             dimensions: Dimensions::default(),
             prepared: assignment.and_then(|assignment| assignment.prepared_for(&Dimensions::default())),
+            token_vectors: false,
         }
     }
 

@@ -33,6 +33,12 @@ impl<T> Wish<T> {
         self.of.get(&role).unwrap_or(&self.common).as_ref()
     }
 
+    /// What is wanted for whatever is not named.
+    #[must_use]
+    pub fn common(&self) -> Option<&T> {
+        self.common.as_ref()
+    }
+
     /// Whether `role` is named.
     #[must_use]
     pub fn names(&self, role: Role) -> bool {

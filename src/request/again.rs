@@ -18,6 +18,8 @@ impl Request {
         Ok(Self {
             prompt: provenance.prompt.clone().unwrap_or_default(),
             negative: provenance.negative.clone(),
+            // A record that does not say is of a version that knew no weights.
+            plain_prompt: provenance.plain_prompt.unwrap_or(true),
             seed: Some(provenance.seed),
             random_device: provenance.rng.parse().with_context(|| format!("random numbers of `{}`", provenance.rng))?,
             // A solver that chooses its own steps is not told how many.
@@ -29,6 +31,8 @@ impl Request {
             input: None,
             mask: None,
             strength: provenance.strength,
+            control: None,
+            control_scale: provenance.control_scale,
             truncation: provenance.truncation,
             style_mix: match &provenance.style_mix {
                 Some(mix) => Some(mix.parse().map_err(|error| refusal!("provenance: `style_mix` {error}"))?),

@@ -4,6 +4,7 @@
 //! against the bundle: it cannot fail for the caller's fault later. Not here: how it is carried out (`plan`, `pipeline`).
 
 mod again;
+mod control;
 mod family;
 mod frames;
 mod resolve;
@@ -36,6 +37,9 @@ pub struct Request {
     pub prompt: String,
     /// What it does not show; works only with guidance.
     pub negative: Option<String>,
+    /// Read brackets as letters and cut what is longer than the text encoder's length, as diffusers does. Otherwise `(word:1.3)` and its kin
+    /// weigh words, and a long prompt is read in chunks, as Stable Diffusion web UI does.
+    pub plain_prompt: bool,
     /// Where its noise begins; picture `i` of several has `seed + i`. Drawn when not given.
     pub seed: Option<u64>,
     /// Whose random numbers: torch's on the processor, or torch's on CUDA.
@@ -56,6 +60,10 @@ pub struct Request {
     pub mask: Option<Picture>,
     /// How much of the input picture is made anew, above 0 to 1.
     pub strength: Option<f32>,
+    /// A picture that steers the denoiser of a model with a ControlNet, such as edges or a depth map.
+    pub control: Option<Picture>,
+    /// How strongly it steers; 1 when not given.
+    pub control_scale: Option<f32>,
     /// How far a style keeps from the mean one, 0 (the mean) to 1 (all of it); a style-based generator takes it.
     pub truncation: Option<f32>,
     /// Another seed's style for the later layers of a style-based generator.
@@ -111,6 +119,15 @@ impl Task {
     }
 }
 
+/// A picture that steers a denoiser.
+#[derive(Debug, Clone)]
+pub struct Control {
+    /// The picture at the request's size.
+    pub picture: Picture,
+    /// How strongly it steers.
+    pub scale: f32,
+}
+
 /// A request without gaps, fit for one bundle.
 #[derive(Debug, Clone)]
 pub struct Resolved {
@@ -118,6 +135,8 @@ pub struct Resolved {
     pub prompt: String,
     /// See [`Request::negative`]; `None` where guidance makes no use of it.
     pub negative: Option<String>,
+    /// See [`Request::plain_prompt`]; models that read sentences take no weights.
+    pub plain_prompt: bool,
     /// Seed of the first picture.
     pub seed: u64,
     /// See [`Request::random_device`].
@@ -154,6 +173,8 @@ pub struct Resolved {
     pub samples: usize,
     /// What is made out of what.
     pub task: Task,
+    /// What steers the denoiser.
+    pub control: Option<Control>,
     /// How much of an input picture is made anew; 1 without one.
     pub strength: f32,
     /// What of the request has no effect or another than one may think; for whoever carries it out to tell, once.

@@ -23,6 +23,7 @@ impl Request {
         if let Some(negative) = &self.negative {
             text::check("negative prompt", negative)?;
         }
+        self.check_weights(bundle)?;
         let count = match &self.walk {
             Some(walk) => {
                 walk.check()?;
@@ -61,6 +62,7 @@ impl Request {
         Ok(Resolved {
             prompt: self.prompt.clone(),
             negative,
+            plain_prompt: self.plain_prompt || bundle.architecture().is_none_or(Architecture::is_transformer),
             seed: self.seed.unwrap_or_else(drawn_seed),
             random_device: self.random_device,
             steps,
@@ -79,9 +81,29 @@ impl Request {
             frames,
             samples: self.resolve_samples()?,
             task,
+            control: self.resolve_control(bundle, width, height)?,
             strength,
             warnings,
         })
+    }
+
+    /// Weights of words mean something to CLIP's encoders alone: a T5 was never trained to, and reads brackets as the letters they are.
+    fn check_weights(&self, bundle: &Bundle) -> Result<()> {
+        if self.plain_prompt || !bundle.takes_text() {
+            return Ok(());
+        }
+        for (what, text) in [("prompt", Some(&self.prompt)), ("negative prompt", self.negative.as_ref())] {
+            let Some(text) = text else { continue };
+            if !bundle.architecture().is_some_and(Architecture::is_transformer) {
+                text::parts(what, text)?;
+            } else if text::has_numbers(text) {
+                refuse!(
+                    "{what}: has weights such as (word:1.3), and model {} reads sentences with a T5, which takes none; say in words what                      matters, or take --plain-prompt, which reads brackets as letters",
+                    bundle.name()
+                );
+            }
+        }
+        Ok(())
     }
 
     fn resolve_negative(&self, bundle: &Bundle, guidance: f32, warnings: &mut Vec<String>) -> Option<String> {

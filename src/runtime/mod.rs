@@ -16,6 +16,7 @@ mod opening;
 mod precision;
 mod provider;
 mod tensor;
+pub mod token_vectors;
 pub(crate) mod wire;
 
 pub use board::{

@@ -15,6 +15,7 @@ use super::cancel::Work;
 use super::conversion::{float_output, port, value};
 use super::failure::failed;
 use super::opening::{Optimising, left_text, open_prepared, open_session};
+use super::tensor::names;
 use super::{Cancel, Dimensions, Placement, Port, Provider, ProviderSetup, Runtime, Tensor, one_line};
 use crate::error::{Cancelled, is_cancelled, is_out_of_memory};
 
@@ -46,6 +47,8 @@ pub struct NetworkOptions {
     /// The same network as [`Network::save_optimised`] or [`Network::save_compiled`] left it on this machine, for the same providers and dimensions;
     /// opened in place of the file.
     pub prepared: Option<PathBuf>,
+    /// Open a text encoder with a door for vectors of one's own, see [`token_vectors`](super::token_vectors).
+    pub token_vectors: bool,
 }
 
 impl Default for NetworkOptions {
@@ -58,6 +61,7 @@ impl Default for NetworkOptions {
             fallback: Fallback::default(),
             dimensions: Dimensions::default(),
             prepared: None,
+            token_vectors: false,
         }
     }
 }
@@ -271,8 +275,4 @@ fn run_options() -> ort::Result<Arc<RunOptions>> {
     let mut options = RunOptions::new()?;
     options.set_log_level(LogLevel::Warning)?;
     Ok(Arc::new(options))
-}
-
-fn names(ports: &[Port]) -> String {
-    ports.iter().map(|port| format!("`{}`", port.name)).collect::<Vec<_>>().join(", ")
 }

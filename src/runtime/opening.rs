@@ -12,7 +12,7 @@ use super::cancel::Work;
 use super::failure::{failed, says_out_of_memory};
 use super::library::forward;
 use super::provider::{LEFT_TO_PROCESSOR, PlacementLog, ShapeNodes, append};
-use super::{Cancel, Dimensions, Fallback, NetworkOptions, Placement, Provider, ProviderSetup, Runtime, one_line};
+use super::{Cancel, Dimensions, Fallback, NetworkOptions, Placement, Provider, ProviderSetup, Runtime, one_line, token_vectors};
 use crate::error::{Cancelled, is_cancelled};
 
 /// How a session treats the graph.
@@ -69,7 +69,7 @@ pub(super) fn open_session(
     let mut builder = builder(runtime, options, &log).and_then(|builder| optimised(builder, optimising)).map_err(says)?;
     let outcome = {
         let _watch = cancel.watch(Work::Load(builder.canceler()))?;
-        builder.commit_from_file(path)
+        if options.token_vectors { token_vectors::open(builder, path)? } else { builder.commit_from_file(path) }
     };
     let session = match outcome {
         Ok(session) => session,

@@ -171,3 +171,8 @@ impl From<ArrayD<i64>> for Tensor {
         Self::Integer(array)
     }
 }
+
+/// The names of `ports`, for messages.
+pub(super) fn names(ports: &[Port]) -> String {
+    ports.iter().map(|port| format!("`{}`", port.name)).collect::<Vec<_>>().join(", ")
+}

@@ -26,6 +26,9 @@ pub struct Wish {
     /// What it does not show; works only with guidance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub negative_prompt: Option<String>,
+    /// Whether brackets are letters and a long prompt is cut; otherwise `(word:1.3)` and its kin weigh words.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub plain_prompt: bool,
     /// A model by the name that `/bundles` lists; the server's default when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
@@ -126,6 +129,7 @@ impl Wish {
         }
         Ok(Request {
             negative: self.negative_prompt.clone(),
+            plain_prompt: self.plain_prompt,
             seed: self.seed,
             steps: self.steps,
             guidance: self.guidance,

@@ -19,7 +19,7 @@ pub struct Decoding {
     pub ran_out_of_memory: bool,
 }
 
-/// Decodes latents as `decoding` says, and in smaller and smaller tiles when the device runs out of memory; `decoding` then
+/// Decodes latents with the decoder of `role` as `decoding` says, and in smaller and smaller tiles when the device runs out of memory; `decoding` then
 /// says how it went in the end. The latents are kept meanwhile; all networks are closed, so that their memory is free.
 ///
 /// * `latents`, and what is returned: as for [`decode`]
@@ -28,6 +28,7 @@ pub struct Decoding {
 /// As [`decode`]; out of memory for the smallest tiles too, or for a decoder that takes one size only.
 pub fn decode_within_memory(
     bundle: &Bundle,
+    role: Role,
     networks: &mut Networks,
     latents: &ArrayD<f32>,
     decoding: &mut Decoding,
@@ -36,7 +37,7 @@ pub fn decode_within_memory(
     let longer = latents.shape().iter().skip(2).max().copied().unwrap_or(0);
     decoding.tile = decoding.tile.filter(|tile| longer > tile.latents);
     loop {
-        let error = match decode(bundle, networks, latents, decoding.tile, cancel) {
+        let error = match decode(bundle, role, networks, latents, decoding.tile, cancel) {
             Err(error) if is_out_of_memory(&error) => error,
             outcome => return outcome,
         };
@@ -50,7 +51,7 @@ pub fn decode_within_memory(
     }
 }
 
-/// Decodes latents.
+/// Decodes latents with the decoder of `role`.
 ///
 /// * `latents`: `[B, C, h, w]` f32 as the denoiser has them
 /// * `tile`: decode in such tiles, and blend them
@@ -61,15 +62,16 @@ pub fn decode_within_memory(
 /// The decoder fails, gives another shape, or gives a picture of one colour throughout.
 pub fn decode(
     bundle: &Bundle,
+    role: Role,
     networks: &mut Networks,
     latents: &ArrayD<f32>,
     tile: Option<Tile>,
     cancel: &Cancel,
 ) -> Result<ArrayD<f32>> {
-    let scaling = &bundle.geometry.scaling;
+    let scaling = scaling(bundle, role);
     let pictures = match tile.filter(|tile| latents.shape().iter().skip(2).any(|side| *side > tile.latents)) {
-        None => run(Role::VaeDecoder, scaling, networks, latents, cancel)?,
-        Some(tile) => decode_tiles(latents, tile, |part| run(Role::VaeDecoder, scaling, networks, &part, cancel))?,
+        None => run(role, scaling, networks, latents, cancel)?,
+        Some(tile) => decode_tiles(latents, tile, |part| run(role, scaling, networks, &part, cancel))?,
     };
     let side = bundle.geometry.pixels_per_latent;
     let expected = [
@@ -78,7 +80,7 @@ pub fn decode(
         latents.shape().get(2).map_or(0, |height| height * side),
         latents.shape().get(3).map_or(0, |width| width * side),
     ];
-    ensure!(pictures.shape() == expected, "vae_decoder: gave a picture of shape {:?}, expected {expected:?}", pictures.shape());
+    ensure!(pictures.shape() == expected, "{role}: gave a picture of shape {:?}, expected {expected:?}", pictures.shape());
     for picture in pictures.axis_iter(Axis(0)) {
         // As it is seen: of one colour throughout, or so far out of range that nothing is left of it.
         let is_plain = picture.axis_iter(Axis(0)).all(|plane| {
@@ -91,7 +93,7 @@ pub fn decode(
             let (least, most) =
                 picture.iter().fold((f32::MAX, f32::MIN), |(least, most), value| (least.min(*value), most.max(*value)));
             bail!(
-                "vae_decoder: the picture is of one colour throughout (values {least} to {most}, expected a picture in [-1, 1]); \
+                "{role}: the picture is of one colour throughout (values {least} to {most}, expected a picture in [-1, 1]); \
                  its file is damaged or does not fit the denoiser"
             );
         }
@@ -99,12 +101,27 @@ pub fn decode(
     Ok(pictures)
 }
 
-/// Decodes latents with the small preview decoder; shapes as for [`decode`], whatever size it gives.
+/// Decodes latents with the small decoder of `role`; shapes as for [`decode`], whatever size it gives.
 ///
 /// # Errors
 /// The decoder fails.
-pub fn preview_decode(bundle: &Bundle, networks: &mut Networks, latents: &ArrayD<f32>, cancel: &Cancel) -> Result<ArrayD<f32>> {
-    run(Role::PreviewDecoder, &bundle.geometry.preview_scaling, networks, latents, cancel)
+pub fn preview_decode(
+    bundle: &Bundle,
+    role: Role,
+    networks: &mut Networks,
+    latents: &ArrayD<f32>,
+    cancel: &Cancel,
+) -> Result<ArrayD<f32>> {
+    run(role, scaling(bundle, role), networks, latents, cancel)
+}
+
+/// What stands between the denoiser's latents and those of the decoder of `role`.
+fn scaling(bundle: &Bundle, role: Role) -> &LatentScaling {
+    match role {
+        Role::TinyDecoder => &bundle.geometry.tiny_scaling,
+        Role::PreviewDecoder => &bundle.geometry.preview_scaling,
+        _ => &bundle.geometry.scaling,
+    }
 }
 
 fn run(

@@ -32,6 +32,21 @@ pub struct Conditioning {
     pub guidance: f32,
     /// Width and height of the picture in pixels; SDXL's denoiser is told.
     pub size: (u32, u32),
+    /// What steers the denoiser: `[1, 3, H, W]` f32 in [0, 1], and how strongly.
+    pub control: Option<(ArrayD<f32>, f32)>,
+}
+
+impl Conditioning {
+    /// How the passes are made, of which `planned` says how they would be: texts of different lengths do not go into one batch.
+    #[must_use]
+    pub fn passes(&self, planned: GuidancePasses) -> GuidancePasses {
+        match &self.negative {
+            Some(negative) if planned == GuidancePasses::BatchOfTwo && negative.tokens.shape() != self.prompt.tokens.shape() => {
+                GuidancePasses::TwoRuns
+            }
+            _ => planned,
+        }
+    }
 }
 
 /// A denoiser made ready for one run.
@@ -141,6 +156,11 @@ impl<'a> Denoiser<'a> {
             } else if names::TIMESTEP_COND.contains(&name) {
                 let width = self.guidance_embedding.unwrap_or(256);
                 guidance_embedding(self.conditioning.guidance - 1.0, width, batch).into()
+            } else if names::CONTROL.contains(&name) {
+                let (picture, _) = self.control()?;
+                concatenate(Axis(0), &vec![picture.view(); batch])?.into()
+            } else if names::CONTROL_SCALE.contains(&name) {
+                Tensor::number_for(port, self.control()?.1, batch)
             } else {
                 bail!("unet: takes an input `{name}` that Kiln does not know");
             };
@@ -151,6 +171,10 @@ impl<'a> Denoiser<'a> {
         inputs.extend(given.iter().map(|(name, tensor)| (*name, tensor)));
         let mut outputs = networks.run(Role::Unet, &inputs, &[&self.output], cancel)?;
         outputs.pop().context("unet: gave nothing")
+    }
+
+    fn control(&self) -> Result<&(ArrayD<f32>, f32)> {
+        self.conditioning.control.as_ref().context("unet: is steered by a picture, and none is there")
     }
 
     /// SDXL's sizes: the original, the crop's corner, the target; height before width.

@@ -7,6 +7,7 @@ mod class_denoiser;
 mod decoder;
 mod denoiser;
 mod networks;
+mod new_words;
 mod picture_encoder;
 mod text_encoder;
 mod tiles;
@@ -18,5 +19,5 @@ pub use decoder::{Decoding, PreviewMap, decode, decode_within_memory, preview_de
 pub use denoiser::{Conditioning, Denoiser, MaskChannels};
 pub use networks::{ComponentTimes, Networks};
 pub use picture_encoder::{EncodedPicture, encode_picture};
-pub use text_encoder::{Embeddings, TextEncoders};
+pub use text_encoder::{Embeddings, Reading, TextEncoders};
 pub use transformer::Transformer;

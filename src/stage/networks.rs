@@ -3,7 +3,7 @@
 //! A provider that takes fixed shapes has a network opened for the shapes of each call, so it is open only once it is called. What is open
 //! for other shapes stays as long as the request that they are of: a decoder of tiles meets up to four, whole ones and those at the edges.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use ndarray::{ArrayD, Axis, Slice};
 use crate::bundle::Role;
 use crate::error::{is_cancelled, is_out_of_memory};
 use crate::plan::{Assignment, Plan};
+use crate::refuse;
 use crate::runtime::{Cancel, Dimensions, Fallback, Network, NetworkOptions, Port, Provider, Runtime, Tensor};
 
 /// What one component cost in a run.
@@ -76,6 +77,8 @@ pub struct Networks {
     runtime: Arc<Runtime>,
     ways: BTreeMap<Role, Way>,
     open: BTreeMap<Role, Vec<Opened>>,
+    /// Those that are opened with a door for vectors of one's own.
+    with_vectors: BTreeSet<Role>,
     times: BTreeMap<Role, ComponentTimes>,
 }
 
@@ -83,7 +86,7 @@ impl Networks {
     /// None opened yet; each will be as `plan` says.
     #[must_use]
     pub fn new(runtime: Arc<Runtime>, plan: &Plan) -> Self {
-        Self { runtime, ways: ways(plan), open: BTreeMap::new(), times: BTreeMap::new() }
+        Self { runtime, ways: ways(plan), open: BTreeMap::new(), with_vectors: BTreeSet::new(), times: BTreeMap::new() }
     }
 
     /// Those of `kept` where they are opened as `plan` says, else others in their place, none opened yet.
@@ -123,8 +126,13 @@ impl Networks {
             None => {
                 // What other requests left goes before anything takes its place, as both may be too much for the memory.
                 open.retain(|opened| opened.is_used);
-                let network = Network::open(&self.runtime, &way.path, &way.options_for(role, dimensions), cancel)
-                    .map_err(|error| way_out(error, role, way))?;
+                let mut options = way.options_for(role, dimensions);
+                if self.with_vectors.contains(&role) {
+                    // What was prepared has no door.
+                    options = NetworkOptions { token_vectors: true, prepared: None, ..options };
+                }
+                let network =
+                    Network::open(&self.runtime, &way.path, &options, cancel).map_err(|error| way_out(error, role, way))?;
                 if !dimensions.is_empty() {
                     let how = if network.is_prepared() { "as prepared" } else { "compiled" };
                     log::info!("{role}: {how} for {dimensions} in {:.0} ms", network.load_time().as_secs_f64() * 1000.0);
@@ -144,6 +152,22 @@ impl Networks {
 
     fn way(&self, role: Role) -> Result<&Way> {
         self.ways.get(&role).with_context(|| format!("the bundle has no {role}"))
+    }
+
+    /// Has the text encoder of `role` opened with a door for vectors of one's own from now on.
+    ///
+    /// # Errors
+    /// A refusal: its provider takes fixed shapes.
+    pub fn take_vectors(&mut self, role: Role) -> Result<()> {
+        if self.way(role)?.is_by_shape() {
+            refuse!(
+                "embedding: {role} runs on a provider that takes fixed shapes, and none goes in there; --provider {role}=cpu takes it"
+            );
+        }
+        if self.with_vectors.insert(role) {
+            self.close(role);
+        }
+        Ok(())
     }
 
     /// Drops the component of `role`, and with it its memory.

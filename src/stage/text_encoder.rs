@@ -9,18 +9,35 @@
 //! | Stable Diffusion 3 | the same, filled up with zeros to T5's width; then T5's, or zeros without it | the first two, side by side |
 //! | Flux | T5's | CLIP's |
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result, bail, ensure};
 use ndarray::{ArrayD, Axis, IxDyn, concatenate};
 
 use super::networks::Networks;
+use super::new_words::new_words;
 use crate::bundle::{Architecture, Bundle, Role, find, names};
+use crate::refuse;
+use crate::runtime::token_vectors::{KEPT, VECTORS};
 use crate::runtime::{Cancel, Port, Tensor};
-use crate::text::Tokenizer;
+use crate::text::{Chunk, Chunked, NewWord, Part, Tokenizer, parts};
 
 /// Tokens of a text that a T5 is given at most, as diffusers' pipelines have it.
 const SENTENCE_TOKENS: usize = 512;
 /// The same for Stable Diffusion 3, and as many zeros where there is no T5.
 const SENTENCE_TOKENS_SD3: usize = 256;
+
+/// Chunks of a text that are read at most: attention to many thousand tokens fills the memory.
+const MOST_CHUNKS: usize = 20;
+
+/// How a text is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// As it stands, cut where the encoder's length ends: what diffusers does.
+    Plain,
+    /// Brackets weigh words, and a long text is read in chunks: what Stable Diffusion web UI does.
+    Weighted,
+}
 
 /// What the denoiser is told about the texts.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,19 +51,29 @@ pub struct Embeddings {
 /// The tokenizers of a bundle, and how its encoders are called.
 pub struct TextEncoders {
     tokenizers: Vec<(Role, Tokenizer)>,
+    words: Vec<NewWord>,
     architecture: Architecture,
     /// Width of the embeddings that the denoiser takes, where its file or its configuration says so.
     width: Option<usize>,
+    /// Whether the denoiser takes embeddings of any number of tokens.
+    joins_chunks: bool,
 }
 
 impl TextEncoders {
-    /// Reads the tokenizers of `bundle`; none where it takes no text.
+    /// Reads the tokenizers of `bundle`; none where it takes no text. New words are those of its folder `embeddings` and of `embeddings`.
     ///
     /// # Errors
-    /// A tokenizer's folder is missing or a file in it is broken.
-    pub fn open(bundle: &Bundle) -> Result<Self> {
+    /// A tokenizer's folder is missing or a file in it is broken; as for the words, see `new_words.rs`.
+    pub fn open(bundle: &Bundle, embeddings: &[String]) -> Result<Self> {
+        let words = new_words(bundle, embeddings)?;
         let Some(architecture) = bundle.architecture() else {
-            return Ok(Self { tokenizers: Vec::new(), architecture: Architecture::StableDiffusion, width: None });
+            return Ok(Self {
+                words,
+                tokenizers: Vec::new(),
+                architecture: Architecture::StableDiffusion,
+                width: None,
+                joins_chunks: false,
+            });
         };
         let there = architecture.text_encoders().iter().filter(|(role, _)| bundle.components.contains_key(role));
         let tokenizers = there
@@ -57,7 +84,8 @@ impl TextEncoders {
         let declared = denoiser.value("joint_attention_dim").and_then(serde_json::Value::as_u64);
         let width = port.and_then(|port| port.shape.last().copied().flatten());
         let width = width.or(declared.filter(|width| *width <= 65_536).and_then(|width| usize::try_from(width).ok()));
-        Ok(Self { tokenizers, architecture, width })
+        let joins_chunks = port.is_some_and(|port| port.shape.get(1).is_none_or(Option::is_none));
+        Ok(Self { tokenizers, words, architecture, width, joins_chunks })
     }
 
     /// The encoders, in the order in which their embeddings are joined.
@@ -67,27 +95,78 @@ impl TextEncoders {
 
     /// Encodes one text with the encoder of `role`.
     ///
+    /// * `reading`: whether brackets weigh words and a long text is read in chunks
+    ///
     /// # Errors
-    /// The text cannot be tokenized; the encoder fails or gives another shape.
-    pub fn encode(&self, role: Role, text: &str, networks: &mut Networks, cancel: &Cancel) -> Result<Embeddings> {
+    /// The text cannot be tokenized; a weight is out of range, or weights cancel each other out; the encoder fails or gives another shape.
+    pub fn encode(
+        &self,
+        role: Role,
+        text: &str,
+        reading: Reading,
+        networks: &mut Networks,
+        cancel: &Cancel,
+    ) -> Result<Embeddings> {
         let found = self.tokenizers.iter().find(|(of, _)| *of == role);
         let (_, tokenizer) = found.with_context(|| format!("{role}: has no tokenizer"))?;
-        let tokens = tokenizer.encode(text)?;
-        if let Some(rest) = &tokens.truncated {
-            let shown: String = rest.chars().take(80).collect();
-            let more = if shown.len() < rest.len() { "…" } else { "" };
-            let told =
-                format!("{role}: the prompt is longer than the {} tokens it reads; left out: {shown:?}{more}", tokens.ids.len());
-            // Where another encoder reads further the rest is not lost.
-            let reads_further = self.tokenizers.iter().any(|(_, other)| other.max_length() > tokenizer.max_length());
-            log::log!(if reads_further { log::Level::Info } else { log::Level::Warn }, "{told}");
+        let has_new = !NewWord::used(text, &self.words).is_empty();
+        if reading == Reading::Plain && !has_new {
+            let tokens = tokenizer.encode(text)?;
+            self.tell_of_rest(role, tokenizer, tokens.ids.len(), tokens.truncated.as_deref());
+            let chunk = Chunk { weights: vec![1.0; tokens.ids.len()], ids: tokens.ids, vectors: Vec::new() };
+            return self.call(role, &chunk, networks, cancel);
         }
-        let ids = Tensor::Integer(ArrayD::from_shape_vec(IxDyn(&[1, tokens.ids.len()]), tokens.ids)?);
+        let (most, parts) = match reading {
+            Reading::Plain => (1, vec![Part::Text(text.to_owned(), 1.0)]),
+            Reading::Weighted if self.joins_chunks && tokenizer.has_ends() => (MOST_CHUNKS, parts("prompt", text)?),
+            Reading::Weighted => (1, parts("prompt", text)?),
+        };
+        let Chunked { chunks, truncated } = tokenizer.chunks(&parts, &self.words, most)?;
+        self.tell_of_rest(role, tokenizer, most * tokenizer.max_length(), truncated.as_deref());
+        let (mut tokens, mut pooled) = (Vec::new(), None);
+        for chunk in chunks {
+            let mut embeddings = self.call(role, &chunk, networks, cancel)?;
+            weigh(&mut embeddings.tokens, &chunk.weights)?;
+            tokens.push(embeddings.tokens);
+            // What a chunk says as a whole is said by the first, weights aside.
+            pooled = pooled.or(embeddings.pooled);
+        }
+        let views: Vec<_> = tokens.iter().map(|tokens| tokens.view()).collect();
+        Ok(Embeddings { tokens: concatenate(Axis(1), &views)?, pooled })
+    }
+
+    /// Warns of what of a text was left out.
+    fn tell_of_rest(&self, role: Role, tokenizer: &Tokenizer, read: usize, rest: Option<&str>) {
+        let Some(rest) = rest else { return };
+        let shown: String = rest.chars().take(80).collect();
+        let more = if shown.len() < rest.len() { "…" } else { "" };
+        let told = format!("{role}: the prompt is longer than the {read} tokens it reads; left out: {shown:?}{more}");
+        // Where another encoder reads further the rest is not lost.
+        let reads_further = self.tokenizers.iter().any(|(_, other)| other.max_length() > tokenizer.max_length());
+        log::log!(if reads_further { log::Level::Info } else { log::Level::Warn }, "{told}");
+    }
+
+    /// Runs the encoder of `role` on one chunk.
+    fn call(&self, role: Role, chunk: &Chunk, networks: &mut Networks, cancel: &Cancel) -> Result<Embeddings> {
+        let length = chunk.ids.len();
+        let ids = Tensor::Integer(ArrayD::from_shape_vec(IxDyn(&[1, length]), chunk.ids.clone())?);
         let attention = Tensor::Integer(ArrayD::ones(IxDyn(ids.shape())));
+        if !chunk.vectors.is_empty() {
+            networks.take_vectors(role)?;
+        }
         let inputs: Vec<Port> = networks.inputs(role, cancel)?.to_vec();
+        let door = match inputs.iter().find(|port| port.name == VECTORS) {
+            Some(port) => Some(self.vectors(role, chunk, port.shape.last().copied().flatten().unwrap_or_default())?),
+            None => None,
+        };
         let given: Vec<(&str, &Tensor)> = inputs
             .iter()
-            .map(|port| (port.name.as_str(), if port.name == "attention_mask" { &attention } else { &ids }))
+            .map(|port| match (port.name.as_str(), &door) {
+                (KEPT, Some((kept, _))) => (KEPT, kept),
+                (VECTORS, Some((_, vectors))) => (VECTORS, vectors),
+                ("attention_mask", _) => (port.name.as_str(), &attention),
+                _ => (port.name.as_str(), &ids),
+            })
             .collect();
         let outputs = networks.outputs(role, cancel)?.to_vec();
         let layer = if takes_last_but_one(self.architecture, role) {
@@ -109,6 +188,33 @@ impl TextEncoders {
             bail!("{role}: gave text embeddings of shape {:?}, expected [batch, tokens, width]", tokens.shape());
         }
         Ok(Embeddings { tokens, pooled })
+    }
+
+    /// What goes through the door of a text encoder of `width`: which places keep their own vectors, and the others'.
+    fn vectors(&self, role: Role, chunk: &Chunk, width: usize) -> Result<(Tensor, Tensor)> {
+        let encoder = self.tokenizers.iter().position(|(of, _)| *of == role).unwrap_or_default();
+        let length = chunk.ids.len();
+        let (mut kept, mut vectors) = (ArrayD::ones(IxDyn(&[1, length, 1])), ArrayD::zeros(IxDyn(&[1, length, width])));
+        for (place, word, vector) in &chunk.vectors {
+            let word = &self.words[*word];
+            let values = word.vectors.get(encoder).and_then(|vectors| vectors.get(*vector));
+            let values = values.with_context(|| format!("embedding `{}`: has no vectors for {role}", word.name))?;
+            ensure!(
+                values.len() == width,
+                "embedding `{}`: has vectors of {}, and {role} takes {width}",
+                word.name,
+                values.len()
+            );
+            kept[[0, *place, 0]] = 0.0;
+            values.iter().enumerate().for_each(|(at, value)| vectors[[0, *place, at]] = *value);
+        }
+        Ok((kept.into(), vectors.into()))
+    }
+
+    /// The new words that stand in one of `texts`.
+    pub fn used<'a>(&'a self, texts: &[&str]) -> Vec<&'a NewWord> {
+        let used = texts.iter().flat_map(|text| NewWord::used(text, &self.words)).collect::<BTreeSet<_>>();
+        used.into_iter().map(|word| &self.words[word]).collect()
     }
 
     /// Joins what the encoders say of one text, `parts` in their order.
@@ -136,6 +242,28 @@ impl TextEncoders {
         };
         Ok(Embeddings { tokens, pooled })
     }
+}
+
+/// Multiplies each token's embedding by its weight, and all of them so that their mean is what it was before.
+///
+/// * `tokens`: `[1, L, D]` f32
+/// * `weights`: `[L]`
+fn weigh(tokens: &mut ArrayD<f32>, weights: &[f32]) -> Result<()> {
+    if weights.iter().all(|weight| *weight == 1.0) {
+        return Ok(());
+    }
+    let sum = |tokens: &ArrayD<f32>| tokens.iter().map(|value| f64::from(*value)).sum::<f64>();
+    let before = sum(tokens);
+    for (mut token, weight) in tokens.axis_iter_mut(Axis(1)).zip(weights) {
+        token.mapv_inplace(|value| value * weight);
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "embeddings are f32")]
+    let back = (before / sum(tokens)) as f32;
+    if !back.is_finite() {
+        refuse!("prompt: its weights cancel each other out, so that nothing is left to bring back to the usual size; change one");
+    }
+    tokens.mapv_inplace(|value| value * back);
+    Ok(())
 }
 
 /// Whether the last layer but one is taken of an encoder, rather than the last.

@@ -27,8 +27,9 @@ use tokenizers::{
     Model, NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, SplitDelimiterBehavior,
 };
 
+use super::file::{read_file, read_json};
 use super::settings::Settings;
-use super::tokenizer::{Encoded, read_file, read_json};
+use super::tokenizer::Encoded;
 
 const START: &str = "<|startoftext|>";
 const END: &str = "<|endoftext|>";
@@ -117,6 +118,22 @@ impl Clip {
     /// Gives start token, at most `max_length` − 2 ids of the text, and end token.
     pub(super) fn encode(&self, text: &str, max_length: usize) -> Result<Encoded> {
         let mut ids = vec![self.start];
+        ids.extend(self.pieces(text)?);
+        let room = max_length.saturating_sub(1);
+        let truncated = (ids.len() > room).then(|| self.decode(&ids[room..]));
+        ids.truncate(room);
+        ids.push(self.end);
+        Ok(Encoded { ids, truncated })
+    }
+
+    /// The start and the end token.
+    pub(super) fn around(&self) -> (&[u32], &[u32]) {
+        (std::slice::from_ref(&self.start), std::slice::from_ref(&self.end))
+    }
+
+    /// Gives the ids of a text alone, however many they are.
+    pub(super) fn pieces(&self, text: &str) -> Result<Vec<u32>> {
+        let mut ids = Vec::new();
         let mut rest = text;
         while !rest.is_empty() {
             let (before, found) = self.find_special(rest);
@@ -127,11 +144,7 @@ impl Clip {
                 rest = &rest[token.len()..];
             }
         }
-        let room = max_length.saturating_sub(1);
-        let truncated = (ids.len() > room).then(|| self.decode(&ids[room..]));
-        ids.truncate(room);
-        ids.push(self.end);
-        Ok(Encoded { ids, truncated })
+        Ok(ids)
     }
 
     /// Finds the first token with a meaning, the longest where two begin together: the length of what stands before it, and itself.
@@ -180,7 +193,7 @@ impl Clip {
     }
 
     /// Gives the text that ids stand for, as far as it can be told.
-    fn decode(&self, ids: &[u32]) -> String {
+    pub(super) fn decode(&self, ids: &[u32]) -> String {
         let tokens: String = ids.iter().filter_map(|id| self.pairs.id_to_token(*id)).collect();
         let bytes_of: HashMap<char, u8> = self.letters.iter().copied().zip(0..=255).collect();
         let words = tokens.split(WORD_END).map(|word| {

@@ -12,8 +12,9 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 use tokenizers::{Encoding, Tokenizer, TruncationParams};
 
+use super::file::read_json;
 use super::settings::Settings;
-use super::tokenizer::{Encoded, read_json};
+use super::tokenizer::Encoded;
 
 /// The library's tokenizer and what the folder says about it.
 #[derive(Debug, Clone)]
@@ -24,6 +25,8 @@ pub(super) struct Described {
     /// The id of a word that the vocabulary lacks.
     unknown: Option<u32>,
     max_length: usize,
+    /// What stands before a text, and behind it.
+    around: (Vec<u32>, Vec<u32>),
 }
 
 impl Described {
@@ -56,7 +59,8 @@ impl Described {
             .max_length()?
             .or(listed)
             .with_context(|| format!("{name} has no length, expected `model_max_length` in tokenizer_config.json beside it"))?;
-        Ok(Self { path: path.to_owned(), tokenizer, pad, unknown, max_length })
+        let around = around(path, &tokenizer)?;
+        Ok(Self { path: path.to_owned(), tokenizer, pad, unknown, max_length, around })
     }
 
     pub(super) fn pad(&self) -> u32 {
@@ -82,6 +86,25 @@ impl Described {
         self.tokenizer.with_truncation(Some(cut)).map_err(|error| anyhow!("{}: {error}", self.path.display()))?;
         self.max_length = max_length;
         Ok(empty)
+    }
+
+    /// What stands before a text, and behind it.
+    pub(super) fn around(&self) -> (&[u32], &[u32]) {
+        (&self.around.0, &self.around.1)
+    }
+
+    /// Gives the ids of a text alone, however many they are.
+    pub(super) fn pieces(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = guard(&self.path, || self.tokenizer.encode(text, false))?;
+        self.warn_of_unknown(text, &encoding);
+        // What the set length cuts off follows in pieces of that length.
+        let cut = encoding.get_overflowing().iter().flat_map(Encoding::get_ids);
+        Ok(encoding.get_ids().iter().chain(cut).copied().collect())
+    }
+
+    /// Gives the text that ids stand for.
+    pub(super) fn decode(&self, ids: &[u32]) -> String {
+        guard(&self.path, || self.tokenizer.decode(ids, true)).unwrap_or_default()
     }
 
     /// Gives at most the set number of ids, start and end token where the file asks for them.
@@ -117,6 +140,19 @@ impl Described {
             log::warn!("the model knows nothing of {text:?}, and reads it as an empty prompt");
         }
     }
+}
+
+/// What `tokenizer` puts before a text and behind it.
+fn around(path: &Path, tokenizer: &Tokenizer) -> Result<(Vec<u32>, Vec<u32>)> {
+    let encoding = guard(path, || tokenizer.encode("a", true))?;
+    let mask = encoding.get_special_tokens_mask();
+    let is_special = |mark: &&u32| **mark == 1;
+    // A text that becomes nothing leaves no middle to tell the sides apart; of two the first stands before it.
+    let all = mask.iter().all(|mark| *mark == 1);
+    let before = if all { mask.len() / 2 } else { mask.iter().take_while(is_special).count() };
+    let after = if all { mask.len() - before } else { mask.iter().rev().take_while(is_special).count() };
+    let ids = encoding.get_ids();
+    Ok((ids[..before].to_vec(), ids[ids.len() - after..].to_vec()))
 }
 
 /// Runs the library, turning its errors and panics into ours.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use serde_json::{Map, Value};
 
-use super::tokenizer::read_json;
+use super::file::read_json;
 
 /// The settings of one tokenizer.
 #[derive(Debug, Clone, Default)]

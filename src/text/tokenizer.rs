@@ -6,20 +6,17 @@
 //!
 //! Everything in the folder is hostile: sizes are capped, and each file is checked before it is used.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde::de::DeserializeOwned;
 
+use super::chunks::{Chunked, chunked};
 use super::clip::Clip;
 use super::described::Described;
+use super::new_word::NewWord;
 use super::settings::Settings;
 use super::tokens::Tokens;
-
-/// The largest file of a tokenizer that is read; CLIP's take 2 MB, T5's as much.
-const LARGEST_FILE_BYTES: u64 = 32 << 20;
+use super::weights::Part;
 
 /// Turns texts into the token ids that one text encoder was trained on.
 #[derive(Debug, Clone)]
@@ -101,6 +98,49 @@ impl Tokenizer {
         largest.max(self.pad)
     }
 
+    /// Cuts `parts`, in which `words` may stand, into chunks of [`max_length`](Self::max_length) ids, at most `most` of them.
+    ///
+    /// # Errors
+    /// The vocabulary has no token for a word of them nor one for unknown words; a new word is longer than a chunk.
+    pub fn chunks(&self, parts: &[Part], words: &[NewWord], most: usize) -> Result<Chunked> {
+        chunked(self, parts, words, most)
+    }
+
+    /// Whether a text stands between a start and an end token, so that chunks of it can be read one by one.
+    #[must_use]
+    pub fn has_ends(&self) -> bool {
+        let (before, after) = self.around();
+        !before.is_empty() && !after.is_empty()
+    }
+
+    /// What stands before a text, and behind it.
+    pub(super) fn around(&self) -> (&[u32], &[u32]) {
+        match &self.kind {
+            Kind::Clip(clip) => clip.around(),
+            Kind::Described(described) => described.around(),
+        }
+    }
+
+    pub(super) fn pad(&self) -> u32 {
+        self.pad
+    }
+
+    /// The ids of a text alone.
+    pub(super) fn pieces(&self, text: &str) -> Result<Vec<u32>> {
+        match &self.kind {
+            Kind::Clip(clip) => clip.pieces(text),
+            Kind::Described(described) => described.pieces(text),
+        }
+    }
+
+    /// The text that ids stand for, as far as it can be told.
+    pub(super) fn decode(&self, ids: &[u32]) -> String {
+        match &self.kind {
+            Kind::Clip(clip) => clip.decode(ids),
+            Kind::Described(described) => described.decode(ids),
+        }
+    }
+
     /// Turns `text` into ids, cut or padded to [`max_length`](Self::max_length).
     ///
     /// # Errors
@@ -120,22 +160,6 @@ impl Tokenizer {
     }
 }
 
-/// Reads a file of a tokenizer, up to the largest size.
-pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let name = path.display();
-    File::open(path)
-        .and_then(|file| file.take(LARGEST_FILE_BYTES + 1).read_to_end(&mut bytes))
-        .with_context(|| name.to_string())?;
-    ensure!(bytes.len() as u64 <= LARGEST_FILE_BYTES, "{name} is larger than {} MiB", LARGEST_FILE_BYTES >> 20);
-    Ok(bytes)
-}
-
-/// Reads a JSON file of a tokenizer.
-pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    serde_json::from_slice(&read_file(path)?).with_context(|| path.display().to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -145,6 +169,7 @@ mod tests {
 
     use super::*;
     use crate::error::is_refusal;
+    use crate::text::file::LARGEST_FILE_BYTES;
 
     fn folder(files: &[(&str, &str)]) -> TempDir {
         let folder = tempfile::tempdir().unwrap();

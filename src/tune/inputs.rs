@@ -70,8 +70,10 @@ fn tensor(bundle: &Bundle, role: Role, port: &Port, configuration: &Configuratio
         Role::Unet if is(names::TIMESTEP_COND) => vec![Some(batch), geometry.guidance_embedding],
         Role::Unet if is(names::TEXT_EMBEDS) => vec![Some(batch), width_of(bundle, Role::TextEncoder2, names::POOLED)],
         Role::Unet if is(names::TIME_IDS) => vec![Some(batch), Some(TIME_IDS)],
+        Role::Unet if is(names::CONTROL) => vec![Some(batch), Some(3), Some(height), Some(width)],
+        Role::Unet if is(names::CONTROL_SCALE) => return Ok(Tensor::number_for(port, 1.0, batch)),
         Role::VaeEncoder | Role::Encoder => vec![Some(batch), Some(geometry.picture_channels), Some(height), Some(width)],
-        Role::VaeDecoder | Role::PreviewDecoder => {
+        Role::VaeDecoder | Role::TinyDecoder | Role::PreviewDecoder => {
             vec![Some(batch), Some(geometry.latent_channels), Some(height / side), Some(width / side)]
         }
         Role::Decoder | Role::Mapping | Role::Synthesis => vec![Some(batch), None, None],

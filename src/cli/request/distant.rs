@@ -20,7 +20,9 @@ impl RequestArguments {
             ("--safety", self.safety.safety.is_some()),
             ("--no-safety", self.safety.no_safety),
             ("--memory", self.memory.is_some()),
+            ("--embedding", !self.embedding.is_empty()),
             ("--tile", self.tile.is_some()),
+            ("--decoder", self.decoder.is_some()),
         ];
         if let Some((flag, _)) = of_this_machine.iter().find(|(_, given)| *given) {
             refuse!(
@@ -38,11 +40,13 @@ impl RequestArguments {
             ("--eta", self.eta.is_some()),
             ("--rng", self.rng.is_some()),
             ("--style-mix", self.style_mix.is_some()),
+            ("--control", self.control.is_some()),
+            ("--control-scale", self.control_scale.is_some()),
         ];
         if let Some((flag, _)) = of_no_server.into_iter().chain(self.clip.given()).find(|(_, given)| *given) {
             refuse!("{flag}: is not taken by a server; without --server this machine does it");
         }
-        let inputs = Inputs::of(self.input.as_deref(), self.mask.as_deref(), None)?;
+        let inputs = Inputs::of(self.input.as_deref(), self.mask.as_deref(), None, None)?;
         // A picture that is none is told of before anything is sent.
         inputs.input()?;
         inputs.mask()?;
@@ -54,6 +58,7 @@ impl RequestArguments {
         let wish = Wish {
             prompt: self.prompt.clone().unwrap_or_default(),
             negative_prompt: self.negative.clone(),
+            plain_prompt: self.plain_prompt,
             model: model.transpose()?,
             seed: self.seed,
             steps: self.steps,

@@ -115,6 +115,8 @@ impl ImageRequest {
         Wish {
             prompt: self.prompt.unwrap_or_default(),
             negative_prompt: self.negative_prompt,
+            // OpenAI's models read sentences.
+            plain_prompt: true,
             model: self.model,
             seed: self.seed,
             steps: self.steps,
