@@ -39,7 +39,7 @@ def test_a_slow_model_is_stopped_and_survives_a_reload(visit, kiln):
     page = visitor.page
     page.evaluate("""async () => {
       const { submit } = await import("/page/api.js");
-      const { id } = await submit({ prompt: "face", model: "ddpm", steps: 1000 });
+      const { id } = await submit({ prompt: "face", model: "ddpm", steps: 1000, count: 4 });
       sessionStorage.setItem("kiln.job", JSON.stringify({ id, words: "face" }));
     }""")
     page.reload()
