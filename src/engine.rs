@@ -5,6 +5,7 @@
 mod budget;
 mod clip;
 mod inversion_record;
+mod job;
 mod opening;
 mod record;
 mod safety;
@@ -19,7 +20,7 @@ use ndarray::{ArrayD, Axis};
 
 use crate::bundle::{Bundle, Family, Role};
 use crate::output::{BundleId, ComponentRun, PROVENANCE_SCHEMA, Picture, Provenance, WalkPlace};
-use crate::pipeline::{self, Inverted, Job, Likelihood, Observer, Painted, SafetyChecker, log_mean};
+use crate::pipeline::{self, Inverted, Likelihood, Observer, Painted, SafetyChecker, log_mean};
 use crate::plan::{Assignments, Measurements, Plan, Settings};
 use crate::request::{ClassChoice, Request, Resolved, Task};
 use crate::runtime::{Cancel, Runtime};
@@ -297,26 +298,6 @@ impl Engine {
         let (width, height) = self.bundle.default_size();
         let tensor = picture.resize(width, height)?.to_tensor(self.bundle.geometry.picture_channels)?;
         Ok(tensor.insert_axis(Axis(0)).into_dyn())
-    }
-
-    /// Runs `work` with everything it needs; returns what it gives and what the components cost.
-    fn with_job<T>(
-        &mut self,
-        resolved: &Resolved,
-        plan: &Plan,
-        cancel: &Cancel,
-        work: impl FnOnce(Job<'_>, &TextEncoders, &mut Option<PreviewMap>) -> Result<T>,
-    ) -> Result<(T, Vec<ComponentTimes>)> {
-        plan.warn(resolved, &self.settings.budget);
-        plan.decisions.iter().for_each(|made| log::info!("{}: {} ({})", made.what, made.choice, made.because));
-        let networks = Networks::for_plan(&mut self.networks, &self.runtime, plan);
-        let job = Job { bundle: &self.bundle, networks, request: resolved, plan, cancel };
-        let outcome = work(job, &self.encoders, &mut self.preview_map);
-        let times = networks.take_times();
-        if outcome.is_err() && !plan.keeps_components() {
-            networks.close_all();
-        }
-        Ok((outcome?, times))
     }
 
     fn provenance(&self, request: &Request, resolved: &Resolved, plan: &Plan, made: Made<'_>) -> Result<Provenance> {

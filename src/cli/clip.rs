@@ -5,9 +5,12 @@ use std::str::FromStr;
 use anyhow::{Context, Result, bail};
 
 use super::film::Film;
-use super::target::free_name;
+use super::frames::Frames;
+use super::target::Goal;
 use crate::engine::{Engine, Generated};
-use crate::output::{ClipFormat, ClipHead, ClipRecord, ClipWriter, FrameRate, Picture, Provenance, Target, Written, check_clip};
+use crate::output::{
+    ClipFormat, ClipHead, ClipReader, ClipRecord, ClipWriter, FrameRate, Picture, Provenance, Target, Written, check_clip,
+};
 use crate::refuse;
 use crate::request::{Request, Walk};
 
@@ -15,6 +18,8 @@ use crate::request::{Request, Walk};
 const DEFAULT_FRAMES: usize = 16;
 /// How many are shown in a second, where nobody says it.
 const DEFAULT_FRAMES_PER_SECOND: u32 = 12;
+/// How many of a clip's frames are shown in a second, where neither it nor anybody says it.
+const USUAL_FRAMES_PER_SECOND: u32 = 24;
 /// The most memory that the pictures of a walk take: all are made before the first is written.
 const LARGEST_WALK_BYTES: u64 = 1 << 30;
 
@@ -25,7 +30,8 @@ pub(super) struct ClipArguments {
     #[arg(long, value_name = "SEED:SEED", help_heading = "Clip")]
     interpolate: Option<Ends>,
 
-    /// How many frames a clip has; of --interpolate both ends are among them [default: the model's own; of --interpolate 16]
+    /// How many frames a clip has: on the way between two seeds, both ends among them [default: 16]; of a model that makes clips
+    /// [default: its own]; of the clip that --input names, from its first [default: all]
     #[arg(long, value_name = "N", help_heading = "Clip")]
     frames: Option<usize>,
 
@@ -33,13 +39,43 @@ pub(super) struct ClipArguments {
     #[arg(long, value_name = "S", help_heading = "Clip", conflicts_with = "frames", allow_negative_numbers = true)]
     seconds: Option<f64>,
 
-    /// How many pictures are shown in a second, up to 100: 24, 12.5 or 30000/1001 [default: the model's own; of --interpolate 12]
+    /// How many pictures are shown in a second, up to 100: 24, 12.5 or 30000/1001 [default: the model's own; of --interpolate 12; of
+    /// a clip as --input, as it has them, else 24]
     #[arg(long, value_name = "N", help_heading = "Clip")]
     fps: Option<FrameRate>,
 
     /// Show them backwards after the last, so that the clip has no jump
     #[arg(long, help_heading = "Clip")]
     bounce: bool,
+
+    /// What opacity is laid on where the format holds none (mp4, webm, y4m): white, black or #rrggbb [default: white]
+    #[arg(long, value_name = "COLOUR", help_heading = "Clip")]
+    background: Option<Colour>,
+}
+
+/// Red, green and blue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Colour([u8; 3]);
+
+impl FromStr for Colour {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let digits = match text {
+            "white" => "ffffff",
+            "black" => "000000",
+            _ => text.strip_prefix('#').unwrap_or(text),
+        };
+        // A sign would pass for a digit.
+        let is_colour = digits.len() == 6 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        match u32::from_str_radix(digits, 16) {
+            Ok(number) if is_colour => {
+                let [_, red, green, blue] = number.to_be_bytes();
+                Ok(Self([red, green, blue]))
+            }
+            _ => Err(format!("is `{text}`, expected white, black or #rrggbb")),
+        }
+    }
 }
 
 /// The seeds between which a walk goes.
@@ -67,18 +103,19 @@ pub(super) struct Wish {
     /// The new walk; `None` where the record's is repeated.
     ends: Option<Ends>,
     record: ClipRecord,
+    background: [u8; 3],
 }
 
 impl ClipArguments {
     /// The flags of a clip that were given.
-    #[cfg(feature = "client")]
-    pub(super) fn given(&self) -> [(&'static str, bool); 5] {
+    pub(super) fn given(&self) -> [(&'static str, bool); 6] {
         [
             ("--interpolate", self.interpolate.is_some()),
             ("--frames", self.frames.is_some()),
             ("--seconds", self.seconds.is_some()),
             ("--fps", self.fps.is_some()),
             ("--bounce", self.bounce),
+            ("--background", self.background.is_some()),
         ]
     }
 
@@ -91,21 +128,43 @@ impl ClipArguments {
             seconds: self.seconds,
             rate: self.fps.or(recorded.map(|clip| clip.frames_per_second)),
             bounce: self.bounce || recorded.is_some_and(|clip| clip.bounce),
+            background: self.background(),
         };
         Ok((film, self.frames))
+    }
+
+    /// What opacity is laid on; white where nobody says it.
+    fn background(&self) -> [u8; 3] {
+        self.background.map_or([255; 3], |colour| colour.0)
+    }
+
+    /// The frames that are drawn anew, of the clip that `--input` names.
+    pub(super) fn frames(&self, reader: ClipReader, count: usize, recorded: Option<ClipRecord>) -> Result<Frames> {
+        if self.interpolate.is_some() {
+            refuse!("--interpolate: makes a clip of its own, and --input names one; leave one of them out");
+        }
+        if count > 1 {
+            refuse!("--count: is {count}, and the pictures of a clip are counted by --frames");
+        }
+        if self.frames == Some(0) {
+            refuse!("--frames: is 0, expected at least 1");
+        }
+        let rate = self.fps.or(recorded.map(|clip| clip.frames_per_second));
+        let most = |rate: FrameRate| -> Result<Option<usize>> {
+            let seconds = self.seconds.map(|seconds| rate.frames_in(seconds)).transpose().context("--seconds")?;
+            Ok(self.frames.or(seconds).or(recorded.map(|clip| clip.frames)))
+        };
+        let bounce = self.bounce || recorded.is_some_and(|clip| clip.bounce);
+        Frames::new(reader, rate, FrameRate::whole(USUAL_FRAMES_PER_SECOND)?, most, bounce, self.background())
     }
 
     /// The clip that these and the record of `--from` ask for; `None` where pictures are asked for.
     pub(super) fn wish(&self, seed: Option<u64>, count: usize, recorded: Option<ClipRecord>) -> Result<Option<Wish>> {
         if self.interpolate.is_none() && recorded.is_none() {
-            let flags = [
-                ("--frames", self.frames.is_some()),
-                ("--seconds", self.seconds.is_some()),
-                ("--fps", self.fps.is_some()),
-                ("--bounce", self.bounce),
-            ];
-            if let Some((flag, _)) = flags.iter().find(|(_, given)| *given) {
-                refuse!("{flag}: is said of a clip, and none is asked for; --interpolate SEED:SEED asks for one");
+            if let Some((flag, _)) = self.given().iter().find(|(_, given)| *given) {
+                refuse!(
+                    "{flag}: is said of a clip, and none is asked for; --interpolate SEED:SEED asks for one, and so does a clip as --input"
+                );
             }
             return Ok(None);
         }
@@ -125,6 +184,7 @@ impl ClipArguments {
                 frames_per_second: rate,
                 bounce: self.bounce || recorded.is_some_and(|clip| clip.bounce),
             },
+            background: self.background(),
         }))
     }
 }
@@ -160,7 +220,7 @@ impl Wish {
 
     fn head(&self, width: u32, height: u32, channels: usize) -> ClipHead {
         let ClipRecord { frames_per_second: rate, bounce, .. } = self.record;
-        ClipHead { width, height, channels, rate, bounce }
+        ClipHead { bounce, background: self.background, ..ClipHead::new(width, height, channels, rate) }
     }
 
     /// Writes the clip; returns its first picture and its record as well.
@@ -169,21 +229,15 @@ impl Wish {
     pub(super) fn write(
         &self,
         made: Vec<Generated>,
-        target: Option<&Target<ClipFormat>>,
+        goal: &Goal<ClipFormat>,
         note: impl FnOnce(&mut Provenance) -> Result<()>,
     ) -> Result<(Written, Picture, Provenance)> {
         let Some(Generated { picture, provenance, .. }) = made.first() else { bail!("a walk without pictures") };
         let (picture, mut provenance) = (picture.clone(), provenance.clone());
         note(&mut provenance)?;
         provenance.clip = Some(self.record);
-        let target = match target {
-            Some(target) => target.clone(),
-            None => {
-                let to = provenance.walk.map(|walk| format!("-to-{}", walk.to)).unwrap_or_default();
-                let seeds = format!("{}{to}", provenance.seed);
-                Target::of_clip(&free_name(provenance.prompt.as_deref().unwrap_or_default(), &seeds), None)?
-            }
-        };
+        let to = provenance.walk.map(|walk| format!("-to-{}", walk.to)).unwrap_or_default();
+        let target = goal.target(provenance.prompt.as_deref(), &format!("{}{to}", provenance.seed));
         let (mut writer, written) = begin(&target, self.head(picture.width, picture.height, picture.channels))?;
         for Generated { picture, .. } in &made {
             writer.push(picture)?;
@@ -214,5 +268,15 @@ mod tests {
             assert_eq!(said, format!("is `{wrong}`, expected two seeds, such as 7:42"));
         }
         assert!("7:7".parse::<Ends>().unwrap_err().contains("goes from seed 7 to itself"));
+    }
+
+    #[test]
+    fn a_colour_is_a_word_or_six_digits() {
+        for (text, colour) in [("white", [255; 3]), ("black", [0; 3]), ("#1a2B3c", [0x1A, 0x2B, 0x3C]), ("00ff00", [0, 255, 0])] {
+            assert_eq!(text.parse(), Ok(Colour(colour)));
+        }
+        for text in ["", "#", "#fff", "+12345", "#1234567", "red", "12345g"] {
+            assert!(text.parse::<Colour>().unwrap_err().contains("expected white, black or #rrggbb"), "{text}");
+        }
     }
 }

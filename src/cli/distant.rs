@@ -53,7 +53,7 @@ pub(super) fn run(client: &Client, arguments: &Arguments, runtime: Option<&Path>
         refuse!("--runtime: is this machine's, and --server has another make the picture; leave one of them out");
     }
     let (wish, inputs) = arguments.asked.wish()?;
-    let target = picture_target(arguments, wish.count)?;
+    let goal = picture_target(arguments, wish.count)?;
     let preview = arguments.asked.preview.as_deref().map(|path| Target::new(path, None)).transpose()?;
     check_preview(preview.as_ref())?;
     let mut progress = Progress::new(arguments.quiet, preview);
@@ -72,10 +72,8 @@ pub(super) fn run(client: &Client, arguments: &Arguments, runtime: Option<&Path>
     };
     let made: Vec<_> = made?.into_iter().map(read).collect::<Result<_>>()?;
     let last = made.last().map(|(picture, _)| picture.clone());
-    let written: Vec<_> = made
-        .into_iter()
-        .map(|(picture, provenance)| write(picture, provenance, target.as_ref(), wish.count))
-        .collect::<Result<_>>()?;
+    let written: Vec<_> =
+        made.into_iter().map(|(picture, provenance)| write(picture, provenance, &goal, wish.count)).collect::<Result<_>>()?;
     if let Some(picture) = last {
         progress.preview(0, &picture)?;
     }

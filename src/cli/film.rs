@@ -3,10 +3,10 @@
 use anyhow::{Context, Result};
 
 use super::clip::begin;
-use super::target::free_name;
+use super::target::Goal;
 use crate::bundle::Bundle;
 use crate::engine::Engine;
-use crate::output::{ClipFormat, ClipHead, ClipRecord, FrameRate, Picture, Provenance, Target, Written, check_clip};
+use crate::output::{ClipFormat, ClipHead, ClipRecord, FrameRate, Picture, Provenance, Written, check_clip};
 use crate::pipeline::Observer;
 use crate::request::Request;
 use crate::runtime::Cancel;
@@ -17,6 +17,8 @@ pub(super) struct Film {
     pub(super) seconds: Option<f64>,
     pub(super) rate: Option<FrameRate>,
     pub(super) bounce: bool,
+    /// What opacity is laid on, where the format holds none.
+    pub(super) background: [u8; 3],
 }
 
 impl Film {
@@ -42,7 +44,7 @@ impl Film {
         &self,
         engine: &mut Engine,
         request: &Request,
-        target: Option<&Target<ClipFormat>>,
+        goal: &Goal<ClipFormat>,
         observer: &mut dyn Observer,
         cancel: &Cancel,
         note: impl FnOnce(&mut Provenance) -> Result<()>,
@@ -52,13 +54,10 @@ impl Film {
         // A seed that nobody chose names the file before the first frame is there.
         let request = Request { seed: Some(resolved.seed), ..request.clone() };
         let channels = engine.bundle().geometry.picture_channels.max(3);
-        let head = ClipHead { width: resolved.width, height: resolved.height, channels, rate, bounce: self.bounce };
-        let format = target.map(Target::format).unwrap_or_default();
-        check_clip(resolved.frames.map_or(1, |frames| frames.count), head, format)?;
-        let target = match target {
-            Some(target) => target.clone(),
-            None => Target::of_clip(&free_name(&request.prompt, &resolved.seed.to_string()), None)?,
-        };
+        let (bounce, background) = (self.bounce, self.background);
+        let head = ClipHead { bounce, background, ..ClipHead::new(resolved.width, resolved.height, channels, rate) };
+        check_clip(resolved.frames.map_or(1, |frames| frames.count), head, goal.format())?;
+        let target = goal.target(Some(&request.prompt), &resolved.seed.to_string());
         let (mut writer, written) = begin(&target, head)?;
         let mut first = None;
         let sink = |frame: Picture| {

@@ -5,22 +5,23 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::clip;
 use super::device::tell_choice;
 #[cfg(feature = "client")]
 use super::distant::{self, ServerArguments};
 use super::film::Film;
+use super::frames::Frames;
 use super::plan::measurements;
 use super::progress::Progress;
 use super::record::Record;
 use super::request::{Asked, RequestArguments};
-use super::target::{check_output, check_preview, free_name, numbered};
+use super::target::{Goal, check_output, check_preview, numbered, parse_format};
 use super::upscale::Enlarger;
 use crate::engine::{Engine, Generated};
 use crate::error::is_cancelled;
-use crate::output::{self, ClipFormat, Picture, Provenance, Target, Written};
+use crate::output::{self, ClipFormat, Format, Picture, Provenance, Target, Written};
 use crate::pipeline::Observer;
 use crate::refuse;
 use crate::runtime::Cancel;
@@ -34,10 +35,14 @@ pub(super) struct Arguments {
     #[command(flatten)]
     server: ServerArguments,
 
-    /// Where the picture goes: .png, .jpg or .webp (a clip: .png or .gif), `-` for standard output [default: made from prompt and
-    /// seed]
+    /// Where the picture goes: .png, .jpg or .webp; a clip: .png, .gif, .webp, .mp4, .webm, .y4m, a folder or frames/%04d.png; `-`
+    /// for standard output [default: made from prompt and seed]
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+
+    /// The format, whatever the name: png, jpg, webp; of a clip png, gif, webp, mp4, webm, y4m, frames [default: as the name says]
+    #[arg(long, value_name = "NAME")]
+    format: Option<String>,
 
     /// Enlarge the finished picture with a super-resolution network: an ONNX file, or a folder with model.onnx and perhaps a card
     #[arg(long, value_name = "PATH")]
@@ -60,8 +65,8 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
         }
         return distant::run(&client, arguments, runtime, cancel);
     }
-    let Asked { record, folder, mut request, clip, film, inputs, settings } = arguments.asked.read()?;
-    let output = Output::new(arguments, clip, film, request.count)?;
+    let Asked { record, folder, mut request, clip, film, frames, inputs, settings } = arguments.asked.read()?;
+    let output = Output::new(arguments, clip, film, frames, request.count)?;
     let preview = arguments.asked.preview.as_deref().map(|path| Target::new(path, None)).transpose()?;
     check_preview(preview.as_ref())?;
     let mut engine = Engine::open(&folder, &settings, runtime)?;
@@ -87,7 +92,7 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
     tell_choice(&engine, arguments.quiet);
     let mut progress = Progress::new(arguments.quiet, preview);
     if let Output::Clip(clip, target) = &output {
-        clip.check(&engine, &request, target.as_ref().map(Target::format).unwrap_or_default())?;
+        clip.check(&engine, &request, target.format())?;
         progress = progress.of_clip();
     }
     let note = |provenance: &mut Provenance| {
@@ -97,18 +102,31 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
         provenance.bundle.path = typed.or_else(|| record.as_ref().and_then(Record::model_path));
         Ok(())
     };
-    if let Output::Film(film, target) = &output {
-        film.put_into(&mut request, engine.bundle())?;
-        let made = film.make(&mut engine, &request, target.as_ref(), &mut progress, cancel, note);
-        progress.finish();
-        if made.as_ref().is_err_and(is_cancelled) {
-            progress.discard_preview();
+    let output = match output {
+        Output::Pictures(_) | Output::Clip(..) => output,
+        streamed => {
+            let made = match streamed {
+                Output::Film(film, goal) => {
+                    film.put_into(&mut request, engine.bundle())?;
+                    film.make(&mut engine, &request, &goal, &mut progress, cancel, note)
+                }
+                Output::Frames(frames, goal) => {
+                    frames.check(&engine, &request, goal.format())?;
+                    progress = progress.of_clip();
+                    frames.write(&mut engine, &request, &goal, &mut progress, cancel, note)
+                }
+                Output::Pictures(_) | Output::Clip(..) => bail!("pictures are written when all are made"),
+            };
+            progress.finish();
+            if made.as_ref().is_err_and(is_cancelled) {
+                progress.discard_preview();
+            }
+            let (written, picture, provenance) = made?;
+            progress.preview(0, &picture)?;
+            tell_of(arguments, &written, &picture, &provenance)?;
+            return Ok(ExitCode::SUCCESS);
         }
-        let (written, picture, provenance) = made?;
-        progress.preview(0, &picture)?;
-        tell_of(arguments, &written, &picture, &provenance)?;
-        return Ok(ExitCode::SUCCESS);
-    }
+    };
     let made = engine.generate(&request, &mut progress, cancel);
     progress.finish();
     // Between the last kernel and the first file a person may still change their mind.
@@ -142,25 +160,27 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
 
 /// What is written, and where it goes; without a target it is named when it is made.
 enum Output {
-    Pictures(Option<Target>),
-    Clip(clip::Wish, Option<Target<ClipFormat>>),
-    Film(Film, Option<Target<ClipFormat>>),
+    Pictures(Goal<Format>),
+    Clip(clip::Wish, Goal<ClipFormat>),
+    Film(Film, Goal<ClipFormat>),
+    Frames(Box<Frames>, Goal<ClipFormat>),
 }
 
 impl Output {
     /// Takes what the arguments say, after a look at whether it can be written.
-    fn new(arguments: &Arguments, clip: Option<clip::Wish>, film: Option<Film>, count: usize) -> Result<Self> {
-        let path = arguments.output.as_deref();
-        if clip.is_some() || film.is_some() {
-            let target = path.map(|path| Target::of_clip(path, None)).transpose()?;
-            target.iter().try_for_each(|target| check_output(target, arguments.json))?;
-            match (clip, film) {
-                (Some(clip), _) => return Ok(Self::Clip(clip, target)),
-                (None, Some(film)) => return Ok(Self::Film(film, target)),
-                (None, None) => {}
-            }
+    fn new(
+        arguments: &Arguments,
+        clip: Option<clip::Wish>,
+        film: Option<Film>,
+        frames: Option<Frames>,
+        count: usize,
+    ) -> Result<Self> {
+        match (clip, film, frames) {
+            (Some(clip), ..) => Ok(Self::Clip(clip, clip_goal(arguments)?)),
+            (None, Some(film), _) => Ok(Self::Film(film, clip_goal(arguments)?)),
+            (None, None, Some(frames)) => Ok(Self::Frames(Box::new(frames), clip_goal(arguments)?)),
+            (None, None, None) => Ok(Self::Pictures(picture_target(arguments, count)?)),
         }
-        Ok(Self::Pictures(picture_target(arguments, count)?))
     }
 
     /// Writes what was made; `note` adds to a record what the engine does not know.
@@ -170,46 +190,53 @@ impl Output {
         count: usize,
         note: impl Fn(&mut Provenance) -> Result<()>,
     ) -> Result<Vec<(Written, Picture, Provenance)>> {
-        let target = match self {
-            Self::Clip(clip, target) => return Ok(vec![clip.write(made, target.as_ref(), note)?]),
-            Self::Pictures(target) => target.as_ref(),
-            // Its frames were written as they were made.
-            Self::Film(..) => return Ok(Vec::new()),
+        let goal = match self {
+            Self::Clip(clip, goal) => return Ok(vec![clip.write(made, goal, note)?]),
+            Self::Pictures(goal) => goal,
+            Self::Film(..) | Self::Frames(..) => bail!("frames are written as they are made"),
         };
         made.into_iter()
             .map(|Generated { picture, mut provenance, .. }| {
                 note(&mut provenance)?;
-                write(picture, provenance, target, count)
+                write(picture, provenance, goal, count)
             })
             .collect()
     }
 }
 
-/// Writes one of `count` pictures; without a target it is named by its prompt and seed.
+/// Writes one of `count` pictures.
 pub(super) fn write(
     picture: Picture,
     provenance: Provenance,
-    target: Option<&Target>,
+    goal: &Goal<Format>,
     count: usize,
 ) -> Result<(Written, Picture, Provenance)> {
-    let target = match target {
-        Some(target) => numbered(target, provenance.seed, count),
-        None => {
-            let prompt = provenance.prompt.as_deref().unwrap_or_default();
-            Target::new(&free_name(prompt, &provenance.seed.to_string()), None)?
-        }
+    let target = match goal {
+        Goal::At(target) => numbered(target, provenance.seed, count),
+        Goal::Named(_) => goal.target(provenance.prompt.as_deref(), &provenance.seed.to_string()),
     };
     Ok((output::write(&picture, Some(&provenance), &target)?, picture, provenance))
 }
 
+/// Where a clip goes, after a look at whether it can be written.
+fn clip_goal(arguments: &Arguments) -> Result<Goal<ClipFormat>> {
+    let format = parse_format(arguments.format.as_deref())?;
+    let Some(path) = arguments.output.as_deref() else { return Ok(Goal::Named(format.unwrap_or_default())) };
+    let target = Target::of_clip(path, format)?;
+    check_output(&target, arguments.json)?;
+    Ok(Goal::At(target))
+}
+
 /// The target of pictures, after a look at whether it can be written.
-pub(super) fn picture_target(arguments: &Arguments, count: usize) -> Result<Option<Target>> {
-    let target = arguments.output.as_deref().map(|path| Target::new(path, None)).transpose()?;
-    if count > 1 && matches!(target, Some(Target::Stdout(_))) {
+pub(super) fn picture_target(arguments: &Arguments, count: usize) -> Result<Goal<Format>> {
+    let format = parse_format(arguments.format.as_deref())?;
+    let Some(path) = arguments.output.as_deref() else { return Ok(Goal::Named(format.unwrap_or_default())) };
+    let target = Target::new(path, format)?;
+    if count > 1 && matches!(target, Target::Stdout(_)) {
         refuse!("--output -: takes one picture, and --count is {count}");
     }
-    target.iter().try_for_each(|target| check_output(target, arguments.json))?;
-    Ok(target)
+    check_output(&target, arguments.json)?;
+    Ok(Goal::At(target))
 }
 
 /// Says what was written.

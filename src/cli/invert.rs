@@ -40,7 +40,7 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
         Some(path) => Target::new(path, None)?,
         None => {
             let stem = arguments.picture.file_stem().unwrap_or_default().to_string_lossy();
-            Target::new(&unused(&format!("{stem}-again")), None)?
+            Target::new(&unused(&format!("{stem}-again"), ".png"), None)?
         }
     };
     check_output(&target, arguments.json)?;

@@ -15,6 +15,7 @@ mod device;
 mod distant;
 mod doctor;
 mod film;
+mod frames;
 mod generate;
 mod inspect;
 mod invert;

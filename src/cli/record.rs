@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::bundle::{Bundle, Role, Shelf, sha256_of_file};
+use crate::bundle::{Bundle, Role, Shelf, sha256_of_bytes, sha256_of_file};
 use crate::engine::Engine;
-use crate::output::{self, ClipRecord, Picture, Provenance};
+use crate::output::{self, ClipReader, ClipRecord, Picture, Provenance};
 use crate::plan::{DecoderChoice, Memory, PrecisionWish, ProviderWish, TileChoice};
 use crate::request::Request;
 use crate::runtime::{Provider, ProviderSetup, logical_cores};
@@ -18,11 +18,14 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// Reads it out of the PNG or GIF file `path`.
+    /// Reads it out of the picture or the clip `path`, or from beside it.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let (_, provenance) = output::read(path)?;
         let provenance = provenance.ok_or_else(|| {
-            refusal!("--from {}: the file does not say what made it; expected a PNG or a GIF that kiln wrote", path.display())
+            refusal!(
+                "--from {}: the file does not say what made it; expected a picture or a clip that kiln wrote",
+                path.display()
+            )
         })?;
         Ok(Self { provenance })
     }
@@ -177,11 +180,11 @@ impl Inputs {
         let provenance = record.map(|record| &record.provenance);
         let recorded = |path: Option<&String>, sum: Option<&String>, flag: &str| -> Result<Option<PathBuf>> {
             let Some(path) = path.map(PathBuf::from) else { return Ok(None) };
-            if !path.is_file() {
+            if !path.exists() && !is_pattern(&path) {
                 refuse!("--from: it was made with {}, which is not there; name the picture with {flag}", path.display());
             }
             if let Some(sum) = sum
-                && sha256_of_file(&path)? != *sum
+                && sum_of(&path)? != *sum
             {
                 refuse!("--from: {} has changed since; name the picture it was made with by {flag}", path.display());
             }
@@ -203,6 +206,11 @@ impl Inputs {
             (None, None) => None,
         };
         Ok(Self { input, mask, control })
+    }
+
+    /// The clip to begin with, where the input is one.
+    pub(super) fn clip(&self) -> Result<Option<ClipReader>> {
+        self.input.as_deref().map(ClipReader::open).transpose().map(Option::flatten)
     }
 
     /// The picture to begin with.
@@ -228,10 +236,27 @@ impl Inputs {
             (&self.control, &mut provenance.control, &mut provenance.control_sha256),
         ] {
             if let Some(path) = path {
-                *sum = Some(sha256_of_file(path)?);
+                *sum = Some(sum_of(path)?);
                 *text = Some(path.display().to_string());
             }
         }
         Ok(())
     }
+}
+
+fn is_pattern(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().contains('%'))
+}
+
+/// SHA-256 of a file; of numbered files, of the lines that `sha256sum` would print of them.
+fn sum_of(path: &Path) -> Result<String> {
+    if path.is_file() {
+        return sha256_of_file(path);
+    }
+    let mut lines = String::new();
+    for file in output::numbered_files(path)? {
+        let name = file.file_name().unwrap_or_default().display();
+        lines.push_str(&format!("{}  {name}\n", sha256_of_file(&file)?));
+    }
+    Ok(sha256_of_bytes(lines.as_bytes()))
 }

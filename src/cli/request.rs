@@ -10,8 +10,10 @@ use anyhow::{Context, Result};
 use super::clip;
 use super::device::{DeviceArguments, SafetyArguments};
 use super::film::Film;
+use super::frames::Frames;
 use super::record::{Inputs, Record};
 use crate::bundle::{Bundle, Shelf};
+use crate::output::Picture;
 use crate::plan::{Budget, DecoderChoice, Memory, Settings, TileChoice, parse_bytes, parse_time};
 use crate::request::{Request, SamplerChoice, StyleMix};
 use crate::{refusal, refuse, sampler};
@@ -90,7 +92,8 @@ pub(super) struct RequestArguments {
     #[arg(long, value_name = "DEVICE", help_heading = "Sampler")]
     rng: Option<String>,
 
-    /// A picture to begin with; it is brought to the size of the new one
+    /// A picture to begin with; it is brought to the size of the new one. Or a clip (.gif, animated .png or .webp, .y4m, a folder of
+    /// numbered .png): each frame is drawn anew from the same noise
     #[arg(long, short, value_name = "FILE", help_heading = "Picture to picture")]
     input: Option<PathBuf>,
 
@@ -177,6 +180,8 @@ pub(super) struct Asked {
     pub(super) clip: Option<clip::Wish>,
     /// How a clip is made, where the model makes clips.
     pub(super) film: Option<Film>,
+    /// The frames that are drawn anew, where a clip goes in; the first is the request's input.
+    pub(super) frames: Option<Frames>,
     /// The pictures that go in.
     pub(super) inputs: Inputs,
     pub(super) settings: Settings,
@@ -192,15 +197,27 @@ impl RequestArguments {
         };
         let base = record.as_ref().map(Record::request).transpose()?.unwrap_or_default();
         let inputs = Inputs::of(self.input.as_deref(), self.mask.as_deref(), self.control.as_deref(), record.as_ref())?;
-        let mut request = self.request(base, &inputs)?;
         let recorded = record.as_ref().and_then(Record::clip);
+        let count = usize::try_from(self.count)?;
+        let frames = inputs.clip()?.map(|reader| self.clip.frames(reader, count, recorded)).transpose()?;
+        let input = match &frames {
+            Some(frames) => Some(frames.first().clone()),
+            None => inputs.input()?,
+        };
+        let mut request = self.request(base, input, &inputs)?;
         let (mut clip, mut film) = (None, None);
-        if Bundle::is_of_clips(&folder) {
-            let (wish, frames) = self.clip.film(recorded)?;
-            request.frames = frames.or(request.frames);
-            film = Some(wish);
-        } else {
-            clip = self.clip.wish(self.seed, request.count, recorded)?;
+        match (Bundle::is_of_clips(&folder), &frames) {
+            (true, Some(_)) => {
+                refuse!("--input: is a clip, and this model makes clips of its own; name a model that makes pictures")
+            }
+            (true, None) => {
+                let (wish, frames) = self.clip.film(recorded)?;
+                request.frames = frames.or(request.frames);
+                film = Some(wish);
+            }
+            (false, Some(_)) => {}
+            // What was drawn from a clip and now begins with a picture becomes a picture.
+            (false, None) => clip = self.clip.wish(self.seed, request.count, recorded.filter(|_| request.walk.is_some()))?,
         }
         if let Some(clip) = &clip {
             clip.put_into(&mut request)?;
@@ -233,7 +250,7 @@ impl RequestArguments {
             },
             ..of_device
         };
-        Ok(Asked { record, folder, request, clip, film, inputs, settings })
+        Ok(Asked { record, folder, request, clip, film, frames, inputs, settings })
     }
 
     /// Whether there is something to make a picture of, for a model that takes a prompt.
@@ -242,7 +259,7 @@ impl RequestArguments {
     }
 
     /// What was asked for; what was not said is `base`'s.
-    fn request(&self, base: Request, inputs: &Inputs) -> Result<Request> {
+    fn request(&self, base: Request, input: Option<Picture>, inputs: &Inputs) -> Result<Request> {
         let rng = self.rng.as_ref().map(|rng| rng.parse().map_err(|error| refusal!("--rng: {error}"))).transpose()?;
         // Of steps, timesteps and noise levels the one that is said takes the place of the ones that are not.
         let says_levels = self.timesteps.is_some() || self.sigmas.is_some();
@@ -260,7 +277,7 @@ impl RequestArguments {
             size: self.size.or(base.size),
             count: usize::try_from(self.count)?,
             sampler: self.sampler_choice(base.sampler)?,
-            input: inputs.input()?,
+            input,
             mask: inputs.mask()?,
             strength: self.strength.or(base.strength),
             control: inputs.control()?,

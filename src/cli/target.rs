@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::output::{FileFormat, Target};
 use crate::refuse;
@@ -43,10 +43,40 @@ pub(super) fn numbered(target: &Target, seed: u64, count: usize) -> Target {
     }
 }
 
+/// Where something goes, or the format of what is named when it is made.
+#[derive(Debug, Clone)]
+pub(super) enum Goal<F> {
+    At(Target<F>),
+    Named(F),
+}
+
+impl<F: FileFormat> Goal<F> {
+    /// The target, which of what nobody named is made of its prompt and its seeds.
+    pub(super) fn target(&self, prompt: Option<&str>, seeds: &str) -> Target<F> {
+        match self {
+            Self::At(target) => target.clone(),
+            Self::Named(format) => Target::File(free_name(prompt.unwrap_or_default(), seeds, format.extension()), *format),
+        }
+    }
+
+    pub(super) fn format(&self) -> F {
+        match self {
+            Self::At(target) => target.format(),
+            Self::Named(format) => *format,
+        }
+    }
+}
+
+/// Reads `--format`.
+pub(super) fn parse_format<F: FileFormat>(name: Option<&str>) -> Result<Option<F>> {
+    name.map(|name| name.parse().context("--format")).transpose()
+}
+
 /// A name that says what the picture is, and that no file has yet.
 ///
 /// * `seed`: of the picture, or the seeds of a clip
-pub(super) fn free_name(prompt: &str, seed: &str) -> PathBuf {
+/// * `extension`: with its dot; none for a folder
+pub(super) fn free_name(prompt: &str, seed: &str, extension: &str) -> PathBuf {
     const LONGEST: usize = 48;
     let mut slug = String::new();
     for letter in prompt.chars().flat_map(char::to_lowercase) {
@@ -61,15 +91,15 @@ pub(super) fn free_name(prompt: &str, seed: &str) -> PathBuf {
     }
     let slug = slug.trim_matches('-');
     let stem = if slug.is_empty() { format!("picture-{seed}") } else { format!("{slug}-{seed}") };
-    unused(&stem)
+    unused(&stem, extension)
 }
 
 /// A name that no file here has yet: `stem.png`, `stem-2.png` and on.
-pub(super) fn unused(stem: &str) -> PathBuf {
-    let mut path = PathBuf::from(format!("{stem}.png"));
+pub(super) fn unused(stem: &str, extension: &str) -> PathBuf {
+    let mut path = PathBuf::from(format!("{stem}{extension}"));
     let mut number = 2;
     while path.exists() {
-        path = PathBuf::from(format!("{stem}-{number}.png"));
+        path = PathBuf::from(format!("{stem}-{number}{extension}"));
         number += 1;
     }
     path
@@ -83,10 +113,10 @@ mod tests {
 
     #[test]
     fn a_name_is_made_of_the_prompts_letters() {
-        assert_eq!(free_name("A smiling sun!", "42"), Path::new("a-smiling-sun-42.png"));
-        assert_eq!(free_name("../../etc/passwd", "1"), Path::new("etc-passwd-1.png"));
-        assert_eq!(free_name(" ♥ ", "7"), Path::new("picture-7.png"));
-        assert_eq!(free_name("sun", "7-to-42"), Path::new("sun-7-to-42.png"));
-        assert!(free_name(&"long ".repeat(100), "7").as_os_str().len() < 70);
+        assert_eq!(free_name("A smiling sun!", "42", ".png"), Path::new("a-smiling-sun-42.png"));
+        assert_eq!(free_name("../../etc/passwd", "1", ".gif"), Path::new("etc-passwd-1.gif"));
+        assert_eq!(free_name(" ♥ ", "7", ".png"), Path::new("picture-7.png"));
+        assert_eq!(free_name("sun", "7-to-42", ""), Path::new("sun-7-to-42"));
+        assert!(free_name(&"long ".repeat(100), "7", ".png").as_os_str().len() < 70);
     }
 }

@@ -55,7 +55,7 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
         Some(target) => target,
         None => {
             let stem = arguments.picture.file_stem().unwrap_or_default().to_string_lossy();
-            Target::new(&free_name(&stem, &format!("{}x", enlarger.factor())), None)?
+            Target::new(&free_name(&stem, &format!("{}x", enlarger.factor()), ".png"), None)?
         }
     };
     cancel.check()?;

@@ -22,7 +22,7 @@ pub const LARGEST_SIDE_PX: u32 = 8192;
 /// The largest picture file that is read.
 pub const LARGEST_FILE_BYTES: u64 = 64 << 20;
 /// What decoding may allocate: 8192 × 8192 pixels of 8 bytes.
-const LARGEST_DECODED_BYTES: u64 = 512 << 20;
+pub(super) const LARGEST_DECODED_BYTES: u64 = 512 << 20;
 
 impl Picture {
     /// Reads the picture file `path`.
@@ -85,7 +85,7 @@ fn decode(bytes: &[u8], format: ImageFormat, side_px: u32) -> Result<DynamicImag
     Ok(decoded)
 }
 
-fn explain(error: ImageError, name: &str, side_px: u32) -> anyhow::Error {
+pub(super) fn explain(error: ImageError, name: &str, side_px: u32) -> anyhow::Error {
     match error {
         ImageError::Limits(_) => {
             refusal!("picture {name} is too large, expected at most {side_px}x{side_px} pixels; scale it down first")

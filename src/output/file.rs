@@ -84,8 +84,7 @@ impl<F: FileFormat> Target<F> {
     /// A [`Refusal`](crate::error::Refusal): the path is a folder, or its folder is missing or takes no files.
     pub fn check(&self) -> Result<()> {
         match self {
-            Self::File(path, _) if is_device(path) => Ok(()),
-            Self::File(path, _) => Staged::beside(&resolve(path)?).map(drop),
+            Self::File(path, format) => format.check(path),
             Self::Stdout(_) => Ok(()),
         }
     }

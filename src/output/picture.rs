@@ -164,6 +164,12 @@ impl Picture {
     /// Lays the picture on white; one without opacity stays as it is.
     #[must_use]
     pub fn on_white(&self) -> Self {
+        self.on([255; 3])
+    }
+
+    /// Lays the picture on a colour, red, green and blue; one without opacity stays as it is.
+    #[must_use]
+    pub fn on(&self, background: [u8; 3]) -> Self {
         if self.channels != 4 {
             return self.clone();
         }
@@ -171,8 +177,8 @@ impl Picture {
         for pixel in self.pixels.chunks_exact(4) {
             let [colours @ .., opacity] = pixel else { continue };
             let opacity = u32::from(*opacity);
-            pixels.extend(colours.iter().map(|colour| {
-                let sum = u32::from(*colour) * opacity + 255 * (255 - opacity);
+            pixels.extend(colours.iter().zip(background).map(|(colour, behind)| {
+                let sum = u32::from(*colour) * opacity + u32::from(behind) * (255 - opacity);
                 // At most 255, being a mean of two bytes.
                 ((sum + 127) / 255) as u8
             }));

@@ -1,18 +1,16 @@
 //! What made a picture, written into it and read back.
 //!
 //! Two texts go into a PNG file. `kiln` is the JSON of [`Provenance`], from which the picture can be made again; `parameters` is
-//! the customary text that Automatic1111's web UI began and that galleries and other generators read. A GIF holds the JSON alone.
+//! the customary text that Automatic1111's web UI began and that galleries and other generators read. Clips of other formats hold the
+//! JSON alone, or have it beside them.
 //!
-//! Not here: the customary text (`parameters.rs`), how texts lie in a file (`text_chunk.rs`, `comment_block.rs`), and gathering the facts.
-
-use std::path::Path;
+//! Not here: the customary text (`parameters.rs`), how texts lie in a file (`text_chunk.rs`, `container/`), reading them back
+//! (`record.rs`), and gathering the facts.
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::decoder::read_limited;
 use super::provenance_parts::{BundleId, ClipRecord, ComponentRun, EmbeddingId, UpscaleRecord, WalkPlace};
-use super::{comment_block, text_chunk};
 use crate::{refusal, refuse};
 
 /// The version of the JSON; a reader refuses another one.
@@ -172,39 +170,13 @@ impl Provenance {
     }
 }
 
-/// Reads what made the PNG or GIF file `path`: the customary text and Kiln's own, each `None` where the file has none.
-///
-/// # Errors
-/// Each is a [`Refusal`](crate::error::Refusal): `path` is not readable, neither PNG nor GIF, broken before its pixels begin, holds more
-/// text than is sensible, or its JSON is not Kiln's.
-pub fn read(path: &Path) -> Result<(Option<String>, Option<Provenance>)> {
-    read_bytes(&read_limited(path)?, &path.display().to_string())
-}
-
-/// Reads what made a PNG or GIF file, as [`read`] does.
-///
-/// * `name`: what errors call it
-///
-/// # Errors
-/// As [`read`].
-pub fn read_bytes(bytes: &[u8], name: &str) -> Result<(Option<String>, Option<Provenance>)> {
-    if comment_block::is_gif(bytes) {
-        let json = comment_block::decode(bytes, name)?;
-        let provenance = json.map(|json| Provenance::from_json(&json, name)).transpose()?;
-        return Ok((provenance.as_ref().map(Provenance::parameters), provenance));
-    }
-    let [parameters, json] = text_chunk::decode(bytes, [PARAMETERS, KILN], name)?;
-    let provenance = json.map(|json| Provenance::from_json(&json, name)).transpose()?;
-    Ok((parameters, provenance))
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
     use crate::error::is_refusal;
-    use crate::output::{Format, FrameRate, Picture, encode, save};
+    use crate::output::{Format, FrameRate, Picture, encode, read, save, text_chunk};
 
     fn provenance() -> Provenance {
         Provenance {
@@ -332,9 +304,12 @@ mod tests {
         for deep in ["[".repeat(100_000), format!(r#"{{"schema": 1, "sampler_overrides": {{"a": {}"#, "[".repeat(100_000))] {
             assert!(with(&deep).contains("is broken"));
         }
-        assert!(message(b"BM").contains("is no PNG file and no GIF; only these say what made them"));
+        assert!(
+            message(b"BM")
+                .contains("is no PNG, GIF, WebP, MP4 or WebM and has no record beside it; only these say what made them")
+        );
         assert!(message(b"GIF89a").contains("is broken"));
-        assert!(message(b"").contains("is no PNG file"));
+        assert!(message(b"").contains("is no PNG, GIF"));
     }
 
     #[test]
@@ -382,10 +357,9 @@ mod tests {
             (made.seed, made.steps, made.guidance) = (seed, steps, guidance);
             let picture = Picture::new(1, 1, 3, vec![0; 3]).unwrap();
             let bytes = encode(&picture, Some(&made), Format::Png).unwrap();
-            let [parameters, json] = text_chunk::decode(&bytes, [PARAMETERS, KILN], "x").unwrap();
+            let (parameters, read) = crate::output::read_bytes(&bytes, "x").unwrap();
             prop_assert!(parameters.as_deref().unwrap().starts_with(&prompt));
-            prop_assert_eq!(parameters, Some(made.parameters()));
-            prop_assert_eq!(Provenance::from_json(&json.unwrap(), "x").unwrap(), made);
+            prop_assert_eq!((parameters, read), (Some(made.parameters()), Some(made)));
         }
     }
 }

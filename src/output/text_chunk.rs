@@ -3,8 +3,8 @@
 //! Portable Network Graphics, third edition, section 11.3.3: a chunk is a keyword and a text, `tEXt` in Latin-1 or `iTXt` in
 //! UTF-8.
 //!
-//! In: a picture and texts, or the bytes of a PNG file. Out: the bytes of a PNG file, or the texts. The pixels are not decoded when
-//! texts are read, so a picture that was cut short still says what made it.
+//! In: a picture and texts, or the bytes of a PNG file. Out: the bytes of a PNG file, or the texts. Which part of a file is looked at, so
+//! that pixels need not be decoded, is `container/png.rs`'s.
 
 use std::io::{Cursor, Write};
 
@@ -13,13 +13,12 @@ use png::text_metadata::{ITXtChunk, TEXtChunk};
 use png::{BitDepth, ColorType, Decoder, DecodingError, Encoder, Info, Limits, Writer};
 
 use super::picture::Picture;
-use crate::{refusal, refuse};
+use crate::refusal;
 
 /// The longest text that is read.
 pub(super) const LONGEST_TEXT_BYTES: usize = 1 << 20;
 /// What reading the chunks may allocate: a few texts, and a row of pixels.
 const LARGEST_CHUNKS_BYTES: usize = 8 << 20;
-const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 
 /// Encodes `picture` with `texts`, pairs of a keyword and what it says.
 pub(super) fn encode(picture: &Picture, texts: &[(&str, String)]) -> Result<Vec<u8>> {
@@ -71,25 +70,17 @@ fn is_latin(text: &str) -> bool {
     text.chars().all(|letter| u32::from(letter) < 256)
 }
 
-/// Reads the texts under `keywords`, each `None` where the file has none; of several under one keyword the first counts.
+/// Reads the texts under `keywords` that stand before the pixels, each `None` where the file has none; of several under one keyword the
+/// first counts.
 ///
 /// # Errors
 /// Each is a [`Refusal`](crate::error::Refusal): `bytes` is no PNG file, is broken before its pixels begin, or holds more text
 /// than is sensible.
 pub(super) fn decode<const COUNT: usize>(bytes: &[u8], keywords: [&str; COUNT], name: &str) -> Result<[Option<String>; COUNT]> {
-    if !bytes.starts_with(SIGNATURE) {
-        refuse!("picture {name} is no PNG file and no GIF; only these say what made them");
-    }
     let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), Limits { bytes: LARGEST_CHUNKS_BYTES });
     decoder.set_ignore_iccp_chunk(true);
-    let mut reader = decoder.read_info().map_err(|error| explain(error, name))?;
-    let mut texts = find(reader.info(), keywords, name)?;
-    if texts.iter().all(Option::is_none) {
-        // Some programs put texts behind the pixels. A file that ends early has none there, which is no reason to refuse it.
-        let _ = reader.finish();
-        texts = find(reader.info(), keywords, name)?;
-    }
-    Ok(texts)
+    let reader = decoder.read_info().map_err(|error| explain(error, name))?;
+    find(reader.info(), keywords, name)
 }
 
 fn find<const COUNT: usize>(info: &Info<'_>, keywords: [&str; COUNT], name: &str) -> Result<[Option<String>; COUNT]> {
@@ -120,11 +111,14 @@ fn find_one(info: &Info<'_>, keyword: &str) -> Result<Option<String>, DecodingEr
     Ok(None)
 }
 
+/// What is said of more text than is sensible.
+pub(super) fn too_much(name: &str) -> anyhow::Error {
+    refusal!("file {name} holds too much text, expected at most {} MiB", LONGEST_TEXT_BYTES >> 20)
+}
+
 fn explain(error: DecodingError, name: &str) -> anyhow::Error {
     match error {
-        DecodingError::LimitsExceeded => {
-            refusal!("picture {name} holds too much text, expected at most {} MiB", LONGEST_TEXT_BYTES >> 20)
-        }
+        DecodingError::LimitsExceeded => too_much(name),
         error => refusal!("picture {name} is broken: {error}"),
     }
 }

@@ -117,6 +117,14 @@ impl Task {
             Self::Inpaint { .. } => "inpainting",
         }
     }
+
+    /// Puts another picture of the request's size in the place of the input; a mask stays.
+    pub(crate) fn set_input(&mut self, picture: Picture) {
+        match self {
+            Self::TextToPicture => {}
+            Self::PictureToPicture { input } | Self::Inpaint { input, .. } => *input = picture,
+        }
+    }
 }
 
 /// A picture that steers a denoiser.

@@ -166,7 +166,8 @@ fn one_line_of_json_tells_of_a_clip() {
     let line: Value = serde_json::from_str(ran.text()).unwrap();
     assert_eq!((&line["file"], &line["clip"]["frames"], &line["walk"]["to"]), (&"a.gif".into(), &2.into(), &2.into()));
     fs::write(folder.path().join("a.bmp"), "BM").unwrap();
-    kiln(folder.path(), &["show", "a.bmp"]).refused(2, &["a.bmp", "is no PNG file and no GIF; only these say what made them"]);
+    kiln(folder.path(), &["show", "a.bmp"])
+        .refused(2, &["a.bmp", "is no PNG, GIF, WebP, MP4 or WebM and has no record beside it"]);
 }
 
 #[test]
@@ -218,7 +219,7 @@ fn each_wrong_wish_for_a_clip_is_refused() {
         (&["--interpolate", "1:2", "--fps", "60", "-o", "a.gif"], &["gif expects at most 50", "use png"]),
         (&["--interpolate", "1:2", "--count", "3"], &["--count: is 3", "--frames"]),
         (&["--interpolate", "1:2", "--seed", "3"], &["--seed", "--interpolate says both seeds"]),
-        (&["--interpolate", "1:2", "-o", "a.jpg"], &["a.jpg ends in .jpg, expected .png, .apng or .gif"]),
+        (&["--interpolate", "1:2", "-o", "a.jpg"], &["a.jpg ends in .jpg, expected .png, .apng, .gif"]),
         (&["--interpolate", "1:2", "-o", "missing/a.gif"], &["output folder missing is missing"]),
         (&["--frames", "3"], &["--frames: is said of a clip", "--interpolate SEED:SEED"]),
         (&["--fps", "3"], &["--fps: is said of a clip"]),

@@ -10,10 +10,12 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod clip_formats;
 mod clips;
 mod compare;
 mod crashing;
 mod doctor;
+mod frames;
 mod inverting;
 mod lineage;
 mod looking;

@@ -42,7 +42,7 @@ fn show_refuses_what_says_nothing() {
     let folder = tempfile::tempdir().unwrap();
     generate(folder.path(), "sd_turbo", &["--output", "a.jpg"]).expect_code(0);
     input_and_mask(folder.path());
-    kiln(folder.path(), &["show", "a.jpg"]).refused(2, &["a.jpg", "no PNG file and no GIF"]);
+    kiln(folder.path(), &["show", "a.jpg"]).refused(2, &["a.jpg", "is no PNG, GIF, WebP, MP4 or WebM"]);
     kiln(folder.path(), &["show", "input.png"]).refused(2, &["input.png", "does not say what made it"]);
     kiln(folder.path(), &["show", "input.png", "--json"]).refused(2, &["input.png", "no record"]);
     kiln(folder.path(), &["show", "nothing.png"]).refused(2, &["nothing.png"]);

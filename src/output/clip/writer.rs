@@ -3,16 +3,19 @@
 //! In: frames of one size, one at a time. Out: a file that appears whole or not at all when the last was written, or bytes on a stream.
 //! Memory does not grow with the length of a clip: of what was pushed nothing is kept, and what has to be seen twice waits on the disk.
 
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{FrameRate, apng, check, gif};
+use super::numbered::{Files, Numbered};
+use super::{FrameRate, apng, check, gif, y4m};
+use crate::output::file::save;
 use crate::output::format::ClipFormat;
 use crate::output::picture::Picture;
 use crate::output::provenance::Provenance;
 use crate::output::staged::{Staged, is_device, open_device, resolve};
+use crate::refuse;
 
 /// What is known of a clip before its first frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub struct ClipHead {
     pub rate: FrameRate,
     /// Show the frames backwards after the last, so that the clip has no jump; neither end is shown again.
     pub bounce: bool,
+    /// Red, green and blue that opacity is laid on, where the format holds none.
+    pub background: [u8; 3],
 }
 
 /// What turns frames into the bytes of one format.
@@ -44,7 +49,7 @@ pub(super) trait Encode: Send {
 /// use kiln::output::{ClipFormat, ClipHead, ClipWriter, FrameRate, Picture};
 ///
 /// let folder = tempfile::tempdir()?;
-/// let head = ClipHead { width: 8, height: 8, channels: 3, rate: FrameRate::whole(24)?, bounce: false };
+/// let head = ClipHead::new(8, 8, 3, FrameRate::whole(24)?);
 /// let mut writer = ClipWriter::create(&folder.path().join("a.gif"), ClipFormat::Gif, head)?;
 /// for light in [0, 128, 255] {
 ///     writer.push(&Picture::new(8, 8, 3, vec![light; 8 * 8 * 3])?)?;
@@ -60,11 +65,14 @@ pub struct ClipWriter {
     place: Place,
     pushed: usize,
     backwards: Option<Backwards>,
+    told_of_opacity: bool,
 }
 
 /// Where the bytes are in the end.
 enum Place {
     File(PathBuf),
+    /// As files of their own.
+    Numbered(Numbered),
     /// They went there already.
     Streamed,
     /// They wait in the sink, since their beginning was not known before their end.
@@ -76,16 +84,24 @@ impl ClipWriter {
     ///
     /// # Errors
     /// A [`Refusal`](crate::error::Refusal) each: as [`check`](super::check()) for one frame; `path` is a folder, or its folder is missing
-    /// or takes no files.
+    /// or takes no files; numbered files are there already.
     pub fn create(path: &Path, format: ClipFormat, head: ClipHead) -> Result<Self> {
         check(1, head, format)?;
         if is_device(path) {
             return Self::stream(Box::new(open_device(path)?), format, head);
         }
-        let path = resolve(path)?;
-        let sink = Sink::Staged(Staged::beside(&path)?);
-        let backwards = head.bounce.then(|| Ok::<_, anyhow::Error>(Backwards { frames: Staged::beside(&path)? })).transpose()?;
-        Self::begin(sink, Place::File(path), backwards, format, head)
+        let (beside, place) = if format == ClipFormat::Frames {
+            let files = Numbered::parse(path)?;
+            files.check()?;
+            (files.beside(), Place::Numbered(files))
+        } else {
+            let path = resolve(path)?;
+            (path.clone(), Place::File(path))
+        };
+        let sink = Sink::Staged(Staged::beside(&beside)?);
+        let backwards =
+            head.bounce.then(|| Ok::<_, anyhow::Error>(Backwards { frames: Staged::beside(&beside)? })).transpose()?;
+        Self::begin(sink, place, backwards, format, head)
     }
 
     /// Begins a clip on a stream, such as standard output.
@@ -93,8 +109,12 @@ impl ClipWriter {
     /// A format whose beginning depends on its end is sent when the clip is finished; until then it waits on the disk.
     ///
     /// # Errors
-    /// As [`check`](super::check()) for one frame; the stream or the temporary file cannot be written.
+    /// As [`check`](super::check()) for one frame; the format is numbered files (a [`Refusal`](crate::error::Refusal)); the stream or the
+    /// temporary file cannot be written.
     pub fn stream(stream: Box<dyn Write + Send>, format: ClipFormat, head: ClipHead) -> Result<Self> {
+        if format == ClipFormat::Frames {
+            refuse!("clip: numbered files do not fit into one stream; name a folder, or use y4m");
+        }
         check(1, head, format)?;
         let backwards = head.bounce.then(|| Ok::<_, anyhow::Error>(Backwards { frames: Staged::nowhere()? })).transpose()?;
         if format.is_written_in_order() {
@@ -107,8 +127,18 @@ impl ClipWriter {
         let encoder: Box<dyn Encode> = match format {
             ClipFormat::Apng => Box::new(apng::Apng::begin(head, &mut sink)?),
             ClipFormat::Gif => Box::new(gif::Gif::begin(head, &mut sink)?),
+            ClipFormat::Frames => Box::new(Files),
+            ClipFormat::Y4m => Box::new(y4m::Y4m::begin(head, &mut sink)?),
+            #[cfg(feature = "webp")]
+            ClipFormat::WebP => Box::new(super::webp::WebP::begin(head, &mut sink)?),
+            #[cfg(feature = "av1")]
+            ClipFormat::Mp4 => Box::new(super::mp4::Mp4::begin(head, &mut sink)?),
+            #[cfg(feature = "av1")]
+            ClipFormat::WebM => Box::new(super::webm::WebM::begin(head)?),
+            #[cfg(not(all(feature = "av1", feature = "webp")))]
+            _ => bail!("clip: {format} is left out of this build"),
         };
-        Ok(Self { head, format, encoder, sink, place, pushed: 0, backwards })
+        Ok(Self { head, format, encoder, sink, place, pushed: 0, backwards, told_of_opacity: false })
     }
 
     /// How many frames were pushed.
@@ -134,7 +164,7 @@ impl ClipWriter {
             frame.channels
         );
         check(self.pushed + 1, self.head, self.format)?;
-        self.encoder.push(frame, &mut self.sink)?;
+        self.encode(frame)?;
         if let Some(backwards) = &mut self.backwards {
             backwards.frames.write_all(&frame.pixels).context("clip: frames for the way back")?;
         }
@@ -142,7 +172,20 @@ impl ClipWriter {
         Ok(())
     }
 
-    /// Ends the clip and lets it appear.
+    /// Hands a frame to the encoder, laid on the background where the format holds no opacity.
+    fn encode(&mut self, frame: &Picture) -> Result<()> {
+        if self.format.holds_opacity() || frame.channels != 4 {
+            return self.encoder.push(frame, &mut self.sink);
+        }
+        if !self.told_of_opacity && frame.pixels.iter().skip(3).step_by(4).any(|opacity| *opacity < 255) {
+            self.told_of_opacity = true;
+            let [red, green, blue] = self.head.background;
+            log::warn!("{} holds no opacity: the clip is laid on #{red:02x}{green:02x}{blue:02x}", self.format);
+        }
+        self.encoder.push(&frame.on(self.head.background), &mut self.sink)
+    }
+
+    /// Ends the clip and lets it appear; what its format does not hold of `provenance` lies beside it, see [`record_beside`].
     ///
     /// # Errors
     /// No frame was pushed; the disk is full, the stream was closed, or the file cannot be put in its place.
@@ -151,15 +194,24 @@ impl ClipWriter {
         let mut shown = self.pushed;
         if let Some(mut backwards) = self.backwards.take() {
             for number in (1..self.pushed.saturating_sub(1)).rev() {
-                self.encoder.push(&backwards.frame(number, self.head)?, &mut self.sink)?;
+                self.encode(&backwards.frame(number, self.head)?)?;
                 shown += 1;
             }
         }
         self.encoder.finish(shown, provenance, &mut self.sink)?;
+        let aside = provenance.filter(|_| !self.format.holds_record()).map(Provenance::to_json).transpose()?;
         match (self.sink, self.place) {
             (Sink::Staged(mut file), Place::File(path)) => {
                 file.flush().with_context(|| format!("output {}", path.display()))?;
+                if let Some(json) = aside {
+                    // First: a clip without its record is worse than the other way about.
+                    save(json.as_bytes(), &record_beside(&path))?;
+                }
                 file.put(&path).with_context(|| format!("output {}", path.display()))
+            }
+            (Sink::Staged(mut file), Place::Numbered(files)) => {
+                file.rewind().context("clip")?;
+                files.put(BufReader::new(file), shown, aside.as_deref())
             }
             (Sink::Staged(mut file), Place::Stream(mut stream)) => {
                 file.rewind().context("clip")?;
@@ -170,6 +222,14 @@ impl ClipWriter {
             (Sink::Staged(_), Place::Streamed) => bail!("clip: was written to the disk, expected a stream"),
         }
     }
+}
+
+/// Where the record of a clip lies whose format holds none: `NAME.json` beside `NAME`.
+#[must_use]
+pub fn record_beside(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".json");
+    path.with_file_name(name)
 }
 
 /// Where the bytes of a clip go.
