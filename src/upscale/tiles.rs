@@ -15,7 +15,7 @@ const LARGEST_OVERLAP_PX: usize = 32;
 
 /// Pixels that tiles of `side` share at least.
 fn overlap(side: usize) -> usize {
-    (side / 2).min(LARGEST_OVERLAP_PX).max(1)
+    (side / 2).clamp(1, LARGEST_OVERLAP_PX)
 }
 
 /// Where tiles of `side` begin along `length` pixels: evenly, the last at the end.
