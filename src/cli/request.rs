@@ -31,8 +31,8 @@ pub(super) struct RequestArguments {
     #[arg(long, value_name = "TEXT")]
     negative: Option<String>,
 
-    /// Read brackets as letters, and cut a prompt that is longer than the text encoder reads; otherwise (word:1.3), (word) and [word] weigh
-    /// words, \( is a bracket, and a long prompt is read in chunks
+    /// Read brackets as letters, and cut a prompt that is longer than the text encoder reads; otherwise (word:1.3) and (word) weigh a word,
+    /// square brackets make it lighter, a backslash keeps a bracket, and a long prompt is read in chunks
     #[arg(long)]
     plain_prompt: bool,
 

@@ -14,7 +14,7 @@ use crate::{refusal, refuse};
 /// In a folder each PNG file has to have the same name but for the number at its end; other files are passed over.
 ///
 /// # Errors
-/// A [`Refusal`](crate::error::Refusal): the folder is not readable, holds none, more than [`MOST_FRAMES`](super::super::MOST_FRAMES), two
+/// A [`Refusal`](crate::error::Refusal): the folder is not readable, holds none, more than [`MOST_FRAMES`], two
 /// of one number, or PNG files of different names or without a number.
 pub fn numbered_files(path: &Path) -> Result<Vec<PathBuf>> {
     let pattern = if path.is_dir() { None } else { Some(Numbered::parse(path)?) };

@@ -29,8 +29,8 @@ pub const LARGEST_CLIP_BYTES: u64 = 4 << 30;
 /// A clip that is being read: an iterator over its frames, all of one size.
 ///
 /// Each error is a [`Refusal`](crate::error::Refusal): a frame is broken, larger than
-/// [`LARGEST_SIDE_PX`](super::LARGEST_SIDE_PX) on a side or of another size than the first, or there are more than
-/// [`MOST_FRAMES`](super::MOST_FRAMES).
+/// [`LARGEST_SIDE_PX`] on a side or of another size than the first, or there are more than
+/// [`MOST_FRAMES`].
 pub struct ClipReader {
     name: String,
     source: Box<dyn Iterator<Item = Result<Picture>>>,
@@ -46,7 +46,7 @@ impl ClipReader {
     ///
     /// # Errors
     /// Each is a [`Refusal`](crate::error::Refusal): the file is broken, larger than [`LARGEST_CLIP_BYTES`], or holds more than
-    /// [`MOST_FRAMES`](super::MOST_FRAMES) frames or none; a folder holds no numbered PNG files.
+    /// [`MOST_FRAMES`] frames or none; a folder holds no numbered PNG files.
     pub fn open(path: &Path) -> Result<Option<Self>> {
         let name = path.display().to_string();
         let is_pattern = path.file_name().is_some_and(|name| name.to_string_lossy().contains('%'));
