@@ -10,6 +10,7 @@ mod networks;
 mod picture_encoder;
 mod text_encoder;
 mod tiles;
+mod told;
 mod transformer;
 
 pub use call::{ClassLabels, call, check_shape, picture_shape};
