@@ -153,7 +153,7 @@ struct LatentModel<'a> {
 
 impl Model for LatentModel<'_> {
     fn predict(&mut self, sample: &ArrayD<f32>, timestep: f32) -> Result<ArrayD<f32>> {
-        match &self.denoiser {
+        match &mut self.denoiser {
             Predictor::Unet(denoiser) => {
                 denoiser.predict(self.networks, sample, timestep, self.mask_channels.as_ref(), self.cancel)
             }

@@ -72,6 +72,17 @@ pub(super) fn value<'t>(port: &Port, tensor: &'t Tensor) -> Result<SessionInputV
     }
 }
 
+/// As [`value`], with memory of its own: `ort` copies a borrowed tensor before it is bound, and waits for itself without end while it does.
+pub(super) fn owned_value<'t>(port: &Port, tensor: &'t Tensor) -> Result<SessionInputValue<'t>> {
+    match (tensor, port.element) {
+        (Tensor::Float(array), Element::Float32) => {
+            let array = array.as_standard_layout().into_owned();
+            Ok(OrtTensor::from_array(array).map_err(|error| anyhow!("{error}"))?.into())
+        }
+        _ => value(port, tensor),
+    }
+}
+
 /// The output called `name`, as `f32`; of truths 1 and 0.
 pub(super) fn float_output(outputs: &SessionOutputs<'_>, name: &str) -> Result<ArrayD<f32>> {
     let value = outputs.get(name).context("was not returned")?;

@@ -10,6 +10,7 @@ mod dimensions;
 #[cfg(unix)]
 mod elf;
 mod failure;
+mod held;
 mod library;
 mod network;
 mod opening;
@@ -25,6 +26,7 @@ pub use board::{
 pub use cancel::Cancel;
 pub use device::{free_disk_bytes, load_average, logical_cores, peak_memory_bytes, resident_memory_bytes};
 pub use dimensions::Dimensions;
+pub use held::HeldInputs;
 pub use library::{OLDEST_RUNTIME, Runtime, library_identity};
 pub use network::{Fallback, Network, NetworkOptions};
 pub use precision::Precision;

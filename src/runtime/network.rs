@@ -14,9 +14,10 @@ use ort::session::{RunOptions, Session};
 use super::cancel::Work;
 use super::conversion::{float_output, port, value};
 use super::failure::failed;
+use super::held::Bindings;
 use super::opening::{Optimising, left_text, open_prepared, open_session};
 use super::tensor::names;
-use super::{Cancel, Dimensions, Placement, Port, Provider, ProviderSetup, Runtime, Tensor, one_line};
+use super::{Cancel, Dimensions, HeldInputs, Placement, Port, Provider, ProviderSetup, Runtime, Tensor, one_line};
 use crate::error::{Cancelled, is_cancelled, is_out_of_memory};
 
 /// What becomes of a network that the providers asked for do not take, or not whole.
@@ -90,6 +91,8 @@ pub struct Network {
     inputs: Vec<Port>,
     outputs: Vec<Port>,
     is_prepared: bool,
+    /// What its device holds; `None` where that is the processor, whose memory the tensors are in already.
+    bindings: Option<Bindings>,
     load_time: Duration,
     run_time: Duration,
     calls: usize,
@@ -138,6 +141,9 @@ impl Network {
         };
         let inputs = session.inputs().iter().map(|outlet| port(outlet.name(), outlet.dtype())).collect::<Result<_>>();
         let outputs = session.outputs().iter().map(|outlet| port(outlet.name(), outlet.dtype())).collect::<Result<_>>();
+        let has_own_memory =
+            |setup: &ProviderSetup| setup.provider().facts().has_own_memory && placement.nodes_of(setup.provider()) > 0;
+        let bindings = options.providers.iter().any(has_own_memory).then(Bindings::default);
         let (inputs, outputs) = inputs.and_then(|inputs| Ok((inputs, outputs?))).with_context(|| path.display().to_string())?;
         Ok(Self {
             session,
@@ -147,6 +153,7 @@ impl Network {
             inputs,
             outputs,
             is_prepared,
+            bindings,
             load_time: begun.elapsed(),
             run_time: Duration::ZERO,
             calls: 0,
@@ -234,19 +241,31 @@ impl Network {
     /// An input is missing, not declared, or of a shape that the network does not take; an output that is wanted is not there or
     /// holds no numbers; ONNX Runtime fails; the run was cancelled.
     pub fn run(&mut self, inputs: &[(&str, &Tensor)], wanted: &[&str], cancel: &Cancel) -> Result<Vec<ArrayD<f32>>> {
+        self.run_beside(&HeldInputs::default(), inputs, wanted, cancel)
+    }
+
+    /// As [`Network::run`], on `inputs` and on those that are `held`, which a device with memory of its own is handed once.
+    ///
+    /// # Errors
+    /// As [`Network::run`].
+    pub fn run_beside(
+        &mut self,
+        held: &HeldInputs,
+        inputs: &[(&str, &Tensor)],
+        wanted: &[&str],
+        cancel: &Cancel,
+    ) -> Result<Vec<ArrayD<f32>>> {
         let name = self.path.display();
-        let mut values = Vec::with_capacity(inputs.len());
+        let given: Vec<(&str, &Tensor)> = held.iter().chain(inputs.iter().copied()).collect();
         for port in &self.inputs {
-            let Some((_, tensor)) = inputs.iter().find(|(name, _)| *name == port.name) else {
+            let Some((_, tensor)) = given.iter().find(|(name, _)| *name == port.name) else {
                 bail!("{name}: input `{}` was not given", port.name);
             };
             if !port.accepts(tensor.shape()) {
                 bail!("{name}: input `{}` was given {:?}, the network takes {}", port.name, tensor.shape(), port.shape_text());
             }
-            let value = value(port, tensor).with_context(|| format!("{name}: input `{}`", port.name))?;
-            values.push((port.name.as_str(), value));
         }
-        if let Some((unknown, _)) = inputs.iter().find(|(name, _)| !self.inputs.iter().any(|port| port.name == *name)) {
+        if let Some((unknown, _)) = given.iter().find(|(name, _)| !self.inputs.iter().any(|port| port.name == *name)) {
             bail!("{name}: there is no input `{unknown}`; it has {}", names(&self.inputs));
         }
         for output in wanted {
@@ -254,10 +273,25 @@ impl Network {
                 bail!("{name}: there is no output `{output}`; it has {}", names(&self.outputs));
             }
         }
+        let binds = self.bindings.is_some() && !held.is_empty();
+        let mut values = Vec::with_capacity(given.len());
+        for port in self.inputs.iter().filter(|_| !binds) {
+            for (_, tensor) in given.iter().filter(|(name, _)| *name == port.name) {
+                let value = value(port, tensor).with_context(|| format!("{name}: input `{}`", port.name))?;
+                values.push((port.name.as_str(), value));
+            }
+        }
         let options = run_options().map_err(|error| anyhow!("{name}: run options: {error}"))?;
         let begun = Instant::now();
         let _watch = cancel.watch(Work::Run(Arc::clone(&options)))?;
-        let outcome = self.session.run_with_options(values, &*options);
+        let outcome = match self.bindings.as_mut().filter(|_| binds) {
+            Some(bindings) => {
+                let binding = bindings.bind(&self.session, &self.inputs, held, inputs, wanted);
+                let binding = binding.map_err(|error| failed(&name.to_string(), &format!("{error:#}")))?;
+                self.session.run_binding_with_options(binding, &options)
+            }
+            None => self.session.run_with_options(values, &*options),
+        };
         self.run_time += begun.elapsed();
         self.calls += 1;
         let outputs = outcome.map_err(|error| {
@@ -275,4 +309,64 @@ fn run_options() -> ort::Result<Arc<RunOptions>> {
     let mut options = RunOptions::new()?;
     options.set_log_level(LogLevel::Warning)?;
     Ok(Arc::new(options))
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::IxDyn;
+
+    use super::*;
+
+    fn wave(shape: &[usize], phase: f32) -> Tensor {
+        let mut angle = phase;
+        Tensor::Float(ArrayD::from_shape_simple_fn(IxDyn(shape), || {
+            angle += 0.37;
+            angle.sin()
+        }))
+    }
+
+    /// What SDXL's denoiser is told of a text.
+    fn told(batch: usize, phase: f32) -> HeldInputs {
+        let input = |name: &str, shape: &[usize]| (name.to_owned(), wave(shape, phase));
+        HeldInputs::new(vec![
+            input("encoder_hidden_states", &[batch, 7, 64]),
+            input("text_embeds", &[batch, 32]),
+            input("time_ids", &[batch, 6]),
+        ])
+    }
+
+    #[test]
+    fn inputs_that_stay_are_handed_over_once_and_change_nothing() {
+        let (runtime, cancel) = (Runtime::open(None).unwrap(), Cancel::new());
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bundles/sdxl/unet/model.onnx");
+        let open = || Network::open(&runtime, &path, &NetworkOptions::default(), &cancel).unwrap();
+        let (mut plain, mut bound) = (open(), open());
+        assert!(plain.bindings.is_none(), "the processor has no memory of its own");
+        // Binding is the runtime's, whatever the device; here the processor stands for one with memory of its own.
+        bound.bindings = Some(Bindings::default());
+        let output = plain.outputs()[0].name.clone();
+        let mut both = |held: &HeldInputs, batch: usize, phase: f32| {
+            let (sample, timestep) = (wave(&[batch, 4, 8, 8], phase), wave(&[], 100.0 * phase));
+            let inputs = [("sample", &sample), ("timestep", &timestep)];
+            let [left, right] =
+                [&mut plain, &mut bound].map(|network| network.run_beside(held, &inputs, &[&output], &cancel).unwrap());
+            assert!(left[0].iter().zip(&right[0]).all(|(left, right)| left.to_bits() == right.to_bits()));
+            let bindings = bound.bindings.as_ref().unwrap();
+            (left, bindings.handed_over, bindings.bound())
+        };
+        let (prompt, negative) = (told(1, 0.1), told(1, 0.7));
+        let mut seen = Vec::new();
+        for step in 1..4 {
+            for held in [&prompt, &negative, &prompt.clone()] {
+                let (given, handed_over, _) = both(held, 1, step as f32);
+                assert!(handed_over <= 6, "step {step}");
+                seen.push(given);
+            }
+        }
+        assert!((0..3).all(|step| seen[3 * step] == seen[3 * step + 2] && seen[3 * step] != seen[3 * step + 1]));
+        drop((prompt, negative));
+        let (_, handed_over, bound) = both(&told(2, 0.1), 2, 1.0);
+        assert_eq!((handed_over, bound), (9, 1), "what nobody holds any more is dropped");
+        both(&told(1, 0.1), 1, 1.0);
+    }
 }

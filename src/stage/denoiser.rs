@@ -8,6 +8,7 @@ use ndarray::{ArrayD, ArrayView, ArrayViewD, Axis, IxDyn, concatenate};
 
 use super::networks::Networks;
 use super::text_encoder::Embeddings;
+use super::told::{Pass, Told};
 use crate::bundle::{Bundle, Role, find, names};
 use crate::plan::GuidancePasses;
 use crate::runtime::{Cancel, Port, Tensor};
@@ -56,6 +57,7 @@ pub struct Denoiser<'a> {
     ports: Vec<Port>,
     output: String,
     guidance_embedding: Option<usize>,
+    told: Told,
 }
 
 impl<'a> Denoiser<'a> {
@@ -73,7 +75,8 @@ impl<'a> Denoiser<'a> {
         let ports = networks.inputs(Role::Unet, cancel)?.to_vec();
         let outputs = networks.outputs(Role::Unet, cancel)?;
         let output = outputs.first().context("unet: has no output")?.name.clone();
-        Ok(Self { passes, conditioning, ports, output, guidance_embedding: bundle.geometry.guidance_embedding })
+        let guidance_embedding = bundle.geometry.guidance_embedding;
+        Ok(Self { passes, conditioning, ports, output, guidance_embedding, told: Told::default() })
     }
 
     /// Predicts at `timestep`.
@@ -86,7 +89,7 @@ impl<'a> Denoiser<'a> {
     /// # Errors
     /// The network fails, gives another shape, or is cancelled.
     pub fn predict(
-        &self,
+        &mut self,
         networks: &mut Networks,
         latents: &ArrayD<f32>,
         timestep: f32,
@@ -98,18 +101,17 @@ impl<'a> Denoiser<'a> {
             Some(mask) => concatenate(Axis(1), &[latents.view(), mask.mask.view(), mask.masked_latents.view()])
                 .context("unet: mask, masked picture and latents differ in size")?,
         };
-        let conditional = &self.conditioning.prompt;
         let prediction = match (self.passes, &self.conditioning.negative) {
-            (GuidancePasses::One, _) | (_, None) => self.call(networks, sample, &[conditional], timestep, cancel)?,
-            (GuidancePasses::TwoRuns, Some(negative)) => {
-                let unconditional = self.call(networks, sample.clone(), &[negative], timestep, cancel)?;
-                let conditional = self.call(networks, sample, &[conditional], timestep, cancel)?;
+            (GuidancePasses::One, _) | (_, None) => self.call(networks, sample, Pass::Conditional, timestep, cancel)?,
+            (GuidancePasses::TwoRuns, Some(_)) => {
+                let unconditional = self.call(networks, sample.clone(), Pass::Unconditional, timestep, cancel)?;
+                let conditional = self.call(networks, sample, Pass::Conditional, timestep, cancel)?;
                 guide(unconditional.view(), conditional.view(), self.conditioning.guidance)
             }
-            (GuidancePasses::BatchOfTwo, Some(negative)) => {
+            (GuidancePasses::BatchOfTwo, Some(_)) => {
                 let batch = sample.len_of(Axis(0));
                 let twice = concatenate(Axis(0), &[sample.view(), sample.view()])?;
-                let both = self.call(networks, twice, &[negative, conditional], timestep, cancel)?;
+                let both = self.call(networks, twice, Pass::Both, timestep, cancel)?;
                 let (unconditional, conditional) = both.view().split_at(Axis(0), batch);
                 guide(unconditional, conditional, self.conditioning.guidance)
             }
@@ -120,33 +122,56 @@ impl<'a> Denoiser<'a> {
         Ok(prediction)
     }
 
-    /// One call; `texts` share the batch evenly, in order.
+    /// One call.
     fn call(
-        &self,
+        &mut self,
         networks: &mut Networks,
         sample: ArrayD<f32>,
-        texts: &[&Embeddings],
+        pass: Pass,
         timestep: f32,
         cancel: &Cancel,
     ) -> Result<ArrayD<f32>> {
         let batch = sample.len_of(Axis(0));
+        let held = match self.told.of(pass, sample.shape()) {
+            Some(held) => held,
+            None => self.told.keep(pass, sample.shape(), self.join(pass, batch)?),
+        };
+        let latents = find(&self.ports, names::SAMPLE).context("unet: has no input for latents")?;
+        let sample = Tensor::from(sample);
+        let timesteps: Vec<(&str, Tensor)> = self
+            .ports
+            .iter()
+            .filter(|port| names::TIMESTEP.contains(&port.name.as_str()))
+            .map(|port| (port.name.as_str(), Tensor::number_for(port, timestep, batch)))
+            .collect();
+        let mut inputs: Vec<(&str, &Tensor)> = vec![(latents.name.as_str(), &sample)];
+        inputs.extend(timesteps.iter().map(|(name, tensor)| (*name, tensor)));
+        let mut outputs = networks.run_beside(Role::Unet, &held, &inputs, &[&self.output], cancel)?;
+        outputs.pop().context("unet: gave nothing")
+    }
+
+    /// What the network is told at each step alike; texts share the batch evenly, in order.
+    fn join(&self, pass: Pass, batch: usize) -> Result<Vec<(String, Tensor)>> {
+        let Conditioning { prompt, negative, .. } = self.conditioning;
+        let texts: Vec<&Embeddings> = match (pass, negative) {
+            (Pass::Unconditional, Some(negative)) => vec![negative],
+            (Pass::Both, Some(negative)) => vec![negative, prompt],
+            _ => vec![prompt],
+        };
         let each = batch / texts.len();
         let rows = |array: fn(&Embeddings) -> Option<&ArrayD<f32>>, what: &str| -> Result<Tensor> {
             let mut parts: Vec<ArrayViewD<'_, f32>> = Vec::new();
-            for text in texts {
+            for text in &texts {
                 let row = array(text).with_context(|| format!("unet: takes {what}, which the text encoders do not give"))?;
                 parts.extend(std::iter::repeat_n(row.view(), each));
             }
             Ok(concatenate(Axis(0), &parts).with_context(|| format!("unet: {what} of two texts differ in shape"))?.into())
         };
-        let sample = Tensor::from(sample);
-        let mut given: Vec<(&str, Tensor)> = Vec::new();
+        let mut told = Vec::new();
         for port in &self.ports {
             let name = port.name.as_str();
-            let tensor = if names::SAMPLE.contains(&name) {
+            let tensor = if names::SAMPLE.contains(&name) || names::TIMESTEP.contains(&name) {
                 continue;
-            } else if names::TIMESTEP.contains(&name) {
-                Tensor::number_for(port, timestep, batch)
             } else if names::ENCODER_HIDDEN_STATES.contains(&name) {
                 rows(|text| Some(&text.tokens), "text embeddings")?
             } else if names::TEXT_EMBEDS.contains(&name) {
@@ -164,13 +189,9 @@ impl<'a> Denoiser<'a> {
             } else {
                 bail!("unet: takes an input `{name}` that Kiln does not know");
             };
-            given.push((name, tensor));
+            told.push((port.name.clone(), tensor));
         }
-        let latents = find(&self.ports, names::SAMPLE).context("unet: has no input for latents")?;
-        let mut inputs: Vec<(&str, &Tensor)> = vec![(latents.name.as_str(), &sample)];
-        inputs.extend(given.iter().map(|(name, tensor)| (*name, tensor)));
-        let mut outputs = networks.run(Role::Unet, &inputs, &[&self.output], cancel)?;
-        outputs.pop().context("unet: gave nothing")
+        Ok(told)
     }
 
     fn control(&self) -> Result<&(ArrayD<f32>, f32)> {

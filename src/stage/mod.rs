@@ -11,6 +11,7 @@ mod new_words;
 mod picture_encoder;
 mod text_encoder;
 mod tiles;
+mod told;
 mod transformer;
 
 pub use call::{ClassLabels, call, check_shape, picture_shape};

@@ -14,7 +14,7 @@ use crate::bundle::Role;
 use crate::error::{is_cancelled, is_out_of_memory};
 use crate::plan::{Assignment, Plan};
 use crate::refuse;
-use crate::runtime::{Cancel, Dimensions, Fallback, Network, NetworkOptions, Port, Provider, Runtime, Tensor};
+use crate::runtime::{Cancel, Dimensions, Fallback, HeldInputs, Network, NetworkOptions, Port, Provider, Runtime, Tensor};
 
 /// What one component cost in a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -205,23 +205,43 @@ impl Networks {
     /// As [`Networks::open`] and [`Network::run`]; an output holds NaN, infinity, or one value only, which the message blames on
     /// the component.
     pub fn run(&mut self, role: Role, inputs: &[(&str, &Tensor)], wanted: &[&str], cancel: &Cancel) -> Result<Vec<ArrayD<f32>>> {
+        self.run_beside(role, &HeldInputs::default(), inputs, wanted, cancel)
+    }
+
+    /// As [`Networks::run`], with `held` beside `inputs`, which stay the same from call to call.
+    ///
+    /// # Errors
+    /// As [`Networks::run`].
+    pub fn run_beside(
+        &mut self,
+        role: Role,
+        held: &HeldInputs,
+        inputs: &[(&str, &Tensor)],
+        wanted: &[&str],
+        cancel: &Cancel,
+    ) -> Result<Vec<ArrayD<f32>>> {
         let ports = self.inputs(role, cancel)?;
         let (asked_for, fixed) = batches(ports, inputs);
+        let all: Vec<(&str, &Tensor)> = inputs.iter().copied().chain(held.iter()).collect();
         let padded: Vec<(&str, Tensor)> = match fixed {
-            Some(fixed) => inputs.iter().map(|(name, tensor)| (*name, padded_for(ports, name, tensor, fixed))).collect(),
+            Some(fixed) => all.iter().map(|(name, tensor)| (*name, padded_for(ports, name, tensor, fixed))).collect(),
             None => Vec::new(),
         };
+        // What is padded is another tensor at each call.
+        let (none, is_padded) = (HeldInputs::default(), fixed.is_some());
+        let held = if is_padded { &none } else { held };
         let given: Vec<(&str, &Tensor)> = match fixed {
             Some(_) => padded.iter().map(|(name, tensor)| (*name, tensor)).collect(),
             None => inputs.to_vec(),
         };
         let way = self.way(role)?;
         let dimensions = match way.is_by_shape() {
-            true => Dimensions::of(&way.inputs, &given).with_context(|| format!("{role}: {}", way.path.display()))?,
+            true => Dimensions::of(&way.inputs, if is_padded { &given } else { &all })
+                .with_context(|| format!("{role}: {}", way.path.display()))?,
             false => Dimensions::default(),
         };
         let network = self.open_for(role, &dimensions, cancel)?;
-        let outcome = network.run(&given, wanted, cancel);
+        let outcome = network.run_beside(held, &given, wanted, cancel);
         let (run_time, calls) = network.take_run_time();
         let provider = network.placement().to_string();
         let times = times_of(&mut self.times, role);

@@ -10,6 +10,7 @@ use ndarray::{ArrayD, ArrayViewD, Axis, Dimension, Ix4, IxDyn, concatenate};
 use super::denoiser::{Conditioning, guide};
 use super::networks::Networks;
 use super::text_encoder::Embeddings;
+use super::told::{Pass, Told};
 use crate::bundle::{Architecture, Bundle, PACKED_SIDE, PLACE, Role, find, names};
 use crate::plan::GuidancePasses;
 use crate::runtime::{Cancel, Port, Tensor};
@@ -24,6 +25,7 @@ pub struct Transformer<'a> {
     ports: Vec<Port>,
     output: String,
     packed: bool,
+    told: Told,
 }
 
 impl<'a> Transformer<'a> {
@@ -42,7 +44,7 @@ impl<'a> Transformer<'a> {
         let outputs = networks.outputs(Role::Transformer, cancel)?;
         let output = outputs.first().context("transformer: has no output")?.name.clone();
         let packed = bundle.architecture() == Some(Architecture::Flux);
-        Ok(Self { passes, conditioning, ports, output, packed })
+        Ok(Self { passes, conditioning, ports, output, packed, told: Told::default() })
     }
 
     /// Predicts at `timestep`.
@@ -53,18 +55,23 @@ impl<'a> Transformer<'a> {
     ///
     /// # Errors
     /// The network fails, gives another shape, or is cancelled.
-    pub fn predict(&self, networks: &mut Networks, latents: &ArrayD<f32>, timestep: f32, cancel: &Cancel) -> Result<ArrayD<f32>> {
-        let conditional = &self.conditioning.prompt;
+    pub fn predict(
+        &mut self,
+        networks: &mut Networks,
+        latents: &ArrayD<f32>,
+        timestep: f32,
+        cancel: &Cancel,
+    ) -> Result<ArrayD<f32>> {
         let prediction = match (self.passes, &self.conditioning.negative) {
-            (GuidancePasses::One, _) | (_, None) => self.call(networks, latents, &[conditional], timestep, cancel)?,
-            (GuidancePasses::TwoRuns, Some(negative)) => {
-                let unconditional = self.call(networks, latents, &[negative], timestep, cancel)?;
-                let conditional = self.call(networks, latents, &[conditional], timestep, cancel)?;
+            (GuidancePasses::One, _) | (_, None) => self.call(networks, latents, Pass::Conditional, timestep, cancel)?,
+            (GuidancePasses::TwoRuns, Some(_)) => {
+                let unconditional = self.call(networks, latents, Pass::Unconditional, timestep, cancel)?;
+                let conditional = self.call(networks, latents, Pass::Conditional, timestep, cancel)?;
                 guide(unconditional.view(), conditional.view(), self.conditioning.guidance)
             }
-            (GuidancePasses::BatchOfTwo, Some(negative)) => {
+            (GuidancePasses::BatchOfTwo, Some(_)) => {
                 let twice = concatenate(Axis(0), &[latents.view(), latents.view()])?;
-                let both = self.call(networks, &twice, &[negative, conditional], timestep, cancel)?;
+                let both = self.call(networks, &twice, Pass::Both, timestep, cancel)?;
                 let (unconditional, conditional) = both.view().split_at(Axis(0), latents.len_of(Axis(0)));
                 guide(unconditional, conditional, self.conditioning.guidance)
             }
@@ -72,30 +79,58 @@ impl<'a> Transformer<'a> {
         Ok(prediction)
     }
 
-    /// One call; `texts` share the batch evenly, in order.
+    /// One call.
     fn call(
-        &self,
+        &mut self,
         networks: &mut Networks,
         latents: &ArrayD<f32>,
-        texts: &[&Embeddings],
+        pass: Pass,
         timestep: f32,
         cancel: &Cancel,
     ) -> Result<ArrayD<f32>> {
         let shape = latents.shape().to_vec();
-        let (batch, height, width) = match shape.as_slice() {
-            [batch, _, height, width] => (*batch, *height, *width),
+        let (batch, sides) = match shape.as_slice() {
+            [batch, _, height, width] => (*batch, (*height, *width)),
             other => bail!("transformer: is given latents of shape {other:?}, expected [batch, channels, height, width]"),
         };
+        let held = match self.told.of(pass, &shape) {
+            Some(held) => held,
+            None => self.told.keep(pass, &shape, self.join(pass, batch, sides)?),
+        };
         let sample = if self.packed { packed(latents)? } else { latents.clone() };
+        let expected = sample.shape().to_vec();
+        let hidden = find(&self.ports, names::HIDDEN_STATES).context("transformer: has no input for latents")?;
+        let mut inputs: Vec<(&str, Tensor)> = vec![(&hidden.name, sample.into())];
+        for port in self.ports.iter().filter(|port| names::TIMESTEP.contains(&port.name.as_str())) {
+            let timestep = if self.packed { timestep / TRAINED_TIMESTEPS } else { timestep };
+            inputs.push((&port.name, Tensor::number_for(port, timestep, batch)));
+        }
+        let given: Vec<(&str, &Tensor)> = inputs.iter().map(|(name, tensor)| (*name, tensor)).collect();
+        let mut outputs = networks.run_beside(Role::Transformer, &held, &given, &[&self.output], cancel)?;
+        let prediction = outputs.pop().context("transformer: gave nothing")?;
+        ensure!(
+            prediction.shape() == expected,
+            "transformer: gave a prediction of shape {:?}, expected the latents' {expected:?}",
+            prediction.shape()
+        );
+        if self.packed { unpacked(prediction, &shape) } else { Ok(prediction) }
+    }
+
+    /// What the network is told at each step alike, of latents of `sides`; texts share the batch evenly, in order.
+    fn join(&self, pass: Pass, batch: usize, (height, width): (usize, usize)) -> Result<Vec<(String, Tensor)>> {
+        let Conditioning { prompt, negative, .. } = self.conditioning;
+        let texts: Vec<&Embeddings> = match (pass, negative) {
+            (Pass::Unconditional, Some(negative)) => vec![negative],
+            (Pass::Both, Some(negative)) => vec![negative, prompt],
+            _ => vec![prompt],
+        };
+        let texts = texts.as_slice();
         let tokens = texts.first().map_or(0, |text| text.tokens.len_of(Axis(1)));
-        let mut inputs: Vec<(&str, Tensor)> = Vec::new();
+        let mut told = Vec::new();
         for port in &self.ports {
             let name = port.name.as_str();
-            let tensor = if names::HIDDEN_STATES.contains(&name) {
-                sample.clone().into()
-            } else if names::TIMESTEP.contains(&name) {
-                let timestep = if self.packed { timestep / TRAINED_TIMESTEPS } else { timestep };
-                Tensor::number_for(port, timestep, batch)
+            let tensor = if names::HIDDEN_STATES.contains(&name) || names::TIMESTEP.contains(&name) {
+                continue;
             } else if names::ENCODER_HIDDEN_STATES.contains(&name) {
                 rows(texts, batch, name, |text| Some(&text.tokens))?
             } else if names::POOLED_PROJECTIONS.contains(&name) {
@@ -110,19 +145,9 @@ impl<'a> Transformer<'a> {
             } else {
                 bail!("transformer: takes an input `{name}` that Kiln does not know");
             };
-            inputs.push((name, tensor));
+            told.push((port.name.clone(), tensor));
         }
-        ensure!(find(&self.ports, names::HIDDEN_STATES).is_some(), "transformer: has no input for latents");
-        let given: Vec<(&str, &Tensor)> = inputs.iter().map(|(name, tensor)| (*name, tensor)).collect();
-        let mut outputs = networks.run(Role::Transformer, &given, &[&self.output], cancel)?;
-        let prediction = outputs.pop().context("transformer: gave nothing")?;
-        ensure!(
-            prediction.shape() == sample.shape(),
-            "transformer: gave a prediction of shape {:?}, expected the latents' {:?}",
-            prediction.shape(),
-            sample.shape()
-        );
-        if self.packed { unpacked(prediction, &shape) } else { Ok(prediction) }
+        Ok(told)
     }
 }
 

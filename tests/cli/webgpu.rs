@@ -82,6 +82,20 @@ fn webgpu_makes_the_pictures_of_the_processor_and_says_so() {
 }
 
 #[test]
+fn what_stays_the_same_is_handed_to_the_device_once() {
+    let Some(webgpu) = WebGpu::found() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = model("sdxl");
+    let provider = "cpu,unet=webgpu,vae_decoder=webgpu";
+    let arguments = ["a red apple", "--model", &bundle, "--provider", provider, "--steps", "3", "-vv", "-o", "a.png"];
+    // Embeddings, pooled embeddings and sizes: of both texts in one batch, or of one after the other.
+    for (more, times) in [([].as_slice(), 1), (&["--memory", "low"], 2)] {
+        let ran = webgpu.generate(folder.path(), &[&arguments[..], more].concat()).expect_code(0);
+        assert_eq!(ran.stderr.matches("3 inputs stay on the device").count(), times, "{more:?}");
+    }
+}
+
+#[test]
 fn what_webgpu_hands_back_is_refused_and_told() {
     let Some(webgpu) = WebGpu::found() else { return };
     let folder = tempfile::tempdir().unwrap();

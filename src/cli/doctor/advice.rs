@@ -80,7 +80,7 @@ const ROWS: [Row; 12] = [
     Row {
         applies: |board| has(board, AcceleratorKind::Hexagon) || board.is_compatible("qcom"),
         because: "a Qualcomm NPU",
-        install: "the plugin of the wheel onnxruntime-qnn beside a stock ONNX Runtime, 1.23 or newer; then `kiln prepare` for the sizes that are made",
+        install: "the plugin of the wheel onnxruntime-qnn beside a stock ONNX Runtime, 1.24 or newer; then `kiln prepare` for the sizes that are made",
         providers: &["qnn"],
         tried: "run on the simulator of the NPU, not on hardware",
     },

@@ -1,0 +1,104 @@
+//! Inputs that stay the same over many calls of a network, and their places on a device with memory of its own.
+
+use std::sync::{Arc, Weak};
+
+use anyhow::{Context, Result, anyhow};
+use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
+use ort::session::{IoBinding, Session};
+
+use super::conversion::owned_value;
+use super::{Port, Tensor};
+
+/// Inputs that stay the same over many calls, each by its port's name; clones are the same inputs.
+///
+/// A device with memory of its own is handed them once, and keeps them as long as they are held here.
+#[derive(Debug, Clone, Default)]
+pub struct HeldInputs {
+    inputs: Arc<Vec<(String, Tensor)>>,
+}
+
+impl HeldInputs {
+    /// Holds `inputs`.
+    #[must_use]
+    pub fn new(inputs: Vec<(String, Tensor)>) -> Self {
+        Self { inputs: Arc::new(inputs) }
+    }
+
+    /// The inputs, in the order in which they were given.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.inputs.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.inputs.is_empty()
+    }
+}
+
+/// The inputs that a session's device holds.
+#[derive(Default)]
+pub(super) struct Bindings {
+    /// Guidance in two runs has two at a time, one for each text.
+    bound: Vec<(Weak<Vec<(String, Tensor)>>, IoBinding)>,
+    /// How many inputs were handed over to stay.
+    pub(super) handed_over: usize,
+}
+
+impl Bindings {
+    /// How many sets of inputs are held.
+    #[cfg(test)]
+    pub(super) fn bound(&self) -> usize {
+        self.bound.len()
+    }
+
+    /// A binding in which `inputs` beside `held` are bound anew, `held` as they were where they are known, and the outputs `wanted` to
+    /// the processor's memory.
+    ///
+    /// # Errors
+    /// A tensor is not of the type that its port takes; the device takes no more.
+    pub(super) fn bind(
+        &mut self,
+        session: &Session,
+        ports: &[Port],
+        held: &HeldInputs,
+        inputs: &[(&str, &Tensor)],
+        wanted: &[&str],
+    ) -> Result<&IoBinding> {
+        self.bound.retain(|(inputs, _)| inputs.strong_count() > 0);
+        let mark = Arc::downgrade(&held.inputs);
+        let place = match self.bound.iter().position(|(known, _)| known.ptr_eq(&mark)) {
+            Some(place) => place,
+            None => {
+                let mut binding = session.create_binding().map_err(|error| anyhow!("{error}"))?;
+                let kept: Vec<(&str, &Tensor)> = held.iter().collect();
+                bind_inputs(&mut binding, ports, &kept)?;
+                // A device may still be copying, and what is copied may be dropped meanwhile.
+                binding.synchronize_inputs().map_err(|error| anyhow!("{error}"))?;
+                self.handed_over += kept.len();
+                log::debug!("{} inputs stay on the device", kept.len());
+                self.bound.push((mark, binding));
+                self.bound.len() - 1
+            }
+        };
+        let (_, binding) = self.bound.get_mut(place).context("a binding was lost")?;
+        bind_inputs(binding, ports, inputs)?;
+        // What was bound for the last call has that call's shape.
+        binding.clear_outputs();
+        let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default);
+        let memory = memory.map_err(|error| anyhow!("{error}"))?;
+        for output in wanted {
+            binding.bind_output_to_device(*output, &memory).map_err(|error| anyhow!("output `{output}`: {error}"))?;
+        }
+        Ok(binding)
+    }
+}
+
+fn bind_inputs(binding: &mut IoBinding, ports: &[Port], inputs: &[(&str, &Tensor)]) -> Result<()> {
+    for (name, tensor) in inputs {
+        let port = ports.iter().find(|port| port.name == *name).with_context(|| format!("there is no input `{name}`"))?;
+        let value = owned_value(port, tensor).with_context(|| format!("input `{name}`"))?;
+        binding.bind_input(*name, &*value).map_err(|error| anyhow!("input `{name}`: {error}"))?;
+    }
+    Ok(())
+}
