@@ -47,9 +47,9 @@ impl<'a> Transformer<'a> {
 
     /// Predicts at `timestep`.
     ///
-    /// * `latents`: `[B, C, h, w]` f32
+    /// * `latents`: `[B, C, h, w]` f32, of a clip `[B, C, F, h, w]`
     ///
-    /// Returns `[B, C, h, w]` f32 with guidance applied.
+    /// Returns the same shape with guidance applied.
     ///
     /// # Errors
     /// The network fails, gives another shape, or is cancelled.
@@ -83,7 +83,8 @@ impl<'a> Transformer<'a> {
     ) -> Result<ArrayD<f32>> {
         let shape = latents.shape().to_vec();
         let (batch, height, width) = match shape.as_slice() {
-            [batch, _, height, width] => (*batch, *height, *width),
+            // Of a clip the frames stand before the sides.
+            [batch, _, height, width] | [batch, _, _, height, width] => (*batch, *height, *width),
             other => bail!("transformer: is given latents of shape {other:?}, expected [batch, channels, height, width]"),
         };
         let sample = if self.packed { packed(latents)? } else { latents.clone() };
