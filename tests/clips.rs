@@ -143,7 +143,7 @@ fn every_golden_clip_is_made_again() {
     }
     println!("golden clips: {} cases, {counts:?}", cases.len());
     assert!(wrong.is_empty(), "{} of {} cases differ:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
-    assert_eq!((cases.len(), engines.len()), (28, 2), "the cases in cases.json, and their bundles");
+    assert_eq!((cases.len(), engines.len()), (46, 3), "the cases in cases.json, and their bundles");
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn low_memory_gives_the_same_clips() {
     let cases = cases();
     let bytes = fs::read(golden("latents.safetensors")).unwrap();
     let latents = SafeTensors::deserialize(&bytes).unwrap();
-    let names = ["animatediff_negative", "animatediff_long_12", "animatediff_picture_lightning"];
+    let names = ["animatediff_negative", "animatediff_long_12", "animatediff_picture_lightning", "wan_negative", "wan_frames_17"];
     let settings = Settings { memory: Memory::Low, threads: Some(1), ..Settings::default() };
     let mut ran = 0;
     for case in cases.iter().filter(|case| names.contains(&case.name.as_str())) {
@@ -243,12 +243,33 @@ fn what_a_model_of_clips_does_not_take_is_refused_before_anything_is_loaded() {
     says("animatediff_windows", &|request| request.input = Some(picture.clone()), "has no vae_encoder");
     says("animatediff", &|request| (request.input, request.mask) = (Some(picture.clone()), Some(picture.clone())), "mask:");
     says("sd", &|request| request.frames = Some(8), "makes pictures one by one");
+    says("wan", &|request| request.frames = Some(8), "a multiple of 4 and one more; the nearest are 5 and 9");
+    says("wan", &|request| request.frames = Some(10), "the nearest are 9 and 13");
+    says("wan", &|request| request.frames = Some(0), "expected 1 to 1000");
+    says("wan", &|request| request.frames = Some(1001), "expected 1 to 1000");
+    says("wan", &|request| request.input = Some(picture.clone()), "has no vae_encoder");
 
     let error = engine("animatediff", &Settings::default()).generate(&short(), &mut (), &Cancel::new()).unwrap_err();
     assert!(is_refusal(&error) && format!("{error:#}").contains("makes clips"), "{error:#}");
     let pictures = Request { frames: None, ..short() };
     let error = engine("sd", &Settings::default()).generate_clip(&pictures, |_| Ok(()), &mut (), &Cancel::new()).unwrap_err();
     assert!(is_refusal(&error) && format!("{error:#}").contains("no clips"), "{error:#}");
+}
+
+#[test]
+fn the_decoder_of_a_causal_clip_takes_as_much_memory_for_any_length() {
+    let engine = engine("wan", &Settings::default());
+    let of = |frames, role: &str| {
+        let (_, plan) = engine.plan(&Request { frames: Some(frames), ..short() }).unwrap();
+        let found = plan.forecast.components.into_iter().find(|component| component.role.folder() == role);
+        found.map(|component| (component.calls, component.memory_bytes))
+    };
+    assert_eq!(of(1, "vae_decoder"), None, "one frame is the first");
+    assert_eq!(of(17, "vae_decoder_first").unwrap().0, 1);
+    let (short, long) = (of(9, "vae_decoder").unwrap(), of(81, "vae_decoder").unwrap());
+    assert_eq!((short.0, long.0), (2, 20));
+    assert_eq!(short.1, long.1);
+    assert!(of(9, "transformer").unwrap().1 < of(81, "transformer").unwrap().1, "it sees all frames at once");
 }
 
 #[test]

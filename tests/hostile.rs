@@ -91,6 +91,36 @@ fn what_only_a_run_of_a_transformer_can_know_is_refused_with_one_clear_error() {
     assert_eq!(cases.len(), 6, "the number of cases in the table");
 }
 
+/// Makes a clip of as few frames as the model takes.
+fn open_and_film(folder: &Path) -> Result<()> {
+    let mut engine = Engine::open(folder, &Settings::default(), None)?;
+    let shape = engine.bundle().clip.clone().unwrap();
+    let least = shape.fixed.unwrap_or(1 + shape.frames_per_latent);
+    let request = Request {
+        seed: Some(3),
+        steps: Some(1),
+        size: Some((32, 32)),
+        frames: Some(least),
+        force: true,
+        ..Request::new("a ball")
+    };
+    engine.generate_clip(&request, |_| Ok(()), &mut (), &Cancel::new()).map(drop)
+}
+
+#[test]
+fn every_spoilt_folder_of_clips_is_refused_with_one_clear_error() {
+    let cases = spoil::clip_folders();
+    run_cases(&cases, Bundle::open);
+    assert_eq!(cases.len(), 80, "the number of cases in the table");
+}
+
+#[test]
+fn what_only_a_run_of_a_clip_can_know_is_refused_with_one_clear_error() {
+    let cases = spoil::clip_runs();
+    run_cases(&cases, open_and_film);
+    assert_eq!(cases.len(), 7, "the number of cases in the table");
+}
+
 /// Makes a picture, and goes back from one where the family can.
 fn open_and_use_family(folder: &Path) -> Result<()> {
     let mut engine = Engine::open(folder, &Settings::default(), None)?;

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 
-use super::card::Card;
+use super::card::{Card, ClipHabits};
 use super::component::{Component, Role};
 use super::family::Architecture;
 use super::names;
+use crate::runtime::Port;
 
 /// Frames that motion modules are trained on where nothing says it, and how far apart windows of that length begin.
 const USUAL_FRAMES: usize = 16;
@@ -17,6 +18,11 @@ const WINDOWS_IN_LENGTH: usize = 4;
 const MOST_FRAMES_IN_CALL: u64 = 1024;
 /// Shown in a second where the card does not say: what the motion modules were trained on.
 const ANIMATEDIFF_FRAMES_PER_SECOND: u32 = 8;
+
+/// Of Wan, where its configuration and card do not say.
+const WAN_FRAMES_PER_LATENT: usize = 4;
+const WAN_FRAMES: usize = 81;
+const WAN_FRAMES_PER_SECOND: u32 = 16;
 
 /// Frames that a network sees at once, and how far apart two such windows begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +66,8 @@ impl ClipShape {
             return Ok(None);
         }
         let denoiser = components.get(&architecture.denoiser()).context("there is no denoiser")?;
-        let port = denoiser.input(names::SAMPLE).context("the denoiser has no input for latents")?;
+        let port = denoiser.input(names::SAMPLE).or_else(|| denoiser.input(names::HIDDEN_STATES));
+        let port = port.context("the denoiser has no input for latents")?;
         let fixed = port.shape.get(2).copied().flatten();
         ensure!(
             fixed.is_none_or(|fixed| fixed as u64 <= MOST_FRAMES_IN_CALL),
@@ -73,6 +80,9 @@ impl ClipShape {
         let mut trained = habits.map(|habits| habits.frames.clone()).unwrap_or_default();
         trained.sort_unstable();
         trained.dedup();
+        if architecture == Architecture::Wan {
+            return Self::of_causal(components, fixed, trained, habits).map(Some);
+        }
         let places = denoiser.integer("motion_max_seq_length", 1..=MOST_FRAMES_IN_CALL)?;
         let inner_window = inner_window(denoiser, fixed, places)?;
         let most = trained.last().copied();
@@ -107,6 +117,42 @@ impl ClipShape {
         }))
     }
 
+    /// Of a model whose decoder goes through the clip: one frame, then as many as a frame of latents stands for.
+    fn of_causal(
+        components: &BTreeMap<Role, Component>,
+        fixed: Option<usize>,
+        trained: Vec<usize>,
+        habits: Option<&ClipHabits>,
+    ) -> Result<Self> {
+        let decoder = components.get(&Role::VaeDecoder).context("there is no vae_decoder/model.onnx")?;
+        let first = components.get(&Role::VaeDecoderFirst).context("there is no vae_decoder_first/model.onnx")?;
+        check_memory(first, decoder)?;
+        let frames_per_latent = decoder.integer("scale_factor_temporal", 1..=64)?.unwrap_or(WAN_FRAMES_PER_LATENT);
+        let frames = fixed.map(|latents| (latents - 1) * frames_per_latent + 1);
+        let said = habits.and_then(|habits| habits.default_frames);
+        let default_frames = said.or(frames).or(trained.last().copied()).unwrap_or(WAN_FRAMES);
+        for (key, count) in trained.iter().map(|count| ("frames", count)).chain([("default_frames", &default_frames)]) {
+            ensure!(
+                (count - 1).is_multiple_of(frames_per_latent) && frames.is_none_or(|frames| frames == *count),
+                "`clip.{key}` holds {count}, expected {}",
+                match frames {
+                    Some(frames) => format!("{frames}, the only number that the export takes"),
+                    None => format!("a multiple of {frames_per_latent} and one more"),
+                }
+            );
+        }
+        Ok(Self {
+            frames_per_latent,
+            trained,
+            default_frames,
+            frames_per_second: habits.and_then(|habits| habits.fps).unwrap_or(WAN_FRAMES_PER_SECOND),
+            fixed,
+            window: None,
+            whole: usize::MAX,
+            inner_window: None,
+        })
+    }
+
     /// Frames of latents that a call of the denoiser has when nobody says how long the clip is.
     #[must_use]
     pub fn usual_latents(&self) -> usize {
@@ -119,8 +165,37 @@ impl ClipShape {
     pub fn near(&self, frames: usize) -> (usize, usize) {
         let unit = self.frames_per_latent;
         let below = frames.saturating_sub(1) / unit * unit + 1;
-        (below, below + unit)
+        (below, below.saturating_add(unit))
     }
+}
+
+/// The decoder of further latents takes and gives what the decoder of the first gives.
+fn check_memory(first: &Component, decoder: &Component) -> Result<()> {
+    let of = |ports: &[Port], prefix: &str| -> BTreeMap<String, Vec<Option<usize>>> {
+        let numbered = |port: &Port| Some((port.name.strip_prefix(prefix)?.to_owned(), port.shape.clone()));
+        ports.iter().filter_map(numbered).collect()
+    };
+    let past = of(&decoder.header.inputs, names::PAST);
+    ensure!(!past.is_empty(), "vae_decoder/model.onnx: remembers nothing, expected inputs `{}0` and on", names::PAST);
+    for (role, given) in
+        [(first.role, of(&first.header.outputs, names::PRESENT)), (decoder.role, of(&decoder.header.outputs, names::PRESENT))]
+    {
+        let agrees = |(number, shape): (&String, &Vec<Option<usize>>)| {
+            given.get(number).is_some_and(|found| {
+                found.len() == shape.len()
+                    && found.iter().zip(shape).all(|(left, right)| left.is_none() || right.is_none() || left == right)
+            })
+        };
+        ensure!(
+            given.len() == past.len() && past.iter().all(agrees),
+            "{role}/model.onnx: gives {} outputs `{}…`, and vae_decoder/model.onnx takes {} inputs `{}…` of other shapes or numbers: they are of two exports",
+            given.len(),
+            names::PRESENT,
+            past.len(),
+            names::PAST
+        );
+    }
+    Ok(())
 }
 
 /// The windows that the recipe says it left inside the motion modules.

@@ -26,7 +26,9 @@ pub enum Role {
     Transformer,
     /// A picture into latents.
     VaeEncoder,
-    /// Latents into a picture.
+    /// The first latents of a clip into its first frame, and what the decoder remembers of it.
+    VaeDecoderFirst,
+    /// Latents into a picture; of a clip further latents into further frames.
     VaeDecoder,
     /// Latents into a picture, small and approximate, in place of the decoder and for previews.
     TinyDecoder,
@@ -55,6 +57,7 @@ impl Role {
         Self::Transformer,
         Self::PreviewDecoder,
         Self::TinyDecoder,
+        Self::VaeDecoderFirst,
         Self::VaeDecoder,
         Self::Decoder,
         Self::Synthesis,
@@ -70,6 +73,7 @@ impl Role {
             Self::Unet => "unet",
             Self::Transformer => "transformer",
             Self::VaeEncoder => "vae_encoder",
+            Self::VaeDecoderFirst => "vae_decoder_first",
             Self::VaeDecoder => "vae_decoder",
             Self::TinyDecoder => "vae_decoder_tiny",
             Self::PreviewDecoder => "preview_decoder",
@@ -90,13 +94,18 @@ impl Role {
                 ("text embeddings", 3, names::ENCODER_HIDDEN_STATES),
                 ("pooled text embedding", 2, names::POOLED_PROJECTIONS),
             ],
+            (Self::Transformer, Conditioning::CausalClip) => &[
+                ("latents of a clip", 5, names::HIDDEN_STATES),
+                ("timestep", 1, names::TIMESTEP),
+                ("text embeddings", 3, names::ENCODER_HIDDEN_STATES),
+            ],
             (Self::Transformer, _) => &[
                 ("latents", 4, names::HIDDEN_STATES),
                 ("timestep", 1, names::TIMESTEP),
                 ("text embeddings", 3, names::ENCODER_HIDDEN_STATES),
                 ("pooled text embedding", 2, names::POOLED_PROJECTIONS),
             ],
-            (Self::Unet, Conditioning::Text | Conditioning::PackedText) => &[
+            (Self::Unet, Conditioning::Text | Conditioning::PackedText | Conditioning::CausalClip) => &[
                 ("latents", 4, names::SAMPLE),
                 ("timestep", 1, names::TIMESTEP),
                 ("text embeddings", 3, names::ENCODER_HIDDEN_STATES),
@@ -108,7 +117,10 @@ impl Role {
             ],
             (Self::Unet, Conditioning::Class) => &[("picture", 4, names::SAMPLE), ("timestep", 1, names::TIMESTEP)],
             (Self::VaeEncoder | Self::Encoder, _) => &[("picture", 4, names::PICTURE)],
-            (Self::VaeDecoder | Self::TinyDecoder | Self::PreviewDecoder, _) => &[("latents", 4, names::LATENT)],
+            (Self::VaeDecoder | Self::VaeDecoderFirst, Conditioning::CausalClip) => &[("latents of a frame", 5, names::LATENT)],
+            (Self::VaeDecoder | Self::VaeDecoderFirst | Self::TinyDecoder | Self::PreviewDecoder, _) => {
+                &[("latents", 4, names::LATENT)]
+            }
             (Self::Decoder | Self::Mapping, _) => &[("latent", 2, names::LATENT)],
             (Self::Synthesis, _) => &[("styles", 3, names::STYLES)],
         }
@@ -127,10 +139,13 @@ impl Role {
                 names::TOKEN_PLACES,
                 names::GUIDANCE,
             ],
+            (Self::Transformer, Conditioning::CausalClip) => {
+                &[names::HIDDEN_STATES, names::TIMESTEP, names::ENCODER_HIDDEN_STATES]
+            }
             (Self::Transformer, _) => {
                 &[names::HIDDEN_STATES, names::TIMESTEP, names::ENCODER_HIDDEN_STATES, names::POOLED_PROJECTIONS]
             }
-            (Self::Unet, Conditioning::Text | Conditioning::PackedText) => &[
+            (Self::Unet, Conditioning::Text | Conditioning::PackedText | Conditioning::CausalClip) => &[
                 names::SAMPLE,
                 names::TIMESTEP,
                 names::ENCODER_HIDDEN_STATES,
@@ -144,7 +159,7 @@ impl Role {
             (Self::Unet, Conditioning::Class) => &[names::SAMPLE, names::TIMESTEP, names::CLASS_LABELS, names::STEP_COUNT],
             (Self::VaeEncoder, _) => &[names::PICTURE],
             (Self::Encoder, _) => &[names::PICTURE, names::CLASS_LABELS],
-            (Self::VaeDecoder | Self::TinyDecoder | Self::PreviewDecoder, _) => &[names::LATENT],
+            (Self::VaeDecoder | Self::VaeDecoderFirst | Self::TinyDecoder | Self::PreviewDecoder, _) => &[names::LATENT],
             (Self::Decoder | Self::Mapping, _) => &[names::LATENT, names::CLASS_LABELS],
             (Self::Synthesis, _) => &[names::STYLES, names::CLASS_LABELS],
         }
@@ -160,6 +175,8 @@ pub(super) enum Conditioning {
     PackedText,
     /// Embeddings of a prompt, beside latents with frames.
     TextOfClip,
+    /// The same for a decoder that goes through the clip and remembers.
+    CausalClip,
     /// A class, or nothing.
     Class,
 }
@@ -344,8 +361,11 @@ impl Component {
             }
         }
         let known = role.known(conditioning);
-        if let Some(port) = self.header.inputs.iter().find(|port| !known.iter().any(|names| names.contains(&port.name.as_str())))
-        {
+        let is_past = |port: &Port| {
+            (role, conditioning) == (Role::VaeDecoder, Conditioning::CausalClip) && port.name.starts_with(names::PAST)
+        };
+        let is_known = |port: &Port| is_past(port) || known.iter().any(|names| names.contains(&port.name.as_str()));
+        if let Some(port) = self.header.inputs.iter().find(|port| !is_known(port)) {
             bail!("takes an input `{}` ({}) that Kiln does not know for a {role}", port.name, port.shape_text());
         }
         Ok(())

@@ -26,6 +26,8 @@ pub enum Architecture {
     Flux,
     /// Stable Diffusion with motion modules between its blocks, which makes clips: AnimateDiff and what was distilled from it.
     AnimateDiff,
+    /// A transformer over a clip's patches told by a UMT5, a decoder that goes through the clip: Wan 2.1.
+    Wan,
 }
 
 impl Architecture {
@@ -38,13 +40,13 @@ impl Architecture {
     /// Whether it is a transformer that follows a rectified flow, rather than a convolutional denoiser.
     #[must_use]
     pub fn is_transformer(self) -> bool {
-        matches!(self, Self::StableDiffusion3 | Self::Flux)
+        matches!(self, Self::StableDiffusion3 | Self::Flux | Self::Wan)
     }
 
     /// Whether it makes clips, many frames at once, rather than pictures.
     #[must_use]
     pub fn makes_clips(self) -> bool {
-        matches!(self, Self::AnimateDiff)
+        matches!(self, Self::AnimateDiff | Self::Wan)
     }
 
     /// Its text encoders, each with the folder of its tokenizer, in the order in which their embeddings are joined.
@@ -53,7 +55,7 @@ impl Architecture {
         const ALL: &[(Role, &str)] =
             &[(Role::TextEncoder, "tokenizer"), (Role::TextEncoder2, "tokenizer_2"), (Role::TextEncoder3, "tokenizer_3")];
         match self {
-            Self::StableDiffusion | Self::AnimateDiff => &ALL[..1],
+            Self::StableDiffusion | Self::AnimateDiff | Self::Wan => &ALL[..1],
             Self::StableDiffusionXl | Self::Flux => &ALL[..2],
             Self::StableDiffusion3 => ALL,
         }
@@ -116,7 +118,7 @@ pub(super) enum Layout {
 }
 
 /// The pipeline classes that this build runs; exporters put a prefix before diffusers' own names.
-const CLASSES: [(&str, Layout); 27] = [
+const CLASSES: [(&str, Layout); 28] = [
     ("StableDiffusionPipeline", Layout::Text(Architecture::StableDiffusion)),
     ("StableDiffusionImg2ImgPipeline", Layout::Text(Architecture::StableDiffusion)),
     ("StableDiffusionInpaintPipeline", Layout::Text(Architecture::StableDiffusion)),
@@ -135,6 +137,7 @@ const CLASSES: [(&str, Layout); 27] = [
     ("FluxImg2ImgPipeline", Layout::Text(Architecture::Flux)),
     ("AnimateDiffPipeline", Layout::Text(Architecture::AnimateDiff)),
     ("AnimateDiffVideoToVideoPipeline", Layout::Text(Architecture::AnimateDiff)),
+    ("WanPipeline", Layout::Text(Architecture::Wan)),
     ("VaePipeline", Layout::Vae),
     ("GanPipeline", Layout::Gan),
     ("FlowPipeline", Layout::Flow),
@@ -168,6 +171,7 @@ impl Layout {
             Self::Text(Architecture::StableDiffusion3 | Architecture::Flux) => {
                 &[Role::TextEncoder, Role::TextEncoder2, Role::Transformer, Role::VaeDecoder]
             }
+            Self::Text(Architecture::Wan) => &[Role::TextEncoder, Role::Transformer, Role::VaeDecoderFirst, Role::VaeDecoder],
             Self::Vae | Self::Flow => &[Role::Encoder, Role::Decoder],
             Self::Gan => &[Role::Mapping, Role::Synthesis],
             Self::ContinuousFlow | Self::Score | Self::Diffusion => &[Role::Unet],

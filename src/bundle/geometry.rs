@@ -6,11 +6,10 @@ use anyhow::{Context, Result, ensure};
 
 use super::component::{Component, Role, find};
 use super::family::Architecture;
+use super::latent_scaling::{DEFAULT_SCALING_FACTOR, LatentScaling};
 use super::names;
 use crate::runtime::Port;
 
-/// The factor of diffusers' `AutoencoderKL` where a configuration does not say one.
-const DEFAULT_SCALING_FACTOR: f32 = 0.18215;
 /// Latents to a patch, each way, where they are packed for the transformer.
 pub const PACKED_SIDE: usize = 2;
 /// Numbers by which a transformer over packed latents is told a place: an index that is always 0, row, column.
@@ -50,17 +49,6 @@ pub struct Geometry {
     pub tiny_scaling: LatentScaling,
 }
 
-/// What stands between the denoiser's latents and the autoencoder's.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LatentScaling {
-    /// `latent = (autoencoder's - shift) * factor`.
-    pub factor: f32,
-    /// See `factor`.
-    pub shift: f32,
-    /// Mean and standard deviation of each channel, where the configuration has them; they take the place of `shift`.
-    pub statistics: Option<(Vec<f32>, Vec<f32>)>,
-}
-
 impl Geometry {
     /// The geometry of a denoiser in the latents of an autoencoder.
     pub(super) fn of_latents(components: &BTreeMap<Role, Component>, architecture: Architecture) -> Result<Self> {
@@ -72,6 +60,11 @@ impl Geometry {
         let sample = denoiser.input(port).with_context(|| format!("{role}: has no input for latents"))?;
         let latent = decoder.input(names::LATENT).context("vae_decoder: has no input for latents")?;
 
+        // An autoencoder of clips says the same in other words.
+        let (channels_key, blocks_key) = match architecture {
+            Architecture::Wan => ("z_dim", "dim_mult"),
+            _ => ("latent_channels", "block_out_channels"),
+        };
         let dimension = |port: &Port, axis: usize| port.shape.get(axis).copied().flatten();
         let taken = dimension(sample, if packed { 2 } else { 1 });
         let taken = agree(role.folder(), "in_channels", denoiser.integer("in_channels", 1..=4096)?, taken)?;
@@ -80,9 +73,8 @@ impl Geometry {
             (true, false) => taken.unwrap_or(16),
             (false, _) => taken.unwrap_or(4),
         };
-        let latent_channels =
-            agree("vae_decoder", "latent_channels", decoder.integer("latent_channels", 1..=1024)?, dimension(latent, 1))?
-                .unwrap_or_else(|| if architecture.is_transformer() { denoiser_channels } else { denoiser_channels.min(4) });
+        let latent_channels = agree("vae_decoder", channels_key, decoder.integer(channels_key, 1..=1024)?, dimension(latent, 1))?
+            .unwrap_or_else(|| if architecture.is_transformer() { denoiser_channels } else { denoiser_channels.min(4) });
         let as_many = match packed {
             true => taken.is_none_or(|taken| taken == latent_channels * PACKED_SIDE * PACKED_SIDE),
             false => denoiser_channels == latent_channels,
@@ -98,13 +90,14 @@ impl Geometry {
                 (_, false) => "as many".to_owned(),
             }
         );
-        let blocks = decoder.list_length("block_out_channels")?.unwrap_or(4);
-        ensure!((1..=6).contains(&blocks), "vae_decoder/config.json: `block_out_channels` has {blocks} entries, expected 1 to 6");
+        let blocks = decoder.list_length(blocks_key)?.unwrap_or(4);
+        ensure!((1..=6).contains(&blocks), "vae_decoder/config.json: `{blocks_key}` has {blocks} entries, expected 1 to 6");
         let pixels_per_latent = 1_usize << (blocks - 1);
 
         let latents_per_unit = match architecture {
             Architecture::Flux => PACKED_SIDE,
             Architecture::StableDiffusion3 => denoiser.integer("patch_size", 1..=16)?.unwrap_or(2),
+            Architecture::Wan => patch_side(denoiser)?,
             _ => {
                 let levels = denoiser.list_length("block_out_channels")?.unwrap_or(1);
                 ensure!(
@@ -147,8 +140,13 @@ impl Geometry {
                 sample.shape_text()
             );
         }
-        let usual = if architecture.is_transformer() { 128 } else { 64 };
-        let trained = sample_size(denoiser)?.or(fixed).unwrap_or((usual, usual));
+        let usual = match architecture {
+            // 832 by 480 pixels.
+            Architecture::Wan => (104, 60),
+            architecture if architecture.is_transformer() => (128, 128),
+            _ => (64, 64),
+        };
+        let trained = sample_size(denoiser)?.or(fixed).unwrap_or(usual);
         let pixels = |(width, height): (usize, usize)| -> Result<(u32, u32)> {
             let side =
                 |latents: usize| u32::try_from(latents.saturating_mul(pixels_per_latent)).ok().filter(|side| *side <= 8192);
@@ -179,6 +177,8 @@ impl Geometry {
             ),
             None => None,
         };
+        // Latents that have a mean and a deviation for each channel need no factor.
+        let factor = if architecture == Architecture::Wan { 1.0 } else { DEFAULT_SCALING_FACTOR };
         let fixed_batch = dimension(sample, 0);
         ensure!(
             fixed_batch.is_none_or(|batch| batch <= LARGEST_BATCH),
@@ -201,7 +201,7 @@ impl Geometry {
             largest_side,
             fixed_batch,
             guidance_embedding,
-            scaling: LatentScaling::of(decoder, DEFAULT_SCALING_FACTOR, latent_channels)?,
+            scaling: LatentScaling::of(decoder, factor, latent_channels)?,
             preview_scaling: small(Role::PreviewDecoder)?,
             tiny_scaling: small(Role::TinyDecoder)?,
         })
@@ -260,73 +260,16 @@ impl Geometry {
     }
 }
 
-impl LatentScaling {
-    /// None.
-    const NONE: Self = Self { factor: 1.0, shift: 0.0, statistics: None };
-
-    /// That of a small decoder, which takes the denoiser's latents as they are unless its configuration says otherwise.
-    ///
-    /// # Errors
-    /// Its configuration is broken, or of latents of another number of channels.
-    pub(super) fn of_small(decoder: &Component, channels: usize) -> Result<Self> {
-        let port = decoder.input(names::LATENT).and_then(|port| port.shape.get(1).copied().flatten());
-        let taken = agree(decoder.role.folder(), "latent_channels", decoder.integer("latent_channels", 1..=1024)?, port)?;
-        ensure!(
-            taken.is_none_or(|taken| taken == channels),
-            "{} takes latents of {} channels, and the denoiser's have {channels}: they are of two models",
-            decoder.role,
-            taken.unwrap_or_default()
-        );
-        Self::of(decoder, 1.0, channels)
-    }
-
-    /// What a latent's `channel` is shifted by, and what it is divided by beside `factor`: `latent = (autoencoder's - shift) *
-    /// factor / deviation`.
-    #[must_use]
-    pub fn of_channel(&self, channel: usize) -> (f32, f32) {
-        let found = self
-            .statistics
-            .as_ref()
-            .and_then(|(mean, deviation)| mean.get(channel).copied().zip(deviation.get(channel).copied()));
-        found.unwrap_or((self.shift, 1.0))
-    }
-
-    fn of(component: &Component, default: f32, channels: usize) -> Result<Self> {
-        let factor = match component.number("scaling_factor")? {
-            Some(factor) => factor,
-            None => {
-                if component.role == Role::VaeDecoder {
-                    log::warn!("{}/config.json: `scaling_factor` is missing, and {default} is taken", component.role);
-                }
-                default
-            }
-        };
-        ensure!(factor > 0.0 && factor < 1e6, "{}/config.json: `scaling_factor` is {factor}, expected above 0", component.role);
-        let shift = component.number("shift_factor")?.unwrap_or(0.0);
-        let statistics = match (numbers(component, "latents_mean")?, numbers(component, "latents_std")?) {
-            (Some(mean), Some(deviation)) => {
-                ensure!(
-                    mean.len() == channels && deviation.len() == channels && deviation.iter().all(|value| *value > 0.0),
-                    "{}/config.json: `latents_mean` has {} values and `latents_std` {}, expected {channels} each, and deviations above 0",
-                    component.role,
-                    mean.len(),
-                    deviation.len()
-                );
-                Some((mean, deviation))
-            }
-            _ => None,
-        };
-        Ok(Self { factor, shift, statistics })
-    }
-}
-
-fn numbers(component: &Component, key: &str) -> Result<Option<Vec<f32>>> {
-    let Some(value) = component.value(key).filter(|value| !value.is_null()) else { return Ok(None) };
-    let values = value.as_array().map(|values| values.iter().map(|value| value.as_f64()).collect::<Option<Vec<f64>>>());
-    #[expect(clippy::cast_possible_truncation, reason = "Kiln computes in f32")]
-    match values {
-        Some(Some(values)) if values.len() <= 1024 => Ok(Some(values.into_iter().map(|value| value as f32).collect())),
-        _ => anyhow::bail!("{}/config.json: `{key}` is not a list of at most 1024 numbers", component.role),
+/// Latents to a side of a patch, of a transformer whose patches have frames, rows and columns.
+fn patch_side(denoiser: &Component) -> Result<usize> {
+    let Some(value) = denoiser.value("patch_size").filter(|value| !value.is_null()) else { return Ok(2) };
+    let sides: Option<Vec<u64>> = value.as_array().and_then(|sides| sides.iter().map(serde_json::Value::as_u64).collect());
+    match sides.as_deref() {
+        Some([1, height, width]) if height == width && (1..=16).contains(height) => Ok(usize::try_from(*height)?),
+        _ => anyhow::bail!(
+            "{}/config.json: `patch_size` is not a list of 1 (frame), height and width, which are one number of 1 to 16",
+            denoiser.role
+        ),
     }
 }
 
@@ -361,7 +304,7 @@ fn check_embeddings(components: &BTreeMap<Role, Component>, denoiser: &Component
     let given = match architecture {
         // With a second encoder it is not of this architecture, and is told so elsewhere.
         Architecture::StableDiffusion if components.contains_key(&Role::TextEncoder2) => None,
-        Architecture::StableDiffusion | Architecture::AnimateDiff => width(Role::TextEncoder),
+        Architecture::StableDiffusion | Architecture::AnimateDiff | Architecture::Wan => width(Role::TextEncoder),
         Architecture::StableDiffusionXl => pair(),
         Architecture::StableDiffusion3 => width(Role::TextEncoder3),
         Architecture::Flux => width(Role::TextEncoder2),
@@ -382,7 +325,7 @@ fn check_embeddings(components: &BTreeMap<Role, Component>, denoiser: &Component
     Ok(())
 }
 
-fn agree(role: &str, key: &str, declared: Option<usize>, found: Option<usize>) -> Result<Option<usize>> {
+pub(super) fn agree(role: &str, key: &str, declared: Option<usize>, found: Option<usize>) -> Result<Option<usize>> {
     if let (Some(declared), Some(found)) = (declared, found) {
         ensure!(declared == found, "{role}/model.onnx has {found} channels, {role}/config.json says `{key}` {declared}");
     }

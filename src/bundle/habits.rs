@@ -95,6 +95,12 @@ impl Habits {
                 false => Self { guidance: 7.0, without_guidance: false, ..own(28, longest, "the pipeline's own defaults") },
             };
         }
+        if architecture == Architecture::Wan {
+            return match says("lightx2v") || says("distill") || says("distilled") {
+                true => distilled(&[1, 2, 3, 4, 5, 6, 7, 8], 4, "the name, which says that it was distilled"),
+                false => Self { guidance: 5.0, without_guidance: false, ..own(50, longest, "the pipeline's own defaults") },
+            };
+        }
         if bundle.is_latent_consistency() {
             return Self {
                 guidance: 8.5,

@@ -14,6 +14,7 @@ mod family;
 mod geometry;
 mod habits;
 mod json;
+mod latent_scaling;
 pub mod names;
 mod onnx;
 mod port;
@@ -33,8 +34,9 @@ pub use checksum::{FileState, sha256_of_bytes, sha256_of_file, verify};
 pub use clip::{ClipShape, Window};
 pub use component::{Component, Role, find};
 pub use family::{Architecture, Family};
-pub use geometry::{Geometry, LatentScaling, PACKED_SIDE, PLACE};
+pub use geometry::{Geometry, PACKED_SIDE, PLACE};
 pub use habits::Habits;
+pub use latent_scaling::LatentScaling;
 pub use onnx::{Header, read_header};
 pub use safety::{ClipPreparation, SafetyFiles};
 pub use shelf::{Shelf, ShelvedBundle};
@@ -108,7 +110,8 @@ impl Bundle {
         let layout = Layout::of(&class_name).with_context(|| index_path.display().to_string())?;
         let conditioning = match layout {
             Layout::Text(Architecture::Flux) => Conditioning::PackedText,
-            Layout::Text(architecture) if architecture.makes_clips() => Conditioning::TextOfClip,
+            Layout::Text(Architecture::AnimateDiff) => Conditioning::TextOfClip,
+            Layout::Text(Architecture::Wan) => Conditioning::CausalClip,
             Layout::Text(_) => Conditioning::Text,
             _ => Conditioning::Class,
         };

@@ -40,6 +40,12 @@ pub const CLIP_INPUT: &[&str] = &["clip_input"];
 pub const SHOWN: &[&str] = &["images"];
 /// Whether a safety checker holds a picture back.
 pub const VERDICT: &[&str] = &["has_nsfw_concepts"];
+/// What a decoder of clips is given of what it remembers, one port for each convolution: this and a number.
+pub const PAST: &str = "past.";
+/// The same as it gives it for the next latents.
+pub const PRESENT: &str = "present.";
+/// Which tokens are the text's rather than padding.
+pub const ATTENTION_MASK: &[&str] = &["attention_mask"];
 /// A picture's class.
 pub const CLASS_LABELS: &[&str] = &["class_labels", "labels"];
 /// Into how many steps the way is cut, which a denoiser that was distilled by halving is told.

@@ -24,6 +24,7 @@ mod safety_checker;
 mod score;
 mod texts;
 mod vae;
+mod wan;
 
 pub use clip::{Filmed, FrameSink};
 pub use inversion::{Again, Difference};
@@ -85,6 +86,7 @@ pub fn generate_clip(
 ) -> Result<Filmed> {
     match &job.bundle.family {
         Family::LatentDiffusion(Architecture::AnimateDiff) => animate_diff::film(&mut job, encoders, preview_map, sink, observer),
+        Family::LatentDiffusion(Architecture::Wan) => wan::film(&mut job, encoders, preview_map, sink, observer),
         _ => Err(refusal!("model {} makes pictures and no clips", job.bundle.name())),
     }
 }

@@ -29,6 +29,11 @@ impl Preview {
         if !observer.wants_preview() {
             return Ok(None);
         }
+        let decodes_clips = job.bundle.components.contains_key(&Role::VaeDecoderFirst);
+        if decodes_clips && card_map(job.bundle).is_none() {
+            log::warn!("--preview: the decoder of this model gives whole clips, and its card has no `preview.latent_to_rgb`");
+            return Ok(None);
+        }
         if let Some(role) = Self::needs(job.bundle, fitted.as_ref()) {
             job.open(role, observer)?;
         }

@@ -75,7 +75,8 @@ impl Forecast {
                 Weights { parameters: file.parameters, size_bytes: file.size_bytes }
             });
             let arena = plan.memory == Memory::Normal;
-            let estimate = memory::need(bundle, component, weights, Use { size, rows, calls, arena });
+            let frames = if role == Role::Transformer { frames_in(bundle, request, role) } else { 1 };
+            let estimate = memory::need(bundle, component, weights, Use { size, frames, rows, calls, arena });
             let (estimate, device) = match plan.assignments.provider_of(role).facts().has_own_memory {
                 true => memory::on_device(estimate, weights),
                 false => (estimate, Need::default()),
@@ -88,7 +89,7 @@ impl Forecast {
                 threads: Some(plan.threads),
                 // The size of the picture is nothing to a text encoder, which is measured at one.
                 size: u32::try_from(width).ok().zip(u32::try_from(height).ok()).filter(|_| !reads_text(role)),
-                batch: Some(rows / frames_in(bundle, request, role)),
+                batch: Some(if role == Role::Transformer { rows } else { rows / frames_in(bundle, request, role) }),
             };
             // Rows are of providers without options, which change both time and memory.
             let is_plain = assignment.and_then(|file| file.providers.first()).is_none_or(|setup| setup.options().is_empty());
@@ -111,7 +112,7 @@ impl Forecast {
                         + row.run_ms * count(calls.saturating_sub(1))
                 }
                 None => {
-                    let points = points(bundle, role, size);
+                    let points = points(bundle, role, size) * count(frames);
                     let network = Network { header, weights, call_bytes: estimate.running + device.running, arena };
                     time::quick_ms(network, points, Calls { calls, rows, threads: plan.threads })
                 }
@@ -178,7 +179,7 @@ fn piece(role: Role, request: &Resolved, tile: Option<Tile>) -> (usize, usize) {
 /// Height times width of what goes into a component that sees `size` in pixels.
 fn points(bundle: &Bundle, role: Role, (width, height): (usize, usize)) -> f64 {
     let side = match role {
-        Role::Unet | Role::Transformer | Role::VaeDecoder | Role::TinyDecoder | Role::PreviewDecoder => {
+        Role::Unet | Role::Transformer | Role::VaeDecoder | Role::VaeDecoderFirst | Role::TinyDecoder | Role::PreviewDecoder => {
             bundle.geometry.pixels_per_latent.max(1)
         }
         _ => 1,
@@ -216,15 +217,20 @@ fn calls(bundle: &Bundle, request: &Resolved, plan: &Plan) -> Vec<(Role, usize, 
     let windows = request.frames.map_or(1, |frames| frames.windows().len());
     let in_call = frames_in(bundle, request, bundle.denoiser());
     // The frames of a clip go through the denoiser as pictures of a batch do.
-    found.push((bundle.denoiser(), taken * passes * batches * windows, memory::denoiser_rows(plan) * in_call));
+    // A transformer sees them together instead.
+    let rows = if bundle.denoiser() == Role::Transformer { 1 } else { in_call };
+    found.push((bundle.denoiser(), taken * passes * batches * windows, memory::denoiser_rows(plan) * rows));
     if bundle.takes_text() {
         let side = bundle.geometry.pixels_per_latent;
         let along = |pixels: u32| plan.tile.map_or(1, |tile| (pixels as usize / side).div_ceil(tile.stride()));
         let frames = request.frames.map_or(1, |frames| frames.latents);
+        let has_first = bundle.components.contains_key(&Role::VaeDecoderFirst);
+        found.push((Role::VaeDecoderFirst, 1, 1));
+        let frames = frames - usize::from(has_first);
         let shown = if shows == Some(plan.decoder) { taken * batches } else { 0 };
         found.push((plan.decoder, request.count * frames * along(request.width) * along(request.height) + shown, 1));
     }
-    found.retain(|(role, ..)| bundle.components.contains_key(role));
+    found.retain(|(role, calls, _)| *calls > 0 && bundle.components.contains_key(role));
     found
 }
 

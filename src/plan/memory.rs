@@ -6,7 +6,7 @@
 //! them twice: once as they came, and once in the one block that it then plans. The factors were fitted to
 //! peaks on a processor and include the temporary copies that kernels make.
 
-use crate::bundle::{Bundle, Component, Role};
+use crate::bundle::{Architecture, Bundle, Component, Role};
 use crate::plan::{GuidancePasses, Plan};
 use crate::request::Resolved;
 
@@ -70,6 +70,8 @@ impl Need {
 pub(super) struct Use {
     /// Width and height in pixels of what it sees at once.
     pub size: (usize, usize),
+    /// Frames of latents that a transformer sees together in one row; 1 of a picture.
+    pub frames: usize,
     /// Rows in one call.
     pub rows: usize,
     /// Calls while it is open.
@@ -80,7 +82,7 @@ pub(super) struct Use {
 
 /// What `component`, opened from a file with `weights`, needs when it runs on a processor.
 pub(super) fn need(bundle: &Bundle, component: &Component, weights: Weights, used: Use) -> Need {
-    let running = activations(bundle, component, used.size) * count(used.rows);
+    let running = activations(bundle, component, used.size, used.frames) * count(used.rows);
     let running = match (used.arena, used.calls) {
         (true, 0 | 1) => running,
         (true, _) => running * IN_ARENA,
@@ -107,18 +109,25 @@ impl Weights {
 }
 
 /// Bytes of activations for one row.
-fn activations(bundle: &Bundle, component: &Component, (width, height): (usize, usize)) -> f64 {
+fn activations(bundle: &Bundle, component: &Component, (width, height): (usize, usize), frames: usize) -> f64 {
     let points = |factor: usize| count(width / factor.max(1)) * count(height / factor.max(1));
     let side = bundle.geometry.pixels_per_latent;
     let channels = channels(component);
     let maps = |channels: f64, points: f64| channels * points * FLOAT_BYTES * FEATURE_MAPS;
     match component.role {
+        Role::TextEncoder if bundle.architecture() == Some(Architecture::Wan) => 32.0 * MEBIBYTE,
         Role::TextEncoder | Role::TextEncoder2 => 4.0 * MEBIBYTE,
         Role::TextEncoder3 => 32.0 * MEBIBYTE,
-        Role::Transformer => transformer(component, points(side) / 4.0 + TOKENS_OF_TEXTS),
+        Role::Transformer => transformer(component, points(side) / 4.0 * count(frames) + TOKENS_OF_TEXTS),
         // It has no attention, and the same channels at each size.
         Role::TinyDecoder => maps(channels.last().copied().unwrap_or(UNKNOWN_CHANNELS), points(1)),
-        Role::VaeDecoder | Role::VaeEncoder | Role::PreviewDecoder => {
+        Role::VaeDecoder | Role::VaeDecoderFirst if bundle.architecture() == Some(Architecture::Wan) => {
+            // Of each feature map two frames are remembered beside those at work.
+            let width = component.value("base_dim").and_then(serde_json::Value::as_f64).unwrap_or(UNKNOWN_CHANNELS / 2.0);
+            let frames_each = bundle.clip.as_ref().map_or(1, |shape| shape.frames_per_latent);
+            maps(2.0 * width, points(1)) * count(if component.role == Role::VaeDecoder { frames_each } else { 1 })
+        }
+        Role::VaeDecoder | Role::VaeDecoderFirst | Role::VaeEncoder | Role::PreviewDecoder => {
             // Before its last block a decoder works at full size with the channels of the block before.
             let finest = channels.iter().take(2).copied().fold(0.0, f64::max);
             let finest = if channels.is_empty() { UNKNOWN_CHANNELS } else { finest };
@@ -237,7 +246,7 @@ mod tests {
         let bundle = Bundle::open(&bundle).unwrap();
         let weights = Weights { parameters: 1000, size_bytes: 3000 };
         let of = |calls, arena| {
-            let used = Use { size: (512, 512), rows: 1, calls, arena };
+            let used = Use { size: (512, 512), frames: 1, rows: 1, calls, arena };
             need(&bundle, bundle.component(Role::Unet).unwrap(), weights, used)
         };
         let once = of(1, true);

@@ -252,12 +252,19 @@ impl Plan {
         let tile = tile.filter(|tile| request.width.max(request.height) as usize > tile.pixels());
         if bundle.components.contains_key(&Role::VaeDecoder) {
             let because = match (settings.tile, tile) {
+                _ if bundle.components.contains_key(&Role::VaeDecoderFirst) => {
+                    "the decoder remembers what it needs of earlier frames"
+                }
                 (TileChoice::Auto, _) if settings.budget.memory_bytes.is_none() => "no memory budget was given",
                 (TileChoice::Auto, _) => "the memory does not ask for tiles",
                 (TileChoice::Off, _) | (_, Some(_)) => "asked for",
                 (TileChoice::Pixels(_), None) => "the picture is within one tile",
             };
-            let whole = if request.frames.is_some() { "frame by frame" } else { "the whole picture at once" };
+            let whole = match (bundle.components.contains_key(&Role::VaeDecoderFirst), &request.frames) {
+                (true, _) => "one frame of latents after the other",
+                (false, Some(_)) => "frame by frame",
+                (false, None) => "the whole picture at once",
+            };
             decide("decoding", tile.map_or_else(|| whole.to_owned(), |tile| tile.to_string()), because);
         }
         Ok(Self {

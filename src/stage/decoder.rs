@@ -1,7 +1,7 @@
 //! Latents into a picture; for previews also a linear guess at it.
 
 use anyhow::{Context, Result, bail, ensure};
-use ndarray::{ArrayD, Axis, IxDyn};
+use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn};
 
 use super::networks::Networks;
 use super::tiles::decode_tiles;
@@ -81,24 +81,28 @@ pub fn decode(
         latents.shape().get(3).map_or(0, |width| width * side),
     ];
     ensure!(pictures.shape() == expected, "{role}: gave a picture of shape {:?}, expected {expected:?}", pictures.shape());
-    for picture in pictures.axis_iter(Axis(0)) {
-        // As it is seen: of one colour throughout, or so far out of range that nothing is left of it.
-        let is_plain = picture.axis_iter(Axis(0)).all(|plane| {
-            let seen = |value: &f32| value.clamp(-1.0, 1.0);
-            let (least, most) =
-                plane.iter().map(seen).fold((1.0_f32, -1.0_f32), |(least, most), value| (least.min(value), most.max(value)));
-            most - least < 1.0 / 255.0
-        });
-        if is_plain {
-            let (least, most) =
-                picture.iter().fold((f32::MAX, f32::MIN), |(least, most), value| (least.min(*value), most.max(*value)));
-            bail!(
-                "{role}: the picture is of one colour throughout (values {least} to {most}, expected a picture in [-1, 1]); \
-                 its file is damaged or does not fit the denoiser"
-            );
-        }
-    }
+    pictures.axis_iter(Axis(0)).try_for_each(|picture| check_not_plain(role, picture))?;
     Ok(pictures)
+}
+
+/// Makes sure that `picture`, `[3 or 4, H, W]`, is not of one colour throughout.
+pub(super) fn check_not_plain(role: Role, picture: ArrayViewD<'_, f32>) -> Result<()> {
+    // As it is seen: of one colour throughout, or so far out of range that nothing is left of it.
+    let is_plain = picture.axis_iter(Axis(0)).all(|plane| {
+        let seen = |value: &f32| value.clamp(-1.0, 1.0);
+        let (least, most) =
+            plane.iter().map(seen).fold((1.0_f32, -1.0_f32), |(least, most), value| (least.min(value), most.max(value)));
+        most - least < 1.0 / 255.0
+    });
+    if is_plain {
+        let (least, most) =
+            picture.iter().fold((f32::MAX, f32::MIN), |(least, most), value| (least.min(*value), most.max(*value)));
+        bail!(
+            "{role}: the picture is of one colour throughout (values {least} to {most}, expected a picture in [-1, 1]); \
+             its file is damaged or does not fit the denoiser"
+        );
+    }
+    Ok(())
 }
 
 /// Decodes latents with the small decoder of `role`; shapes as for [`decode`], whatever size it gives.
@@ -124,6 +128,16 @@ fn scaling(bundle: &Bundle, role: Role) -> &LatentScaling {
     }
 }
 
+/// Latents as the autoencoder has them, out of the denoiser's.
+pub(super) fn unscaled(latents: &ArrayD<f32>, scaling: &LatentScaling) -> ArrayD<f32> {
+    let mut latents = latents.clone();
+    for (index, mut channel) in latents.axis_iter_mut(Axis(1)).enumerate() {
+        let (shift, deviation) = scaling.of_channel(index);
+        channel.mapv_inplace(|value| value * deviation / scaling.factor + shift);
+    }
+    latents
+}
+
 fn run(
     role: Role,
     scaling: &LatentScaling,
@@ -131,11 +145,7 @@ fn run(
     latents: &ArrayD<f32>,
     cancel: &Cancel,
 ) -> Result<ArrayD<f32>> {
-    let mut latents = latents.clone();
-    for (index, mut channel) in latents.axis_iter_mut(Axis(1)).enumerate() {
-        let (shift, deviation) = scaling.of_channel(index);
-        channel.mapv_inplace(|value| value * deviation / scaling.factor + shift);
-    }
+    let latents = unscaled(latents, scaling);
     let input =
         find(networks.inputs(role, cancel)?, names::LATENT).with_context(|| format!("{role}: has no input for latents"))?;
     let input = input.name.clone();

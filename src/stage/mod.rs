@@ -3,6 +3,7 @@
 //! In: tensors with a meaning. Out: tensors with a meaning. Not here: loops, samplers, random numbers.
 
 mod call;
+mod causal_decoder;
 mod class_denoiser;
 mod decoder;
 mod denoiser;
@@ -15,6 +16,7 @@ mod told;
 mod transformer;
 
 pub use call::{ClassLabels, call, check_shape, picture_shape};
+pub use causal_decoder::CausalDecoder;
 pub use class_denoiser::ClassDenoiser;
 pub use decoder::{Decoding, PreviewMap, decode, decode_within_memory, preview_decode};
 pub use denoiser::{Conditioning, Denoiser, MaskChannels};

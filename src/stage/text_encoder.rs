@@ -8,11 +8,12 @@
 //! | SDXL | the last layers but one, side by side | the second encoder's |
 //! | Stable Diffusion 3 | the same, filled up with zeros to T5's width; then T5's, or zeros without it | the first two, side by side |
 //! | Flux | T5's | CLIP's |
+//! | Wan | UMT5's, which does not look at the padding; zeros in its place | none |
 
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, bail, ensure};
-use ndarray::{ArrayD, Axis, IxDyn, concatenate};
+use ndarray::{ArrayD, Axis, IxDyn, Slice, concatenate};
 
 use super::networks::Networks;
 use super::new_words::new_words;
@@ -20,7 +21,7 @@ use crate::bundle::{Architecture, Bundle, Role, find, names};
 use crate::refuse;
 use crate::runtime::token_vectors::{KEPT, VECTORS};
 use crate::runtime::{Cancel, Port, Tensor};
-use crate::text::{Chunk, Chunked, NewWord, Part, Tokenizer, parts};
+use crate::text::{Chunk, Chunked, NewWord, Part, Tokenizer, Tokens, parts};
 
 /// Tokens of a text that a T5 is given at most, as diffusers' pipelines have it.
 const SENTENCE_TOKENS: usize = 512;
@@ -113,7 +114,8 @@ impl TextEncoders {
         if reading == Reading::Plain && !has_new {
             let tokens = tokenizer.encode(text)?;
             self.tell_of_rest(role, tokenizer, tokens.ids.len(), tokens.truncated.as_deref());
-            let chunk = Chunk { weights: vec![1.0; tokens.ids.len()], ids: tokens.ids, vectors: Vec::new() };
+            let Tokens { ids, used, .. } = tokens;
+            let chunk = Chunk { weights: vec![1.0; ids.len()], ids, vectors: Vec::new(), used };
             return self.call(role, &chunk, networks, cancel);
         }
         let (most, parts) = match reading {
@@ -150,7 +152,8 @@ impl TextEncoders {
     fn call(&self, role: Role, chunk: &Chunk, networks: &mut Networks, cancel: &Cancel) -> Result<Embeddings> {
         let length = chunk.ids.len();
         let ids = Tensor::Integer(ArrayD::from_shape_vec(IxDyn(&[1, length]), chunk.ids.clone())?);
-        let attention = Tensor::Integer(ArrayD::ones(IxDyn(ids.shape())));
+        let used = if hides_padding(self.architecture) { chunk.used } else { length };
+        let attention = Tensor::Integer(ArrayD::from_shape_fn(IxDyn(ids.shape()), |at| i64::from(at[1] < used)));
         if !chunk.vectors.is_empty() {
             networks.take_vectors(role)?;
         }
@@ -183,9 +186,12 @@ impl TextEncoders {
         }
         let mut results = networks.run(role, &given, &wanted, cancel)?;
         let pooled = if wants_pooled { results.pop() } else { None };
-        let tokens = results.pop().with_context(|| format!("{role}: gave nothing"))?;
+        let mut tokens = results.pop().with_context(|| format!("{role}: gave nothing"))?;
         if tokens.ndim() != 3 {
             bail!("{role}: gave text embeddings of shape {:?}, expected [batch, tokens, width]", tokens.shape());
+        }
+        if let Some(mut padding) = (tokens.len_of(Axis(1)) > used).then(|| tokens.slice_axis_mut(Axis(1), Slice::from(used..))) {
+            padding.fill(0.0);
         }
         Ok(Embeddings { tokens, pooled })
     }
@@ -271,14 +277,19 @@ fn takes_last_but_one(architecture: Architecture, role: Role) -> bool {
     match architecture {
         Architecture::StableDiffusionXl => true,
         Architecture::StableDiffusion3 => role != Role::TextEncoder3,
-        Architecture::StableDiffusion | Architecture::AnimateDiff | Architecture::Flux => false,
+        Architecture::StableDiffusion | Architecture::AnimateDiff | Architecture::Flux | Architecture::Wan => false,
     }
+}
+
+/// Whether the encoder is told which tokens are padding, and the denoiser given zeros for them.
+fn hides_padding(architecture: Architecture) -> bool {
+    architecture == Architecture::Wan
 }
 
 /// Whether the denoiser is told an encoder's pooled embedding.
 fn gives_pooled(architecture: Architecture, role: Role) -> bool {
     match architecture {
-        Architecture::StableDiffusion | Architecture::AnimateDiff => false,
+        Architecture::StableDiffusion | Architecture::AnimateDiff | Architecture::Wan => false,
         Architecture::StableDiffusionXl => role == Role::TextEncoder2,
         Architecture::StableDiffusion3 => role != Role::TextEncoder3,
         Architecture::Flux => role == Role::TextEncoder,
@@ -331,6 +342,12 @@ fn tokenizer(bundle: &Bundle, architecture: Architecture, role: Role, folder: &s
     }
     let encoder = bundle.component(role)?;
     let port = encoder.input(names::INPUT_IDS).with_context(|| format!("{role}: has no input for token ids"))?;
+    if hides_padding(architecture) && encoder.input(names::ATTENTION_MASK).is_none() {
+        bail!(
+            "{role}/model.onnx: has no input `{}`, and the text would be read together with its padding",
+            names::ATTENTION_MASK[0]
+        );
+    }
     if let Some(length) = port.shape.get(1).copied().flatten().filter(|length| *length != tokenizer.max_length()) {
         log::info!("{role}: takes {length} tokens, its tokenizer says {}", tokenizer.max_length());
         tokenizer = tokenizer.with_max_length(length).with_context(|| folder.display().to_string())?;

@@ -49,9 +49,9 @@ impl<'a> Transformer<'a> {
 
     /// Predicts at `timestep`.
     ///
-    /// * `latents`: `[B, C, h, w]` f32
+    /// * `latents`: `[B, C, h, w]` f32, of a clip `[B, C, F, h, w]`
     ///
-    /// Returns `[B, C, h, w]` f32 with guidance applied.
+    /// Returns the same shape with guidance applied.
     ///
     /// # Errors
     /// The network fails, gives another shape, or is cancelled.
@@ -90,7 +90,8 @@ impl<'a> Transformer<'a> {
     ) -> Result<ArrayD<f32>> {
         let shape = latents.shape().to_vec();
         let (batch, sides) = match shape.as_slice() {
-            [batch, _, height, width] => (*batch, (*height, *width)),
+            // Of a clip the frames stand before the sides.
+            [batch, _, height, width] | [batch, _, _, height, width] => (*batch, (*height, *width)),
             other => bail!("transformer: is given latents of shape {other:?}, expected [batch, channels, height, width]"),
         };
         let held = match self.told.of(pass, &shape) {

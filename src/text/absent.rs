@@ -23,6 +23,8 @@ pub struct Chunk {
     pub weights: Vec<f32>,
     /// Vectors in place of ids.
     pub vectors: Vec<(usize, usize, usize)>,
+    /// How many come before the padding.
+    pub used: usize,
 }
 
 /// A prompt in chunks, of which there are none.

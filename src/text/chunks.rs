@@ -22,6 +22,8 @@ pub struct Chunk {
     pub weights: Vec<f32>,
     /// Where a new word's vector stands in place of an id, which is 0 there: the place, the word, the vector.
     pub vectors: Vec<(usize, usize, usize)>,
+    /// How many come before the padding.
+    pub used: usize,
 }
 
 /// A prompt in chunks, at least one.
@@ -67,8 +69,9 @@ impl Filling<'_> {
         let mut all = plain(before);
         all.extend(tokens);
         all.extend(plain(after));
+        let used = all.len();
         all.resize(self.tokenizer.max_length(), (Token::Id(self.tokenizer.pad()), 1.0));
-        let mut chunk = Chunk { ids: Vec::new(), weights: Vec::new(), vectors: Vec::new() };
+        let mut chunk = Chunk { ids: Vec::new(), weights: Vec::new(), vectors: Vec::new(), used };
         for (place, (token, weight)) in all.into_iter().enumerate() {
             chunk.weights.push(weight);
             chunk.ids.push(match token {

@@ -47,6 +47,10 @@ fn tensor(bundle: &Bundle, role: Role, port: &Port, configuration: &Configuratio
                 Some(geometry.latent_channels * PACKED_SIDE * PACKED_SIDE),
             ]
         }
+        Role::Transformer if is(names::HIDDEN_STATES) && port.shape.len() == 5 => {
+            let frames = bundle.clip.as_ref().map(ClipShape::usual_latents);
+            vec![Some(batch), Some(geometry.denoiser_channels), frames, Some(height / side), Some(width / side)]
+        }
         Role::Transformer if is(names::HIDDEN_STATES) => {
             vec![Some(batch), Some(geometry.denoiser_channels), Some(height / side), Some(width / side)]
         }
@@ -73,7 +77,10 @@ fn tensor(bundle: &Bundle, role: Role, port: &Port, configuration: &Configuratio
         Role::Unet if is(names::CONTROL) => vec![Some(batch), Some(3), Some(height), Some(width)],
         Role::Unet if is(names::CONTROL_SCALE) => return Ok(Tensor::number_for(port, 1.0, batch)),
         Role::VaeEncoder | Role::Encoder => vec![Some(batch), Some(geometry.picture_channels), Some(height), Some(width)],
-        Role::VaeDecoder | Role::TinyDecoder | Role::PreviewDecoder => {
+        Role::VaeDecoder | Role::VaeDecoderFirst if is(names::LATENT) && port.shape.len() == 5 => {
+            vec![Some(batch), Some(geometry.latent_channels), Some(1), Some(height / side), Some(width / side)]
+        }
+        Role::VaeDecoder | Role::VaeDecoderFirst | Role::TinyDecoder | Role::PreviewDecoder => {
             vec![Some(batch), Some(geometry.latent_channels), Some(height / side), Some(width / side)]
         }
         Role::Decoder | Role::Mapping | Role::Synthesis => vec![Some(batch), None, None],

@@ -15,6 +15,7 @@ mod clips;
 mod compare;
 mod crashing;
 mod doctor;
+mod films;
 mod frames;
 mod inverting;
 mod lineage;

@@ -7,12 +7,14 @@ use serde_json::{Value, json};
 
 use super::onnx;
 
+mod clips;
 mod families;
 mod networks;
 mod runs;
 mod texts;
 mod transformers;
 
+pub use clips::{clip_folders, clip_runs};
 pub use families::{family_folders, family_runs};
 pub use runs::runs;
 pub use transformers::{transformer_folders, transformer_runs};

@@ -1,0 +1,204 @@
+//! Spoilt bundles of clips: AnimateDiff and Wan.
+
+use serde_json::json;
+
+use super::super::onnx;
+use super::*;
+
+/// The number of a graph's inputs in ONNX.
+const INPUT: u64 = 11;
+const CARD: &str = "kiln.toml";
+
+/// What `Bundle::open` must refuse.
+pub fn clip_folders() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for bundle in ["animatediff", "animatediff_windows"] {
+        cases.extend([
+            case("no text encoder", bundle, gone("text_encoder"), &["text_encoder/model.onnx", "needs"]),
+            case("no tokenizer", bundle, gone("tokenizer"), &["there is no `tokenizer` folder"]),
+            case("no unet", bundle, gone("unet"), &[UNET, "needs"]),
+            case("no decoder", bundle, gone("vae_decoder"), &[DECODER, "needs"]),
+            case("no sampler", bundle, gone(SCHEDULER), &[SCHEDULER, "there is no such file"]),
+            case(
+                "unet of pictures",
+                bundle,
+                of_bundle("sd", UNET, UNET),
+                &[UNET, "`sample`", "5 dimensions for the latents of a clip"],
+            ),
+            case(
+                "class of pictures",
+                bundle,
+                set(INDEX, "_class_name", json!("StableDiffusionPipeline")),
+                &[UNET, "4 dimensions"],
+            ),
+            case("a decoder as unet", bundle, of_bundle("animatediff", DECODER, UNET), &[UNET, "is not a unet"]),
+            case("no name in the card", bundle, written(CARD, "[clip]\nframes = [8]"), &[CARD, "missing field `name`"]),
+        ]);
+        for (frames, expected) in [
+            ("[0]", "`clip` holds 0"),
+            ("[1001]", "`clip` holds 1001"),
+            ("8", "invalid type"),
+            ("[-8]", "invalid value"),
+            ("[\"8\"]", "invalid type"),
+        ] {
+            let text = format!("name = \"a\"\n[clip]\nframes = {frames}");
+            cases.push(case(&format!("`clip.frames` is {frames}"), bundle, written(CARD, text), &[CARD, expected]));
+        }
+        for value in [json!(-8), json!(0), json!(1e30), json!("8"), json!([8]), json!(2000)] {
+            let name = format!("`motion_max_seq_length` is {value}");
+            cases.push(case(
+                &name,
+                bundle,
+                set(UNET_CONFIG, "motion_max_seq_length", value),
+                &[UNET_CONFIG, "motion_max_seq_length"],
+            ));
+        }
+    }
+    cases.extend([
+        case(
+            "trained for more frames than there are places",
+            "animatediff",
+            written(CARD, "name = \"a\"\n[clip]\nframes = [9]"),
+            &["`clip.frames` holds 9", "`motion_max_seq_length` 8"],
+        ),
+        case(
+            "trained for other frames than it takes",
+            "animatediff_windows",
+            written(CARD, "name = \"a\"\n[clip]\nframes = [8, 10]"),
+            &["`clip.frames` holds 8", "takes 10 frames only"],
+        ),
+        case(
+            "a default that it does not take",
+            "animatediff_windows",
+            written(CARD, "name = \"a\"\n[clip]\ndefault_frames = 8"),
+            &["`clip.default_frames` is 8", "takes 10 frames only"],
+        ),
+        case(
+            "windows of open frames",
+            "animatediff",
+            set(UNET_CONFIG, "free_noise_context_length", json!(8)),
+            &[UNET_CONFIG, "free_noise_context_length", "leaves the frames open"],
+        ),
+        case(
+            "windows longer than the clip",
+            "animatediff_windows",
+            set(UNET_CONFIG, "free_noise_context_length", json!(11)),
+            &[UNET_CONFIG, "windows of 11 frames"],
+        ),
+        case(
+            "windows without a stride",
+            "animatediff_windows",
+            set(UNET_CONFIG, "free_noise_context_stride", json!(0)),
+            &[UNET_CONFIG, "free_noise_context_stride"],
+        ),
+        case(
+            "windows with gaps",
+            "animatediff_windows",
+            set(UNET_CONFIG, "free_noise_context_stride", json!(9)),
+            &[UNET_CONFIG, "windows of 8 frames every 9"],
+        ),
+        case("a million frames", "animatediff", dimension(UNET, INPUT, "sample", 2, 1 << 20), &[UNET, "at most 1024 frames"]),
+        case("no frames", "animatediff", dimension(UNET, INPUT, "sample", 2, 0), &[UNET, "no dimension of a unet is 0"]),
+    ]);
+    cases.extend(wan_folders());
+    cases
+}
+
+const WAN: &str = "wan";
+const TRANSFORMER: &str = "transformer/model.onnx";
+const TRANSFORMER_CONFIG: &str = "transformer/config.json";
+const FIRST: &str = "vae_decoder_first/model.onnx";
+
+fn wan_folders() -> Vec<Case> {
+    let mut cases = vec![
+        case("no T5", WAN, gone("text_encoder"), &["text_encoder/model.onnx", "needs"]),
+        case("no tokenizer", WAN, gone("tokenizer"), &["there is no `tokenizer` folder"]),
+        case("no transformer", WAN, gone("transformer"), &[TRANSFORMER, "needs"]),
+        case("no first decoder", WAN, gone("vae_decoder_first"), &[FIRST, "needs"]),
+        case("no decoder", WAN, gone("vae_decoder"), &[DECODER, "needs"]),
+        case("no sampler", WAN, gone(SCHEDULER), &[SCHEDULER, "there is no such file"]),
+        case(
+            "transformer of pictures",
+            WAN,
+            of_bundle("sd3", TRANSFORMER, TRANSFORMER),
+            &[TRANSFORMER, "5 dimensions for the latents of a clip"],
+        ),
+        case(
+            "decoder of pictures",
+            WAN,
+            of_bundle("sd", DECODER, DECODER),
+            &[DECODER, "5 dimensions for the latents of a frame"],
+        ),
+        case("the first decoder twice", WAN, of_bundle(WAN, FIRST, DECODER), &[DECODER, "remembers nothing"]),
+        case("the other decoder twice", WAN, of_bundle(WAN, DECODER, FIRST), &[FIRST, "`past.0`"]),
+        case(
+            "a memory of another name",
+            WAN,
+            by(|folder| onnx::rename_input(&folder.join(DECODER), "past.3", "past.99")),
+            &["they are of two exports"],
+        ),
+        case("a memory of another width", WAN, dimension(DECODER, INPUT, "past.1", 1, 9), &["they are of two exports"]),
+        case(
+            "class of AnimateDiff",
+            WAN,
+            set(INDEX, "_class_name", json!("AnimateDiffPipeline")),
+            &[DECODER, "expected 4 dimensions"],
+        ),
+        case(
+            "frames that it cannot make",
+            WAN,
+            written(CARD, "name = \"a\"\n[clip]\nframes = [9, 16]"),
+            &["`clip.frames` holds 16", "a multiple of 4 and one more"],
+        ),
+        case(
+            "a default that it cannot make",
+            WAN,
+            written(CARD, "name = \"a\"\n[clip]\ndefault_frames = 80"),
+            &["`clip.default_frames` holds 80"],
+        ),
+        case(
+            "a million frames",
+            WAN,
+            dimension(TRANSFORMER, INPUT, "hidden_states", 2, 1 << 20),
+            &[TRANSFORMER, "at most 1024 frames"],
+        ),
+    ];
+    for value in
+        [json!(2), json!([2, 2, 2]), json!([1, 2]), json!([1, 2, 4]), json!([1, 0, 0]), json!("1,2,2"), json!([1, 99, 99])]
+    {
+        let name = format!("`patch_size` is {value}");
+        cases.push(case(&name, WAN, set(TRANSFORMER_CONFIG, "patch_size", value), &[TRANSFORMER_CONFIG, "patch_size"]));
+    }
+    for value in [json!(-4), json!(0), json!(65), json!("4"), json!([4])] {
+        let name = format!("`scale_factor_temporal` is {value}");
+        cases.push(case(
+            &name,
+            WAN,
+            set(DECODER_CONFIG, "scale_factor_temporal", value),
+            &[DECODER_CONFIG, "scale_factor_temporal"],
+        ));
+    }
+    for value in [json!([1.0]), json!("1"), json!([1.0, 1.0, 1.0, -1.0])] {
+        let name = format!("`latents_std` is {value}");
+        cases.push(case(&name, WAN, set(DECODER_CONFIG, "latents_std", value), &[DECODER_CONFIG, "latents_std"]));
+    }
+    cases
+}
+
+/// What only a run can know.
+pub fn clip_runs() -> Vec<Case> {
+    vec![
+        case("a decoder that gives no number", "animatediff", filled(DECODER, 64, f32::NAN), &["frame 0", "vae_decoder"]),
+        case("a decoder of one colour", "animatediff", filled(DECODER, 1, 0.0), &["frame 0", "vae_decoder"]),
+        case("a unet that gives no number", "animatediff", filled(UNET, 64, f32::NAN), &["unet", "NaN"]),
+        case(
+            "more frames to a frame of latents",
+            WAN,
+            set(DECODER_CONFIG, "scale_factor_temporal", json!(2)),
+            &["vae_decoder", "gave frames of shape"],
+        ),
+        case("a first decoder of one colour", WAN, filled(FIRST, 1, 0.0), &["vae_decoder_first", "frame 0"]),
+        case("a decoder that gives no number", WAN, filled(DECODER, 64, f32::NAN), &["vae_decoder", "frame 1"]),
+        case("a unet of one value", "animatediff_windows", filled(UNET, 1, 0.0), &["unet", "every value"]),
+    ]
+}
