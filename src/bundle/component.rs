@@ -46,7 +46,7 @@ pub enum Role {
 
 impl Role {
     /// Every role, in the order in which they are used.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::TextEncoder,
         Self::TextEncoder2,
         Self::TextEncoder3,

@@ -84,7 +84,7 @@ fn denoise_clip(
         None => free_noise::draw(&mut noise, &shape, frames.noise_window)? * sampler.init_noise_sigma(),
     };
     job.open(Role::Unet, observer)?;
-    let denoiser = Denoiser::new(bundle, job.networks, conditioning.passes(job.plan.guidance_passes), conditioning, cancel)?;
+    let mut denoiser = Denoiser::new(bundle, job.networks, conditioning.passes(job.plan.guidance_passes), conditioning, cancel)?;
     let mut model = ClipModel {
         predict: |networks: &mut _, sample: &ArrayD<f32>, timestep| {
             free_noise::in_windows(frames, sample, |part| {

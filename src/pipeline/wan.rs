@@ -54,7 +54,7 @@ fn denoise_clip(
     let (height, width) = (request.height as usize / side, request.width as usize / side);
     let start = noise.draw(&[bundle.geometry.latent_channels, frames.latents, height, width])? * sampler.init_noise_sigma();
     job.open(Role::Transformer, observer)?;
-    let transformer = Transformer::new(bundle, job.networks, job.plan.guidance_passes, conditioning, cancel)?;
+    let mut transformer = Transformer::new(bundle, job.networks, job.plan.guidance_passes, conditioning, cancel)?;
     let mut model = ClipModel {
         predict: |networks: &mut _, sample: &ArrayD<f32>, timestep| transformer.predict(networks, sample, timestep, cancel),
         bundle,

@@ -9,12 +9,15 @@ use ort::session::{IoBinding, Session};
 use super::conversion::owned_value;
 use super::{Port, Tensor};
 
+/// Tensors, each with its port's name.
+type NamedTensors = Vec<(String, Tensor)>;
+
 /// Inputs that stay the same over many calls, each by its port's name; clones are the same inputs.
 ///
 /// A device with memory of its own is handed them once, and keeps them as long as they are held here.
 #[derive(Debug, Clone, Default)]
 pub struct HeldInputs {
-    inputs: Arc<Vec<(String, Tensor)>>,
+    inputs: Arc<NamedTensors>,
 }
 
 impl HeldInputs {
@@ -40,7 +43,7 @@ impl HeldInputs {
 #[derive(Default)]
 pub(super) struct Bindings {
     /// Guidance in two runs has two at a time, one for each text.
-    bound: Vec<(Weak<Vec<(String, Tensor)>>, IoBinding)>,
+    bound: Vec<(Weak<NamedTensors>, IoBinding)>,
     /// How many inputs were handed over to stay.
     pub(super) handed_over: usize,
 }
