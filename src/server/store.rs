@@ -132,10 +132,7 @@ impl Store {
             [now_ms()],
         )?;
         let store = Self { database: Mutex::new(database), log, files, retention, grew: AtomicBool::new(true), _lock: lock };
-        // Of a damaged database that was set aside the pictures stay.
-        if !set_aside {
-            store.remove_orphans()?;
-        }
+        store.remove_orphans()?;
         store.tend(true)?;
         Ok(store)
     }
@@ -308,6 +305,13 @@ fn url_of(id: &str, n: usize) -> String {
 
 fn file_name(id: &str, n: usize) -> String {
     format!("{id}-{n}.png")
+}
+
+/// The job in the name of a picture's file, where it is such a name.
+fn id_in(name: &str) -> Option<&str> {
+    let (id, n) = name.strip_suffix(".png")?.rsplit_once('-')?;
+    let is_id = id.len() == 32 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    (is_id && !n.is_empty() && n.bytes().all(|byte| byte.is_ascii_digit())).then_some(id)
 }
 
 fn read_record(row: &Row<'_>) -> rusqlite::Result<Result<Record>> {

@@ -23,10 +23,18 @@ fn finished_work_survives_a_kill_and_unfinished_work_is_marked() {
     let pictures = folder.path().join("state/pictures");
     fs::write(pictures.join(format!("{waiting}-0.png")), b"half").unwrap();
     fs::write(pictures.join(".tmp123.part"), b"half").unwrap();
+    // What others keep there, and what another database tells of.
+    let others = ["0123456789abcdef0123456789abcdef-0.png", "holiday.part", "holiday.png"];
+    for name in others {
+        fs::write(pictures.join(name), b"theirs").unwrap();
+    }
 
     let server = Server::start_in(folder.path(), &BOTH);
     assert_eq!(server.get(&url).expect(200).body, before);
-    assert_eq!(common::names(&pictures), [format!("{done}-0.png")]);
+    let mut kept = vec![format!("{done}-0.png")];
+    kept.extend(others.map(str::to_owned));
+    kept.sort();
+    assert_eq!(common::names(&pictures), kept);
     for id in [&running, &waiting] {
         let job = server.get(&format!("/jobs/{id}")).expect(200).json();
         assert_eq!((&job["state"], &job["error"]["code"]), (&json!("interrupted"), &json!("interrupted")));
@@ -161,6 +169,11 @@ fn a_damaged_database_is_refused_and_set_aside_when_asked() {
         assert!(fs::read(&database).unwrap() == bytes, "{name}: it was left alone");
         let mut server = Server::start_in(folder.path(), &["--set-damaged-aside"]);
         assert_eq!(server.get("/jobs").json()["jobs"], json!([]));
+        server.kill();
+        // Nor does a start that sets nothing aside take them.
+        let mut server = Server::start_in(folder.path(), &[]);
+        assert_eq!(server.get("/jobs").json()["jobs"], json!([]));
+        assert!(fs::read_to_string(folder.path().join("log")).unwrap().contains("1 files are of no job"), "{name}");
         server.kill();
         count += 1;
         let aside: Vec<_> = common::names(&state).into_iter().filter(|name| name.starts_with("kiln.db.damaged-")).collect();

@@ -17,6 +17,8 @@ pub(super) const LARGEST_COPIES_BYTES: usize = 256 * 1024;
 /// Copies that are let come together, and for how long.
 const MOST_COPIES: usize = 64;
 const LONGEST: Duration = Duration::from_secs(5);
+/// What names of files that are being written begin and end with.
+const PART: (&str, &str) = (".tmp", ".part");
 
 /// A picture that lies in its row as well: its job's number, its own, its file.
 type Copy = (i64, u32, PathBuf);
@@ -46,7 +48,7 @@ impl PictureFiles {
     ///
     /// * `sync`: whether it is to survive the machine's power by itself, once [`PictureFiles::sync_folder`] was called too
     pub(super) fn write(&self, name: &str, bytes: &[u8], sync: bool) -> Result<()> {
-        let mut file = tempfile::Builder::new().suffix(".part").tempfile_in(&self.folder)?;
+        let mut file = tempfile::Builder::new().prefix(PART.0).suffix(PART.1).tempfile_in(&self.folder)?;
         file.write_all(bytes)?;
         if sync {
             file.as_file().sync_all()?;
@@ -110,6 +112,11 @@ impl PictureFiles {
         }
         Ok(())
     }
+}
+
+/// Whether `name` is that of a file that was being written.
+pub(super) fn is_part(name: &str) -> bool {
+    name.starts_with(PART.0) && name.ends_with(PART.1)
 }
 
 /// Empties the copies of `settled`.

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use anyhow::Result;
 use rusqlite::OptionalExtension;
 
-use super::{SELECT, Store, file_name, picture_files, read_record, with_pictures};
-use crate::server::job::now_ms;
+use super::{SELECT, Store, id_in, picture_files, read_record, with_pictures};
+use crate::server::job::{State, now_ms};
 
 /// How much is kept; beyond, the oldest ended jobs go with their pictures.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -68,17 +68,31 @@ impl Store {
         }
     }
 
-    /// Removes files that no row tells of: a run was killed before it said so.
+    /// Removes what a run that was killed left: files half written, and pictures of jobs that are known and did not finish.
+    ///
+    /// Other files stay. Their rows may be in a database that was set aside or comes back, and some may be somebody's own.
     pub(super) fn remove_orphans(&self) -> Result<()> {
         let database = self.lock();
-        let mut known = database.prepare("SELECT id, n FROM jobs JOIN pictures ON job = number")?;
-        let names = known.query_map([], |row| Ok(file_name(&row.get::<_, String>(0)?, row.get::<_, u32>(1)? as usize)))?;
-        let names: std::collections::HashSet<String> = names.collect::<Result<_, _>>()?;
+        let mut state_of = database.prepare("SELECT state FROM jobs WHERE id = ?1")?;
+        let mut strangers = 0_u64;
         for entry in fs::read_dir(&self.files.folder)?.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if (name.ends_with(".png") || name.ends_with(".part")) && !names.contains(&name) {
+            let state = match id_in(&name) {
+                Some(id) => state_of.query_row([id], |row| row.get::<_, String>(0)).optional()?,
+                None => None,
+            };
+            let is_left = match &state {
+                Some(state) => state != State::Finished.name(),
+                None => picture_files::is_part(&name),
+            };
+            if is_left {
                 let _ = fs::remove_file(entry.path());
+            } else if state.is_none() {
+                strangers += 1;
             }
+        }
+        if strangers > 0 {
+            log::warn!("{}: {strangers} files are of no job in the database, and stay", self.files.folder.display());
         }
         Ok(())
     }
