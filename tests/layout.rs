@@ -26,7 +26,7 @@ const ROOMS: [(&str, &[&str]); 19] = [
     ("pipeline", &["error", "ode", "random", "sampler", "runtime", "output", "bundle", "request", "plan", "stage"]),
     ("engine", &["error", "runtime", "output", "bundle", "request", "plan", "prepare", "stage", "pipeline"]),
     ("client", &["error", "runtime"]),
-    ("server", &["error", "runtime", "output", "lineage", "bundle", "request", "plan", "pipeline", "engine"]),
+    ("server", &["error", "runtime", "text", "output", "lineage", "bundle", "request", "plan", "pipeline", "engine"]),
 ];
 /// The roof: the command line uses the whole house but for the rooms between a request and a picture.
 const NOT_FOR_THE_COMMAND_LINE: [&str; 2] = ["stage", "text"];

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use regex::{Regex, RegexSet, RegexSetBuilder};
 use serde::Deserialize;
 
+use crate::text::{Part, parts};
 use crate::{refusal, refuse};
 
 const LARGEST_FILE_BYTES: u64 = 1 << 20;
@@ -58,7 +59,8 @@ impl Policy {
                     refuse!("{language}: a word is empty, and would block every prompt");
                 }
                 let parts: Vec<String> = word.split_whitespace().map(|part| regex::escape(&folded(part))).collect();
-                patterns.push(format!(r"(?:^|[^\w])(?:{})(?:[^\w]|$)", parts.join(r"[\s_-]+")));
+                let (before, behind) = (border(word.trim_start().chars().next()), border(word.trim_end().chars().next_back()));
+                patterns.push(format!(r"(?:^|{before})(?:{})(?:{behind}|$)", parts.join(r"[\s_-]+")));
             }
             for pattern in &rules.patterns {
                 let read = Regex::new(&format!("(?i){pattern}")).map_err(|error| refusal!("{language}: {error}"))?;
@@ -75,11 +77,24 @@ impl Policy {
         Ok(Self { rules: rules.map_err(|error| refusal!("{error}"))? })
     }
 
-    /// Whether `prompt` may be carried out.
+    /// Whether `prompt` may be carried out, as it stands and as a model reads it whose brackets weigh words.
     #[must_use]
     pub fn allows(&self, prompt: &str) -> bool {
-        !self.rules.is_match(&folded(prompt))
+        !self.rules.is_match(&folded(prompt)) && readings(prompt).iter().all(|text| !self.rules.is_match(&folded(text)))
     }
+}
+
+/// `prompt` without its brackets: what they parted as one text, and as words. A bracket may stand within a word and between two.
+fn readings(prompt: &str) -> Vec<String> {
+    // With a weight that is none it is refused, or its brackets are letters.
+    let Ok(parts) = parts("prompt", prompt) else { return Vec::new() };
+    let texts: Vec<&str> = parts.iter().map(|part| if let Part::Text(text, _) = part { text } else { " " }).collect();
+    vec![texts.concat(), texts.join(" ")]
+}
+
+/// What stands beside a word that begins or ends with `letter`: tokenizers part letters from digits and from what joins words.
+fn border(letter: Option<char>) -> &'static str {
+    if letter.is_some_and(char::is_numeric) { r"[^\p{N}]" } else { r"[^\p{L}]" }
 }
 
 /// In small letters, without the characters that nobody sees and that would part a word.
@@ -101,8 +116,32 @@ mod tests {
         for prompt in ["a gun", "GUN!", "g\u{200b}un", "a dead  body", "dead-body", "eine WAFFE", "er schiesst", "Schießstand"] {
             assert!(!policy.allows(prompt), "{prompt}");
         }
-        for prompt in ["", "a gunnel", "begun", "a body", "a red apple"] {
+        // As models read them.
+        let read = [
+            "g()un",
+            "g(un:1.0)",
+            "g(un:1.3)",
+            "[g]un",
+            "dead (body)",
+            "dead(body)",
+            "(dead) BREAK (body:0.5)",
+            "gun1",
+            "_gun_",
+            "2gun",
+        ];
+        for prompt in read {
+            assert!(!policy.allows(prompt), "{prompt}");
+        }
+        for prompt in ["", "a gunnel", "begun", "a body", "a red apple", "a (gunnel:1.2)", "(a red:1000) apple"] {
             assert!(policy.allows(prompt), "{prompt}");
+        }
+    }
+
+    #[test]
+    fn a_word_of_digits_is_no_part_of_a_number() {
+        let policy = Policy::parse("[en]\nwords = [\"88\"]").unwrap();
+        for (prompt, is_allowed) in [("the 88", false), ("v88x", false), ("1988", true), ("880", true)] {
+            assert_eq!(policy.allows(prompt), is_allowed, "{prompt}");
         }
     }
 

@@ -64,7 +64,9 @@ fn a_policy_blocks_and_a_broken_one_does_not_start() {
     let server = Server::start_in(folder.path(), &["--policy", "policy.toml"]);
     let problem = server.post("/jobs", &json!({ "prompt": "a red Waffe" })).refused(422, "policy");
     assert!(!problem.to_string().contains("Waffe"));
-    server.post("/plan", &json!({ "prompt": "a GUN" })).refused(422, "policy");
+    for prompt in ["a GUN", "g()un", "g(un:1.0)", "gun1", "_gun_"] {
+        server.post("/plan", &json!({ "prompt": prompt })).refused(422, "policy");
+    }
     server.post("/jobs", &sun()).expect(202);
     let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
     assert!(log.contains("path=\"/jobs\" status=202") && !log.contains("sun"), "{log}");
