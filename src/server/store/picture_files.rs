@@ -27,6 +27,8 @@ type Copy = (i64, u32, PathBuf);
 struct Copies {
     list: Vec<Copy>,
     since: Option<Instant>,
+    /// A sync failed. A system forgets what it could not write, and says so once: a later sync of the same bytes would be no proof.
+    are_doubtful: bool,
 }
 
 /// The folder of the pictures.
@@ -74,10 +76,11 @@ impl PictureFiles {
     /// The pictures whose copies are to be emptied now; their files are synced when this returns.
     ///
     /// * `all`: those that could come together with others too
+    /// * `copy_of`: the copy of a picture, where there is one; after a sync that failed its file is written anew
     ///
     /// # Errors
     /// The disk fails; the copies stay.
-    pub(super) fn settle(&self, all: bool) -> Result<Vec<Copy>> {
+    pub(super) fn settle(&self, all: bool, copy_of: impl Fn(i64, u32) -> Result<Option<Vec<u8>>>) -> Result<Vec<Copy>> {
         let due = {
             let mut copies = self.copies();
             let is_due = all || copies.list.len() >= MOST_COPIES || copies.since.is_some_and(|since| since.elapsed() >= LONGEST);
@@ -86,17 +89,24 @@ impl PictureFiles {
             }
             std::mem::take(&mut *copies)
         };
-        let synced = due.list.iter().try_for_each(|(_, _, path)| sync(path)).and_then(|()| self.sync_folder());
+        let settle_one = |(number, n, path): &Copy| match (due.are_doubtful, path.file_name()) {
+            (true, Some(name)) => match copy_of(*number, *n)? {
+                Some(copy) => self.write(&name.to_string_lossy(), &copy, true).with_context(|| path.display().to_string()),
+                None => Ok(()),
+            },
+            _ => sync(path),
+        };
+        let synced = due.list.iter().try_for_each(settle_one).and_then(|()| self.sync_folder());
         if let Err(error) = synced {
             let mut copies = self.copies();
             copies.list.extend(due.list);
-            copies.since = Some(Instant::now());
+            (copies.since, copies.are_doubtful) = (Some(Instant::now()), true);
             return Err(error);
         }
         Ok(due.list)
     }
 
-    /// Writes the files anew that are not what their copies are, and notes the copies.
+    /// Writes the files anew whose copies are there, and notes the copies.
     pub(super) fn recover(&self, database: &Connection, name_of: impl Fn(&str, usize) -> String) -> Result<()> {
         let mut statement =
             database.prepare("SELECT job, n, id, copy FROM pictures JOIN jobs ON job = number WHERE copy IS NOT NULL")?;
@@ -106,8 +116,9 @@ impl PictureFiles {
             let name = name_of(&id, n as usize);
             if fs::read(self.folder.join(&name)).ok().as_ref() != Some(&copy) {
                 log::warn!("picture {name} was not whole, and is written anew from the database");
-                self.write(&name, &copy, false)?;
             }
+            // One that is whole as well: the system may hold bytes in memory that a disk which failed never took.
+            self.write(&name, &copy, false)?;
             self.note_copy(number, n, &name);
         }
         Ok(())
@@ -134,5 +145,30 @@ fn sync(path: &Path) -> Result<()> {
         Ok(file) => file.sync_all().with_context(|| path.display().to_string()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error).with_context(|| path.display().to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[cfg(unix)]
+    #[test]
+    fn after_a_sync_that_failed_files_are_written_anew() {
+        use super::*;
+        let folder = tempfile::tempdir().unwrap();
+        let files = PictureFiles::new(folder.path().to_owned());
+        // A file that leads to itself cannot be opened; of the other the system has forgotten a part.
+        std::os::unix::fs::symlink("a.png", folder.path().join("a.png")).unwrap();
+        fs::write(folder.path().join("b.png"), b"ha").unwrap();
+        for (n, name) in ["a.png", "b.png", "deleted.png"].into_iter().enumerate() {
+            files.note_copy(1, n as u32, name);
+        }
+        let copy_of = |_, n| Ok((n < 2).then(|| vec![b'a' + n as u8; 4]));
+        assert!(files.settle(true, copy_of).is_err());
+        assert_eq!(fs::read(folder.path().join("b.png")).unwrap(), b"ha");
+        assert_eq!(files.settle(true, copy_of).unwrap().len(), 3);
+        assert_eq!(fs::read(folder.path().join("a.png")).unwrap(), b"aaaa");
+        assert_eq!(fs::read(folder.path().join("b.png")).unwrap(), b"bbbb");
+        assert!(!folder.path().join("deleted.png").exists());
+        assert!(files.settle(true, copy_of).unwrap().is_empty());
     }
 }

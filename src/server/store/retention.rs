@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::atomic::Ordering;
 
 use anyhow::Result;
-use rusqlite::OptionalExtension;
+use rusqlite::{OptionalExtension, Row};
 
 use super::{SELECT, Store, id_in, picture_files, read_record, with_pictures};
 use crate::server::job::{State, now_ms};
@@ -37,7 +37,11 @@ impl Store {
         if self.grew.swap(false, Ordering::Relaxed) {
             self.retain()?;
         }
-        let settled = self.files.settle(all)?;
+        let settled = self.files.settle(all, |number, n| {
+            let read = |row: &Row<'_>| row.get::<_, Option<Vec<u8>>>(0);
+            let copy = self.lock().query_row("SELECT copy FROM pictures WHERE job = ?1 AND n = ?2", [number, n.into()], read);
+            Ok(copy.optional()?.flatten())
+        })?;
         if !settled.is_empty() {
             // Not waited for: a copy that comes back is settled once more.
             self.write(|transaction| picture_files::empty(transaction, &settled))?;
