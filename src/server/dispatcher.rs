@@ -58,6 +58,7 @@ pub struct Dispatcher {
     draining: AtomicBool,
     closed: AtomicBool,
     workers: usize,
+    lost_worker: AtomicBool,
     /// Models whose last job failed after they were opened anew, with the reason.
     failing: Mutex<HashMap<String, String>>,
     /// Pictures that come in are decoded one at a time: each may take much memory.
@@ -89,6 +90,7 @@ impl Dispatcher {
             draining: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             workers: workers.max(1),
+            lost_worker: AtomicBool::new(false),
             failing: Mutex::default(),
             decoding: Mutex::default(),
         }

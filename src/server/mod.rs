@@ -18,8 +18,10 @@ pub mod wish;
 mod worker;
 
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -138,7 +140,13 @@ pub fn serve(settings: ServerSettings, stop: &Stop, ready: impl FnOnce(&str)) ->
     let mut workers = Vec::new();
     for device in devices {
         let worker = Worker::new(Arc::clone(&dispatcher), device, runtime.clone());
-        workers.push(std::thread::Builder::new().name("kiln-worker".into()).spawn(move || worker.run())?);
+        let employer = Arc::clone(&dispatcher);
+        workers.push(std::thread::Builder::new().name("kiln-worker".into()).spawn(move || {
+            if catch_unwind(AssertUnwindSafe(|| worker.run())).is_err() {
+                log::error!("a worker ended in a panic, which is a fault of Kiln's");
+                employer.lose_worker();
+            }
+        })?);
     }
     let patience = Duration::from_secs_f64(limits.patience_s);
     let app = App {
@@ -152,15 +160,18 @@ pub fn serve(settings: ServerSettings, stop: &Stop, ready: impl FnOnce(&str)) ->
     let drain = Duration::from_secs_f64(settings.drain_s.clamp(0.0, 86_400.0));
     tokio.spawn(http::accept(listener, router, limits.connections, patience));
     notify("READY=1");
+    let (end, ended) = channel();
+    let kept = Arc::clone(&dispatcher);
+    let keeper = std::thread::Builder::new().name("kiln-keeper".into()).spawn(move || keep(&kept, &ended))?;
     ready(&address);
-    tokio.block_on(keep(&dispatcher, stop, drain, || workers.iter().all(|worker| !worker.is_finished())));
+    tokio.block_on(until_stopped(&dispatcher, stop, drain));
     notify("STOPPING=1");
     dispatcher.close();
-    for worker in workers {
-        if worker.join().is_err() {
-            log::error!("a worker ended in a panic, which is a fault of Kiln's");
-        }
+    for thread in workers {
+        let _ = thread.join();
     }
+    drop(end);
+    let _ = keeper.join();
     dispatcher.tend();
     // A timer is made within the runtime.
     tokio.block_on(async { tokio::time::sleep(FAREWELL).await });
@@ -171,25 +182,34 @@ pub fn serve(settings: ServerSettings, stop: &Stop, ready: impl FnOnce(&str)) ->
     Ok(())
 }
 
-/// Looks after deadlines and the service manager until the server shall end and its jobs have.
-async fn keep(dispatcher: &Arc<Dispatcher>, stop: &Stop, drain: Duration, is_alive: impl Fn() -> bool) {
-    let mut asked = stop.asked.subscribe();
+/// Looks after deadlines and the service manager until `ended` is closed. A thread of its own: clients' requests, which wait for the disk
+/// too, must not hold it up.
+fn keep(dispatcher: &Dispatcher, ended: &Receiver<()>) {
     let watchdog = watchdog_interval();
     let mut told = Instant::now();
-    let mut until = None;
-    loop {
-        let _ = tokio::time::timeout(TICK, asked.changed()).await;
-        let expiring = Arc::clone(dispatcher);
-        let _ = tokio::task::spawn_blocking(move || {
-            expiring.expire();
-            expiring.tend();
-        })
-        .await;
+    while ended.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+        let round = catch_unwind(AssertUnwindSafe(|| {
+            dispatcher.expire();
+            dispatcher.tend();
+        }));
+        if round.is_err() {
+            log::error!("a look at deadlines ended in a panic, which is a fault of Kiln's");
+            continue;
+        }
         // A server whose workers are gone is not alive, and the manager starts it again.
-        if watchdog.is_some_and(|interval| told.elapsed() >= interval) && is_alive() {
+        if watchdog.is_some_and(|interval| told.elapsed() >= interval) && dispatcher.has_all_workers() {
             notify("WATCHDOG=1");
             told = Instant::now();
         }
+    }
+}
+
+/// Waits until the server shall end and its jobs have.
+async fn until_stopped(dispatcher: &Dispatcher, stop: &Stop, drain: Duration) {
+    let mut asked = stop.asked.subscribe();
+    let mut until = None;
+    loop {
+        let _ = tokio::time::timeout(TICK, asked.changed()).await;
         let times = *asked.borrow();
         if times > 0 && until.is_none() {
             log::info!("the server ends once its jobs have, after {} s at the latest", drain.as_secs_f64());

@@ -36,6 +36,17 @@ impl Dispatcher {
         }
     }
 
+    /// Says that a worker is gone, and nobody does its jobs.
+    pub fn lose_worker(&self) {
+        self.lost_worker.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether every device has its worker.
+    #[must_use]
+    pub fn has_all_workers(&self) -> bool {
+        !self.lost_worker.load(Ordering::SeqCst)
+    }
+
     /// Why the server is not ready, if it is not.
     #[must_use]
     pub fn not_ready(&self) -> Option<Problem> {
