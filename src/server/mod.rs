@@ -155,6 +155,7 @@ pub fn serve(settings: ServerSettings, stop: &Stop, ready: impl FnOnce(&str)) ->
         patience,
         log_prompts: settings.log_prompts,
         choices: http::Choices::default(),
+        rooms: http::Rooms::new(limits.body_bytes),
     };
     let router = http::router(Arc::new(app));
     let drain = Duration::from_secs_f64(settings.drain_s.clamp(0.0, 86_400.0));

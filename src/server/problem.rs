@@ -35,6 +35,8 @@ pub enum Code {
     Policy,
     /// The queue, or this client's part of it, is full.
     QueueFull,
+    /// So much is being sent by others that there is no memory for this request.
+    Busy,
     /// The server is about to end, and takes no new jobs.
     Draining,
     /// There is no room for another picture.
@@ -51,7 +53,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Malformed,
         Self::Unauthorized,
         Self::ForeignOrigin,
@@ -65,6 +67,7 @@ impl Code {
         Self::Refused,
         Self::Policy,
         Self::QueueFull,
+        Self::Busy,
         Self::Draining,
         Self::DiskFull,
         Self::Deadline,
@@ -96,6 +99,7 @@ impl Code {
             Self::Refused => "refused",
             Self::Policy => "policy",
             Self::QueueFull => "queue_full",
+            Self::Busy => "busy",
             Self::Draining => "draining",
             Self::DiskFull => "disk_full",
             Self::Deadline => "deadline",
@@ -122,7 +126,7 @@ impl Code {
             Self::Refused | Self::Policy => 422,
             Self::QueueFull => 429,
             Self::Internal | Self::OutOfMemory => 500,
-            Self::Draining | Self::Interrupted => 503,
+            Self::Busy | Self::Draining | Self::Interrupted => 503,
             Self::Deadline => 504,
             Self::DiskFull => 507,
         }

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
-use crate::client::Server;
+use crate::client::{Answer, Server};
 use crate::{common, sun};
 
 #[test]
@@ -111,6 +111,39 @@ fn a_bomb_and_a_body_too_large_are_refused() {
     }
     drop(stream);
     server.get("/healthz").expect(200);
+}
+
+#[test]
+fn bodies_of_many_connections_are_bounded_together() {
+    let server = Server::start(&["--patience", "60"]);
+    let head = |length: usize| {
+        let address = &server.address;
+        format!("POST /jobs HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n")
+    };
+    let large: Vec<_> = (0..4)
+        .map(|_| {
+            let mut stream = server.connect();
+            stream.write_all(format!("{}{{", head(16 << 20)).as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    // One that comes before those were looked at is let in, and given up here.
+    let one_more = || {
+        let mut stream = server.connect();
+        stream.write_all(head(1 << 20).as_bytes()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        Answer::read(stream)
+    };
+    let refused = (0..5).map(|_| one_more()).find(|answer| answer.status != 0).unwrap();
+    assert_eq!(refused.header("retry-after"), Some("5"));
+    refused.refused(503, "busy");
+    // A prompt takes no room that is counted.
+    server.wait(&server.submit(&sun()), &["finished"]);
+    drop(large);
+    let begun = Instant::now();
+    while server.post("/jobs", &json!({ "prompt": "a".repeat(1 << 20) })).status != 413 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "the room is not given back");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use serde::de::DeserializeOwned;
 
 use super::App;
+use super::room::Room;
 use crate::server::problem::{Code, Problem};
 
 /// The most fields of a form.
@@ -17,8 +18,8 @@ pub(super) struct Field {
     pub(super) bytes: Bytes,
 }
 
-/// The body, which is declared as `media_type`.
-async fn read(app: &App, request: Request, media_type: &str) -> Result<Bytes, Problem> {
+/// The body, which is declared as `media_type`, and its room in memory.
+async fn read(app: &App, request: Request, media_type: &str) -> Result<(Bytes, Room), Problem> {
     let declared = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     // A form of another site's page cannot declare JSON without being asked for leave first.
     if !declared.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(media_type) {
@@ -31,11 +32,15 @@ async fn read(app: &App, request: Request, media_type: &str) -> Result<Bytes, Pr
     if length.is_some_and(|length| length > most as u64) {
         return Err(too_large());
     }
+    let mut room = app.rooms.take(length.map_or(most, |length| usize::try_from(length).unwrap_or(most))).await?;
     match tokio::time::timeout(app.patience, to_bytes(request.into_body(), most)).await {
         Err(_) => Err(Problem::new(Code::RequestTimeout, "body: did not come in time")),
         Ok(Err(error)) if is_limit(&error) => Err(too_large()),
         Ok(Err(error)) => Err(Problem::new(Code::Malformed, format!("body: {error}"))),
-        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Ok(bytes)) => {
+            room.shrink(bytes.len());
+            Ok((bytes, room))
+        }
     }
 }
 
@@ -50,27 +55,28 @@ fn is_limit(error: &axum::Error) -> bool {
     false
 }
 
-/// A JSON object.
+/// A JSON object, and the room in memory of its body: to be kept as long as what is large in it.
 ///
 /// # Errors
-/// The body is too large, late, not declared as JSON, no JSON or of another shape.
-pub(super) async fn object<T: DeserializeOwned>(app: &App, request: Request) -> Result<T, Problem> {
-    let bytes = read(app, request, "application/json").await?;
+/// There is no room. The body is too large, late, not declared as JSON, no JSON or of another shape.
+pub(super) async fn object<T: DeserializeOwned>(app: &App, request: Request) -> Result<(T, Room), Problem> {
+    let (bytes, room) = read(app, request, "application/json").await?;
     // Serde would read a list as the fields in their order.
     if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
         return Err(Problem::new(Code::Malformed, "body: expected a JSON object, such as {\"prompt\": \"a red apple\"}"));
     }
-    serde_json::from_slice(&bytes).map_err(|error| Problem::new(Code::Malformed, format!("body: {error}")))
+    let object = serde_json::from_slice(&bytes).map_err(|error| Problem::new(Code::Malformed, format!("body: {error}")))?;
+    Ok((object, room))
 }
 
-/// The fields of a form with files.
+/// The fields of a form with files, and the room in memory of its body.
 ///
 /// # Errors
-/// The body is too large, late, no such form, or has too many fields.
-pub(super) async fn form(app: &App, request: Request) -> Result<Vec<Field>, Problem> {
+/// There is no room. The body is too large, late, no such form, or has too many fields.
+pub(super) async fn form(app: &App, request: Request) -> Result<(Vec<Field>, Room), Problem> {
     let malformed = |error: &dyn std::fmt::Display| Problem::new(Code::Malformed, format!("body: {error}"));
     let declared = request.headers().get(CONTENT_TYPE).cloned();
-    let bytes = read(app, request, "multipart/form-data").await?;
+    let (bytes, room) = read(app, request, "multipart/form-data").await?;
     let mut whole = Request::new(axum::body::Body::from(bytes));
     if let Some(declared) = declared {
         whole.headers_mut().insert(CONTENT_TYPE, declared);
@@ -89,5 +95,5 @@ pub(super) async fn form(app: &App, request: Request) -> Result<Vec<Field>, Prob
         let bytes = field.bytes().await.map_err(|error| malformed(&error.body_text()))?;
         fields.push(Field { name, bytes });
     }
-    Ok(fields)
+    Ok((fields, room))
 }

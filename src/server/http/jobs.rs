@@ -13,6 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::answer::{blocking, json_of};
 use super::description::{JobDescription, JobList};
 use super::openapi::{Accepting, Changing, Locked, OfJob, ProblemBody, Wishing};
+use super::room::Room;
 use super::{App, Client, body};
 use crate::server::catalogue::{PlanDescription, describe_plan};
 use crate::server::problem::{Code, Problem};
@@ -25,11 +26,11 @@ const USUALLY_LISTED: usize = 50;
 
 type Answer = Result<Response<Body>, Problem>;
 
-/// Reads the body of a request within its limits of size and time.
-async fn wish_of(app: &App, request: Request) -> Result<(Wish, Attachments), Problem> {
-    let mut wish: Wish = body::object(app, request).await?;
+/// Reads the body of a request within its limits of size and time; with its room in memory.
+async fn wish_of(app: &App, request: Request) -> Result<(Wish, Attachments, Room), Problem> {
+    let (mut wish, room): (Wish, Room) = body::object(app, request).await?;
     let attachments = wish.take_attachments()?;
-    Ok((wish, attachments))
+    Ok((wish, attachments, room))
 }
 
 /// Takes a job in; once this is answered, the job survives the machine's power.
@@ -38,11 +39,12 @@ async fn wish_of(app: &App, request: Request) -> Result<(Wish, Attachments), Pro
     responses((status = 202, description = "The job", body = JobDescription), Wishing, Accepting, Changing, Locked)
 )]
 pub(super) async fn submit(State(app): State<Arc<App>>, Extension(client): Extension<Client>, request: Request) -> Answer {
-    let (wish, attachments) = wish_of(&app, request).await?;
+    let (wish, attachments, room) = wish_of(&app, request).await?;
     if app.log_prompts {
         log::info!(target: "kiln::prompts", "client={} prompt={:?}", client.0, wish.prompt);
     }
     blocking(move || {
+        let _room = room;
         let job = app.dispatcher.submit(&client.0, wish, attachments, None)?;
         Ok(json_of(StatusCode::ACCEPTED, &JobDescription::accepted(&job)))
     })
@@ -55,8 +57,9 @@ pub(super) async fn submit(State(app): State<Arc<App>>, Extension(client): Exten
     responses((status = 200, description = "The plan", body = PlanDescription), Wishing, Changing, Locked)
 )]
 pub(super) async fn plan(State(app): State<Arc<App>>, request: Request) -> Answer {
-    let (wish, attachments) = wish_of(&app, request).await?;
+    let (wish, attachments, room) = wish_of(&app, request).await?;
     blocking(move || {
+        let _room = room;
         let dispatcher = &app.dispatcher;
         let (_, _, resolved, plan) = dispatcher.plan(&wish, &attachments)?;
         let model = dispatcher.catalogue.find(wish.model.as_deref())?;

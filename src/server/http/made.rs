@@ -8,6 +8,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::answer::blocking;
 use super::events::Owner;
+use super::room::Room;
 use super::{App, Client};
 use crate::server::job::{Failure, Job, JobEvent, PictureRecord, State};
 use crate::server::problem::{Code, Problem};
@@ -32,15 +33,24 @@ pub(super) struct Waiting {
 impl Waiting {
     /// Takes a job in, on behalf of `client`.
     ///
+    /// * `room`: of what came with it, which is held no more once the job is kept
+    ///
     /// # Errors
     /// As [`Dispatcher::submit`](crate::server::dispatcher::Dispatcher::submit).
-    pub(super) async fn submit(app: &Arc<App>, client: &Client, wish: Wish, attachments: Attachments) -> Result<Self, Problem> {
+    pub(super) async fn submit(
+        app: &Arc<App>,
+        client: &Client,
+        wish: Wish,
+        attachments: Attachments,
+        room: Room,
+    ) -> Result<Self, Problem> {
         if app.log_prompts {
             log::info!(target: "kiln::prompts", "client={} prompt={:?}", client.0, wish.prompt);
         }
         let (dispatcher, client) = (Arc::clone(&app.dispatcher), client.0.clone());
         // The owner is made where the job is: a client that goes meanwhile takes the job along.
         blocking(move || {
+            let _room = room;
             let job = dispatcher.submit(&client, wish, attachments, None)?;
             let (present, events) = job.watch();
             let owner = Owner { dispatcher, job: Arc::clone(&job) };

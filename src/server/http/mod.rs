@@ -15,6 +15,7 @@ mod openai_request;
 mod openapi;
 mod operator;
 mod page;
+mod room;
 mod webui;
 mod webui_defaults;
 mod webui_request;
@@ -32,6 +33,7 @@ use utoipa_axum::routes;
 pub use access::{Access, Tokens};
 pub(super) use connection::{Listener, accept};
 pub use cors::check_origin;
+pub(super) use room::Rooms;
 pub(super) use webui::Choices;
 
 use super::dispatcher::Dispatcher;
@@ -43,6 +45,7 @@ pub(super) struct App {
     pub(super) patience: Duration,
     pub(super) log_prompts: bool,
     pub(super) choices: webui::Choices,
+    pub(super) rooms: Rooms,
 }
 
 /// Who speaks on a connection: an address, or `local` on a Unix socket.

@@ -17,6 +17,7 @@ use super::answer::{blocking, json_of};
 use super::body;
 use super::made::{Made, Waiting, made, plain_status};
 use super::openai_request::{ImageRequest, ResponseFormat, of_form};
+use super::room::Room;
 use super::{App, Client};
 use crate::server::job::{JobEvent, now_ms};
 use crate::server::problem::{Code, Problem};
@@ -27,17 +28,18 @@ type Answer = Result<Response<Body>, Problem>;
 /// `POST /v1/images/generations`
 pub(super) async fn generations(State(app): State<Arc<App>>, Extension(client): Extension<Client>, request: Request) -> Answer {
     let headers = request.headers().clone();
-    let asked: ImageRequest = body::object(&app, request).await?;
+    let (asked, room): (ImageRequest, Room) = body::object(&app, request).await?;
     if asked.prompt.is_none() {
         return Err(Problem::new(Code::Malformed, "prompt: is missing"));
     }
-    answer(app, client, &headers, asked, Attachments::default(), "image_generation").await
+    answer(app, client, &headers, asked, (Attachments::default(), room), "image_generation").await
 }
 
 /// `POST /v1/images/edits`
 pub(super) async fn edits(State(app): State<Arc<App>>, Extension(client): Extension<Client>, request: Request) -> Answer {
     let headers = request.headers().clone();
-    let (asked, mut attachments) = of_form(body::form(&app, request).await?)?;
+    let (fields, room) = body::form(&app, request).await?;
+    let (asked, mut attachments) = of_form(fields)?;
     if asked.prompt.is_none() {
         return Err(Problem::new(Code::Malformed, "prompt: is missing"));
     }
@@ -45,17 +47,18 @@ pub(super) async fn edits(State(app): State<Arc<App>>, Extension(client): Extens
         let app = Arc::clone(&app);
         attachments.mask = Some(blocking(move || Ok(super::openai_request::mask_of(&app.dispatcher, mask)?)).await?);
     }
-    answer(app, client, &headers, asked, attachments, "image_edit").await
+    answer(app, client, &headers, asked, (attachments, room), "image_edit").await
 }
 
 /// `POST /v1/images/variations`
 pub(super) async fn variations(State(app): State<Arc<App>>, Extension(client): Extension<Client>, request: Request) -> Answer {
     let headers = request.headers().clone();
-    let (asked, attachments) = of_form(body::form(&app, request).await?)?;
+    let (fields, room) = body::form(&app, request).await?;
+    let (asked, attachments) = of_form(fields)?;
     if attachments.mask.is_some() {
         return Err(Problem::new(Code::Malformed, "mask: a variation takes none; /v1/images/edits does"));
     }
-    answer(app, client, &headers, asked, attachments, "image_edit").await
+    answer(app, client, &headers, asked, (attachments, room), "image_edit").await
 }
 
 async fn answer(
@@ -63,7 +66,7 @@ async fn answer(
     client: Client,
     headers: &HeaderMap,
     asked: ImageRequest,
-    attachments: Attachments,
+    (attachments, room): (Attachments, Room),
     kind: &'static str,
 ) -> Answer {
     asked.check()?;
@@ -74,7 +77,7 @@ async fn answer(
         return Err(Problem::new(Code::Refused, "response_format: a stream holds its pictures, expected b64_json"));
     }
     let wish = Wish { previews: Some(partial > 0), ..asked.wish() };
-    let waiting = Waiting::submit(&app, &client, wish, attachments).await?;
+    let waiting = Waiting::submit(&app, &client, wish, attachments, room).await?;
     if stream {
         return Ok(streamed(app, waiting, partial, kind));
     }

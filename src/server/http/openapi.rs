@@ -94,6 +94,7 @@ impl IntoResponses for Wishing {
             Code::RequestTimeout,
             Code::Refused,
             Code::Policy,
+            Code::Busy,
         ])
     }
 }

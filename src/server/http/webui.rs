@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::answer::{blocking, json_of};
 use super::made::{Made, Waiting, plain_status};
+use super::room::Room;
 use super::webui_request::{Asked, of_object, samplers, schedulers};
 use super::{App, Client, body, webui_defaults};
 use crate::output::read_bytes;
@@ -68,7 +69,7 @@ pub(super) async fn img2img(State(app): State<Arc<App>>, Extension(client): Exte
 }
 
 async fn make(app: Arc<App>, client: Client, request: Request, from_picture: bool) -> Answer {
-    let object: Map<String, Value> = body::object(&app, request).await?;
+    let (object, room): (Map<String, Value>, Room) = body::object(&app, request).await?;
     let mut asked = of_object(object, from_picture)?;
     asked.wish.model = match asked.wish.model.take() {
         Some(title) => Some(named(&app.dispatcher, &title)?),
@@ -84,7 +85,7 @@ async fn make(app: Arc<App>, client: Client, request: Request, from_picture: boo
         Ok((wish, attachments))
     })
     .await?;
-    let waiting = Waiting::submit(&app, &client, wish, attachments).await?;
+    let waiting = Waiting::submit(&app, &client, wish, attachments, room).await?;
     let wish = waiting.job.wish.clone();
     let pictures = waiting.pictures(&app).await?;
     let texts: Vec<String> = pictures.iter().map(|Made { file, .. }| parameters_of(file)).collect();
@@ -197,7 +198,7 @@ pub(super) struct Options {
 
 /// `POST /sdapi/v1/options`
 pub(super) async fn set_options(State(app): State<Arc<App>>, Extension(client): Extension<Client>, request: Request) -> Answer {
-    let Options { sd_model_checkpoint } = body::object(&app, request).await?;
+    let (Options { sd_model_checkpoint }, _) = body::object(&app, request).await?;
     if let Some(text) = sd_model_checkpoint {
         app.choices.choose(&client, named(&app.dispatcher, &text)?);
     }
@@ -214,9 +215,10 @@ pub(super) struct Inspected {
 
 /// `POST /sdapi/v1/png-info`
 pub(super) async fn png_info(State(app): State<Arc<App>>, request: Request) -> Answer {
-    let Inspected { image } = body::object(&app, request).await?;
+    let (Inspected { image }, room) = body::object(&app, request).await?;
     let file = super::webui_request::file_of("image", &image)?;
     blocking(move || {
+        let _room = room;
         let (parameters, _) = read_bytes(&file, "image")?;
         let items = parameters.as_ref().map_or_else(|| json!({}), |text| json!({ "parameters": text }));
         Ok(ok(&json!({ "info": parameters.unwrap_or_default(), "items": items, "parameters": {} })))
