@@ -56,7 +56,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = Retention::default().jobs)]
     keep_jobs: u64,
 
-    /// The most bytes of pictures to keep, such as 4GiB [default: 4GiB]
+    /// The most bytes of pictures to keep, made and handed in, such as 4GiB [default: 4GiB]
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     keep_bytes: Option<u64>,
 

@@ -162,8 +162,8 @@ impl Dispatcher {
         let kind =
             Kind { model: model.clone(), size: (resolved.width, resolved.height), steps: resolved.steps, count: resolved.count };
         let expected_ms = self.speeds.expect_ms(&kind, plan.forecast.time_ms);
-        let room_bytes =
-            (u64::from(resolved.width) * u64::from(resolved.height) * 4 + AROUND_PICTURE_BYTES) * resolved.count as u64;
+        let picture_bytes = u64::from(resolved.width) * u64::from(resolved.height) * 4 + AROUND_PICTURE_BYTES;
+        let room_bytes = picture_bytes * resolved.count as u64 + attachments.bytes();
         self.promise(client, room_bytes)?;
         let id = new_id();
         let created_ms = now_ms();

@@ -88,6 +88,14 @@ pub struct Attachments {
     pub mask: Option<Vec<u8>>,
 }
 
+impl Attachments {
+    /// How large the files are together, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        [&self.picture, &self.mask].into_iter().flatten().map(|file| file.len() as u64).sum()
+    }
+}
+
 impl Wish {
     /// Takes the pictures out, decoded from base64.
     ///

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use crate::client::{Client, Server};
@@ -73,6 +75,32 @@ fn a_database_of_the_version_before_is_taken_over() {
     let again = server.post("/jobs/old/repeat", &json!(null)).expect(202).json();
     assert_eq!(again["repeats"], "old");
     server.wait(again["id"].as_str().unwrap(), &["finished"]);
+}
+
+#[test]
+fn pictures_that_were_handed_in_are_counted_among_what_is_kept() {
+    let mut dice = common::Dice(3);
+    // Noise takes its full size as PNG.
+    let noise: Vec<u8> = (0..256 * 256 * 3).map(|_| dice.below(256) as u8).collect();
+    let picture = kiln::Picture { width: 256, height: 256, channels: 3, pixels: noise };
+    let file = kiln::output::encode(&picture, None, kiln::output::Format::Png).unwrap();
+    assert!(file.len() > 150 << 10);
+    let sd = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bundles/sd");
+    let server = Server::start(&["--model", sd, "--keep-bytes", "300KiB"]);
+    let wish = json!({ "prompt": "a red apple", "picture": STANDARD.encode(&file), "strength": 0.5, "steps": 2 });
+    let ids: Vec<String> = (0..3)
+        .map(|_| {
+            let id = server.submit(&wish);
+            server.wait(&id, &["finished"]);
+            id
+        })
+        .collect();
+    let begun = std::time::Instant::now();
+    let left = || server.get("/jobs").json()["jobs"].as_array().unwrap().iter().map(|job| job["id"].clone()).collect::<Vec<_>>();
+    while left() != [json!(ids[2])] {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(60), "{:?} of {ids:?} are left", left());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
 }
 
 #[cfg(target_os = "linux")]

@@ -14,7 +14,7 @@ use crate::server::job::{State, now_ms};
 pub struct Retention {
     /// The most jobs.
     pub jobs: u64,
-    /// The most bytes of pictures.
+    /// The most bytes of pictures, made and handed in.
     pub bytes: u64,
     /// The oldest, in days.
     pub days: f64,
@@ -56,7 +56,9 @@ impl Store {
         loop {
             let database = self.lock();
             let (jobs, bytes): (u64, u64) = database.query_row(
-                "SELECT (SELECT count(*) FROM jobs), (SELECT coalesce(sum(bytes), 0) FROM pictures)",
+                "SELECT (SELECT count(*) FROM jobs), (SELECT coalesce(sum(bytes), 0) FROM pictures)
+                    + (SELECT coalesce(sum(coalesce(length(picture), 0) + coalesce(length(mask), 0)), 0) FROM jobs
+                       WHERE state NOT IN ('queued', 'running'))",
                 [],
                 |row| Ok((row.get(0)?, row.get(1)?)),
             )?;
