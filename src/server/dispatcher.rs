@@ -304,7 +304,7 @@ impl Dispatcher {
 
     /// What can wait until nobody does; see [`Store::tend`].
     pub fn tend(&self) {
-        if let Err(error) = self.store.tend(self.is_draining()) {
+        if let Err(error) = self.store.tend(self.is_draining(), &|id| self.live(id).is_some()) {
             log::warn!("the store could not be tended: {error:#}");
         }
     }

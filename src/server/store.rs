@@ -133,7 +133,7 @@ impl Store {
         )?;
         let store = Self { database: Mutex::new(database), log, files, retention, grew: AtomicBool::new(true), _lock: lock };
         store.remove_orphans()?;
-        store.tend(true)?;
+        store.tend(true, &|_| false)?;
         Ok(store)
     }
 

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use crate::client::{Client, Server};
-use crate::{common, sun};
+use crate::{both, common, sun};
 
 #[test]
 fn pictures_whose_files_were_not_synced_are_written_anew() {
@@ -75,6 +75,32 @@ fn a_database_of_the_version_before_is_taken_over() {
     let again = server.post("/jobs/old/repeat", &json!(null)).expect(202).json();
     assert_eq!(again["repeats"], "old");
     server.wait(again["id"].as_str().unwrap(), &["finished"]);
+}
+
+#[test]
+fn jobs_that_wait_take_no_place_among_the_ended() {
+    let server = Server::start(&both(&["--keep-jobs", "2"]));
+    let ended: Vec<String> = (0..2)
+        .map(|_| {
+            let id = server.submit(&sun());
+            server.wait(&id, &["finished"]);
+            id
+        })
+        .collect();
+    let running = server.endless();
+    let waiting: Vec<String> = (0..3).map(|_| server.submit(&sun())).collect();
+    // Longer than it takes until what is beyond the limit goes.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    for id in &ended {
+        server.get(&format!("/jobs/{id}/pictures/0")).expect(200);
+    }
+    server.post(&format!("/jobs/{running}/cancel"), &json!(null)).expect(200);
+    server.wait(&waiting[2], &["finished"]);
+    let begun = std::time::Instant::now();
+    while server.get("/jobs").json()["jobs"].as_array().unwrap().len() != 2 {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(60), "more are kept than shall be");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
 }
 
 #[test]

@@ -9,10 +9,13 @@ use rusqlite::{OptionalExtension, Row};
 use super::{SELECT, Store, id_in, picture_files, read_record, with_pictures};
 use crate::server::job::{State, now_ms};
 
+/// Of a row: that its job has ended.
+const ENDED: &str = "state NOT IN ('queued', 'running')";
+
 /// How much is kept; beyond, the oldest ended jobs go with their pictures.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Retention {
-    /// The most jobs.
+    /// The most jobs that have ended.
     pub jobs: u64,
     /// The most bytes of pictures, made and handed in.
     pub bytes: u64,
@@ -30,12 +33,13 @@ impl Store {
     /// What can wait until nobody does: forgets what is beyond the retention limit, syncs files and empties their copies.
     ///
     /// * `all`: whether copies that could come together with others are emptied too
+    /// * `is_live`: whether a job is still in somebody's hands, though its row may say that it has ended
     ///
     /// # Errors
     /// The disk or the database fails.
-    pub fn tend(&self, all: bool) -> Result<()> {
+    pub fn tend(&self, all: bool, is_live: &dyn Fn(&str) -> bool) -> Result<()> {
         if self.grew.swap(false, Ordering::Relaxed) {
-            self.retain()?;
+            self.retain(is_live)?;
         }
         let settled = self.files.settle(all, |number, n| {
             let read = |row: &Row<'_>| row.get::<_, Option<Vec<u8>>>(0);
@@ -50,21 +54,34 @@ impl Store {
     }
 
     /// Forgets what is beyond the retention limit, the oldest first.
-    fn retain(&self) -> Result<()> {
+    fn retain(&self, is_live: &dyn Fn(&str) -> bool) -> Result<()> {
         #[expect(clippy::cast_possible_truncation, reason = "an age")]
         let oldest_ms = now_ms().saturating_sub((self.retention.days * 86_400_000.0) as i64);
         loop {
             let database = self.lock();
             let (jobs, bytes): (u64, u64) = database.query_row(
-                "SELECT (SELECT count(*) FROM jobs), (SELECT coalesce(sum(bytes), 0) FROM pictures)
+                &format!(
+                    "SELECT (SELECT count(*) FROM jobs WHERE {ENDED}), (SELECT coalesce(sum(bytes), 0) FROM pictures)
                     + (SELECT coalesce(sum(coalesce(length(picture), 0) + coalesce(length(mask), 0)), 0) FROM jobs
-                       WHERE state NOT IN ('queued', 'running'))",
+                       WHERE {ENDED})"
+                ),
                 [],
                 |row| Ok((row.get(0)?, row.get(1)?)),
             )?;
-            let ended = format!("{SELECT} WHERE state NOT IN ('queued', 'running') ORDER BY number LIMIT 1");
-            let Some(oldest) = database.query_row(&ended, [], read_record).optional()? else { return Ok(()) };
-            let oldest = with_pictures(&database, oldest?)?;
+            let mut statement = database.prepare_cached(&format!("{SELECT} WHERE {ENDED} ORDER BY number"))?;
+            let mut oldest = None;
+            for record in statement.query_map([], read_record)? {
+                let record = record??;
+                if !is_live(&record.id) {
+                    oldest = Some(record);
+                    break;
+                }
+                // Its end is being synced, and it is told of after; later it may go.
+                self.grew.store(true, Ordering::Relaxed);
+            }
+            drop(statement);
+            let Some(oldest) = oldest else { return Ok(()) };
+            let oldest = with_pictures(&database, oldest)?;
             drop(database);
             let is_beyond = jobs > self.retention.jobs || bytes > self.retention.bytes || oldest.times_ms.0 < oldest_ms;
             if !is_beyond {
