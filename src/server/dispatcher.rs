@@ -214,13 +214,6 @@ impl Dispatcher {
         Ok(job)
     }
 
-    fn check_open(&self) -> Result<(), Problem> {
-        if self.is_draining() {
-            return Err(Problem { retry_after_s: Some(30), ..Problem::new(Code::Draining, "the server is about to end") });
-        }
-        Ok(())
-    }
-
     /// Promises a job its place in the queue and on the disk.
     fn promise(&self, client: &str, room_bytes: u64) -> Result<(), Problem> {
         let mut inner = self.lock();

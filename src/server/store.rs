@@ -154,6 +154,12 @@ impl Store {
         self.log.as_ref().map_or(Ok(()), |log| log.sync(ticket)).context("the database")
     }
 
+    /// Whether the disk failed while the database was synced: nothing that is written from then on is known to last.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.log.as_ref().is_some_and(WriteAheadLog::has_failed)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Connection> {
         self.database.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -47,11 +47,28 @@ impl Dispatcher {
         !self.lost_worker.load(Ordering::SeqCst)
     }
 
+    /// Makes sure that jobs can be kept until they are done.
+    ///
+    /// # Errors
+    /// The server is about to end; the disk failed, after which nothing that is written is known to last.
+    pub(super) fn check_open(&self) -> Result<(), Problem> {
+        if self.is_draining() {
+            return Err(Problem { retry_after_s: Some(30), ..Problem::new(Code::Draining, "the server is about to end") });
+        }
+        if self.store.has_failed() {
+            return Err(Problem::new(Code::Internal, "the disk failed while the database was synced; start the server again"));
+        }
+        Ok(())
+    }
+
     /// Why the server is not ready, if it is not.
     #[must_use]
     pub fn not_ready(&self) -> Option<Problem> {
-        if self.is_draining() {
-            return Some(Problem::new(Code::Draining, "the server is about to end"));
+        if let Err(problem) = self.check_open() {
+            return Some(problem);
+        }
+        if !self.has_all_workers() {
+            return Some(Problem::new(Code::Internal, "a device has lost its worker; start the server again"));
         }
         if free_disk_bytes(self.store.folder()).is_some_and(|free| free < self.keep_free_bytes) {
             return Some(Problem::disk_full());
