@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 HERE = pathlib.Path(__file__).parent
-# Seconds; what was not tried by then is tried with another seed another time.
+# Seconds; every run tries the same requests in the same order, and what was not tried by then is left out.
 LONGEST = 60
 
 

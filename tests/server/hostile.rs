@@ -102,6 +102,7 @@ fn a_bomb_and_a_body_too_large_are_refused() {
         server.address
     );
     stream.write_all(head.as_bytes()).unwrap();
+    let begun = Instant::now();
     let chunk = [b"100000\r\n".as_slice(), &vec![b' '; 0x10_0000], b"\r\n"].concat();
     for _ in 0..40 {
         // It stops listening once it has refused.
@@ -109,7 +110,10 @@ fn a_bomb_and_a_body_too_large_are_refused() {
             break;
         }
     }
-    drop(stream);
+    // Where it closes while more is being sent, its answer may be lost.
+    let answer = Answer::read(stream);
+    assert!(matches!(answer.status, 0 | 413), "{answer:?}");
+    assert!(begun.elapsed() < Duration::from_secs(60), "the connection stays open");
     server.get("/healthz").expect(200);
 }
 
@@ -194,7 +198,7 @@ fn slow_clients_are_let_go() {
         let begun = Instant::now();
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
-        assert!(begun.elapsed() < Duration::from_secs(60), "{start:?} was waited for");
+        assert!(begun.elapsed() < Duration::from_secs(15), "{start:?} was waited for");
         assert!(!answer.starts_with(b"HTTP/1.1 2"), "{start:?}");
     }
     server.get("/healthz").expect(200);
@@ -220,7 +224,7 @@ fn drops_do_not_keep_a_connection_open() {
                 }
                 Err(_) => break,
             }
-            assert!(begun.elapsed() < Duration::from_secs(60), "{start:?} was waited for");
+            assert!(begun.elapsed() < Duration::from_secs(15), "{start:?} was waited for");
         }
         assert!(!answer.starts_with(b"HTTP/1.1 2"), "{start:?}");
     }
