@@ -48,9 +48,11 @@ const ON_SHAPES: [&str; 28] = [
 const MOST_ENTRIES: usize = 1_000_000;
 /// ONNX's numbers of types.
 const FLOAT: u64 = 1;
+const INT32: u64 = 6;
 const INT64: u64 = 7;
 const BOOL: u64 = 9;
-const WHOLE: [u64; 11] = [2, 3, 4, 5, 6, INT64, BOOL, 12, 13, 21, 22];
+/// What positions and masks are; smaller whole numbers are quantised values.
+const WHOLE: [u64; 3] = [INT32, INT64, BOOL];
 
 /// The operators of a graph that compute on shapes, and no others.
 #[derive(Debug, Default)]
@@ -295,6 +297,9 @@ mod tests {
             node("Where", "m", &["same", "zeros", "scale"], "mask", None),
             node("Where", "n", &["same", "drawn", "scale"], "chosen", None),
             node("Cast", "o", &["ids"], "words", to(10)),
+            node("Cast", "v", &["x"], "quantised", to(3)),
+            node("Add", "w", &["quantised", "quantised"], "louder", None),
+            node("Cast", "z", &["ids"], "narrow", to(6)),
             node("Conv", "p", &["x", "w"], "y", None),
             node("Add", "twin", &["side", "two"], "q", None),
             node("Add", "twin", &["x", "x"], "r", None),
@@ -312,11 +317,11 @@ mod tests {
         let path = folder.path().join("graph.onnx");
         std::fs::write(&path, [number(1, 8), field(7, &graph)].concat()).unwrap();
         let found = ShapeNodes::read(&path).unwrap();
-        assert_eq!(found.counts.len(), 19);
+        assert_eq!(found.counts.len(), 22);
         let explained = found.counts.keys().filter(|(operator, name)| found.explain(operator, name, 1, &[]));
         let mut on_shapes: Vec<&str> = explained.map(|(_, name)| name.as_str()).collect();
         on_shapes.sort_unstable();
-        assert_eq!(on_shapes, ["", "a", "b", "d", "e", "g", "h", "i", "j", "l", "m"]);
+        assert_eq!(on_shapes, ["", "a", "b", "d", "e", "g", "h", "i", "j", "l", "m", "z"]);
         let elsewhere = |operator: &str, name: &str| [(operator.to_owned(), name.to_owned())];
         assert!(!found.explain("Gather", "b", 2, &[]), "there is one of it");
         // Of two that are called the same the one with fractions runs elsewhere, or is not known to.
