@@ -1,5 +1,7 @@
 //! How warm the machine is, and how much power it may spend.
 
+use std::path::Path;
+
 use serde::Serialize;
 
 use super::Fact;
@@ -41,6 +43,14 @@ pub struct PowerMode {
 impl PowerMode {
     pub(super) fn read(tree: &Tree) -> Self {
         Self { governors: governors(tree), mode: mode(tree), complaints: complaints(tree) }
+    }
+}
+
+impl Temperature {
+    /// What is measured on the machine whose file system lies under `root`; `/` is this one.
+    #[must_use]
+    pub fn of_machine(root: &Path) -> Vec<Self> {
+        temperatures(&Tree::new(root))
     }
 }
 

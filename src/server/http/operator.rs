@@ -16,7 +16,7 @@ use super::App;
 use super::answer::{blocking, json_of};
 use super::openapi::Locked;
 use crate::lineage::{Branch, Paper, Run, Tree};
-use crate::runtime::{Board, MachineMemory, Temperature, free_disk_bytes, peak_memory_bytes, resident_memory_bytes};
+use crate::runtime::{MachineMemory, Temperature, free_disk_bytes, peak_memory_bytes, resident_memory_bytes};
 use crate::server::catalogue::BundleDescription;
 use crate::server::problem::{Code, Problem};
 
@@ -202,7 +202,8 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Result<Response<Body>
     blocking(move || {
         let dispatcher = &app.dispatcher;
         let (waiting, running) = dispatcher.load();
-        let board = Board::read(Path::new("/"));
+        // Not the whole board: reading the processor takes some machines longer than a page waits.
+        let root = Path::new("/");
         let counters = &dispatcher.counters;
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let finished = count(&counters.finished);
@@ -223,9 +224,9 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Result<Response<Body>
             memory: MemoryStatus {
                 resident_bytes: resident_memory_bytes(),
                 peak_bytes: peak_memory_bytes(),
-                machine: board.memory,
+                machine: MachineMemory::of_machine(root),
             },
-            temperatures: board.temperatures,
+            temperatures: Temperature::of_machine(root),
             free_disk_bytes: free_disk_bytes(dispatcher.store.folder()),
         };
         Ok(json_of(StatusCode::OK, &status))
