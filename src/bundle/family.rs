@@ -200,6 +200,7 @@ impl Layout {
                 Role::TinyDecoder,
                 Role::VaeDecoder,
             ],
+            Self::Text(Architecture::Wan) => self.required(),
             Self::Text(_) => &[
                 Role::TextEncoder,
                 Role::TextEncoder2,

@@ -206,7 +206,10 @@ impl RequestArguments {
         };
         let mut request = self.request(base, input, &inputs)?;
         let (mut clip, mut film) = (None, None);
-        match (Bundle::is_of_clips(&folder), &frames) {
+        let makes_clips = Bundle::is_of_clips(&folder);
+        // The record of a clip that was drawn frame by frame counts them, and each is a picture of its own.
+        request.frames = request.frames.filter(|_| makes_clips);
+        match (makes_clips, &frames) {
             (true, Some(_)) => {
                 refuse!("--input: is a clip, and this model makes clips of its own; name a model that makes pictures")
             }

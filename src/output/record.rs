@@ -22,7 +22,14 @@ use crate::refusal;
 /// its pixels begin, holds more text than is sensible, or its JSON is not Kiln's.
 pub fn read(path: &Path) -> Result<(Option<String>, Option<Provenance>)> {
     if path.is_dir() || path.file_name().is_some_and(|name| name.to_string_lossy().contains('%')) {
-        return beside(&Numbered::parse(path)?.record());
+        let record = Numbered::parse(path)?.record();
+        if path.is_dir() && !record.is_file() {
+            let (folder, record) = (path.display(), record.display());
+            return Err(refusal!(
+                "{folder} is a folder without {record}; name a picture, or the folder of a clip that kiln wrote"
+            ));
+        }
+        return beside(&record);
     }
     let name = path.display().to_string();
     let (container, reader) = Container::of_file(path)?;

@@ -1,6 +1,6 @@
 //! Wan: a transformer over a clip's patches follows a rectified flow in the latents of a causal autoencoder.
 //!
-//! Team Wan, 2025, "Wan: Open and Advanced Large-Scale Video Generative Models", arXiv:2503.20314.
+//! Wan Team, 2025, "Wan: Open and Advanced Large-Scale Video Generative Models", arXiv:2503.20314.
 //!
 //! In: a resolved request. Out: frames, each as soon as it is decoded. The noise of all frames is drawn as one tensor, as in diffusers'
 //! `WanPipeline`.

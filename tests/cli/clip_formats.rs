@@ -50,7 +50,8 @@ fn each_format_says_what_made_it_and_is_made_again() {
     }
     walk(path, &["-o", "frames"]).refused(2, &["frames holds", "already; name another folder"]);
     walk(path, &["-o", "frames/b-%d.png"]).expect_code(0);
-    assert_eq!(names(&path.join("frames"))[4..], ["b-1.png", "b-2.png", "b-3.png", "b-clip.json"]);
+    let of_pattern: Vec<String> = names(&path.join("frames")).into_iter().filter(|name| name.starts_with("b-")).collect();
+    assert_eq!(of_pattern, ["b-1.png", "b-2.png", "b-3.png", "b-clip.json"]);
     kiln(path, &["show", "frames/b-%d.png"]).expect_code(0);
     kiln(path, &["show", "missing"]).refused(2, &["missing is not readable"]);
 }

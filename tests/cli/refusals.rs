@@ -143,7 +143,7 @@ fn a_picture_handed_in_is_hostile_until_it_was_read() {
         ("head.png", good[..20].to_vec(), "is broken"),
         ("flipped.png", flipped, "is broken"),
         ("bomb.png", bomb, "is too large"),
-        ("gif.png", b"GIF89a\x01\x00\x01\x00\x00\x00\x00".to_vec(), "image/gif"),
+        ("gif.png", b"GIF89a\x01\x00\x01\x00\x00\x00\x00".to_vec(), "is broken"),
         ("webp.png", b"RIFF\xff\xff\xff\xffWEBPVP8 ".to_vec(), "is broken"),
     ];
     fs::write(path.join("good.png"), &good).unwrap();
