@@ -68,19 +68,15 @@ impl Store {
                 [],
                 |row| Ok((row.get(0)?, row.get(1)?)),
             )?;
-            let mut statement = database.prepare_cached(&format!("{SELECT} WHERE {ENDED} ORDER BY number"))?;
-            let mut oldest = None;
-            for record in statement.query_map([], read_record)? {
-                let record = record??;
-                if !is_live(&record.id) {
-                    oldest = Some(record);
-                    break;
-                }
-                // Its end is being synced, and it is told of after; later it may go.
-                self.grew.store(true, Ordering::Relaxed);
-            }
+            let mut statement = database.prepare_cached(&format!("{SELECT} WHERE {ENDED} ORDER BY number LIMIT 1"))?;
+            let oldest = statement.query_row([], read_record).optional()?;
             drop(statement);
-            let Some(oldest) = oldest else { return Ok(()) };
+            let Some(oldest) = oldest.transpose()? else { return Ok(()) };
+            if is_live(&oldest.id) {
+                // Its end is being synced, and it is told of after; none that is newer goes before it.
+                self.grew.store(true, Ordering::Relaxed);
+                return Ok(());
+            }
             let oldest = with_pictures(&database, oldest)?;
             drop(database);
             let is_beyond = jobs > self.retention.jobs || bytes > self.retention.bytes || oldest.times_ms.0 < oldest_ms;
