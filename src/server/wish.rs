@@ -34,9 +34,12 @@ pub struct Wish {
     pub model: Option<String>,
     /// Where the noise begins; picture `n` of several has `seed + n`. Drawn when left out.
     #[serde(default, deserialize_with = "whole", skip_serializing_if = "Option::is_none")]
+    // The format that stands for this type by itself is that of half its range.
+    #[schema(format = "uint64", maximum = 18446744073709551615_u64)]
     pub seed: Option<u64>,
     /// Denoising steps.
     #[serde(default, deserialize_with = "whole", skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 9007199254740992_u64)]
     pub steps: Option<usize>,
     /// Width and height in pixels, as `512x768`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -55,6 +58,7 @@ pub struct Wish {
     pub may_shrink: bool,
     /// How many pictures; 1 when left out.
     #[serde(default, deserialize_with = "whole", skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 9007199254740992_u64)]
     pub count: Option<usize>,
     /// How much of `picture` is made anew, above 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
