@@ -6,7 +6,6 @@ mod budget;
 mod clip;
 mod inversion_record;
 mod job;
-mod opening;
 mod record;
 mod safety;
 
@@ -81,7 +80,7 @@ impl Engine {
     /// # Errors
     /// As [`Bundle::open`], [`Runtime::open`] and [`Assignments::new`]; a tokenizer of the bundle is broken.
     pub fn open(folder: &Path, settings: &Settings, runtime: Option<&Path>) -> Result<Self> {
-        let bundle = opening::opened(folder, settings)?;
+        let bundle = settings.open_bundle(folder)?;
         let encoders = TextEncoders::open(&bundle, &settings.embeddings)?;
         let runtime = Runtime::open(runtime)?;
         let mut assignments = Assignments::new(&bundle, settings, &runtime)?;

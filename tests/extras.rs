@@ -143,6 +143,26 @@ fn the_models_in_the_box_weigh_words_too() {
 }
 
 #[test]
+fn only_a_word_that_a_model_does_not_know_is_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/sticker").display().to_string();
+    let mut cases = 0;
+    for (prompt, warning) in [
+        ("a red apple", None),
+        ("a (red:1.3), (green) apple", None),
+        ("a zebrafinch apple", Some("the model does not know the words: zebrafinch")),
+        ("!?", Some("the model knows nothing of \"!?\", and reads it as an empty prompt")),
+    ] {
+        let arguments = ["generate", prompt, "--model", &model, "--steps", "1", "--seed", "1", "--output", "a.png"];
+        let ran = common::kiln(folder.path(), &arguments).expect_code(0);
+        assert_eq!(ran.stderr.contains("warning"), warning.is_some(), "{prompt}: {}", ran.stderr);
+        assert!(ran.stderr.contains(warning.unwrap_or_default()), "{prompt}: {}", ran.stderr);
+        cases += 1;
+    }
+    assert_eq!(cases, 4);
+}
+
+#[test]
 fn weights_that_make_no_sense_are_refused() {
     let mut cases = 0;
     for (bundle, prompt, reason) in [
@@ -409,6 +429,11 @@ fn decoders_that_do_not_fit_are_refused() {
         let Err(error) = Engine::open(&common::bundle(bundle), &settings, None) else { panic!("{reason}") };
         assert!(format!("{error:#}").contains(reason), "{error:#}, expected {reason}");
     }
+    let decoder = common::bundle("tiny_decoder").display().to_string();
+    let model = common::bundle("sd").display().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let planned = common::kiln(folder.path(), &["plan", "a sun", "--model", &model, "--decoder", &decoder]).expect_code(0);
+    assert!(planned.text().contains("vae_decoder_tiny"), "{}", planned.text());
     let settings = Settings { decoder: DecoderChoice::Tiny, ..Settings::default() };
     let mut engine = Engine::open(&common::bundle("sd"), &settings, None).unwrap();
     let error = engine.generate(&Request::new("a sun"), &mut (), &Cancel::new()).unwrap_err();

@@ -48,7 +48,7 @@ pub(super) fn measurements(bundle: &Bundle, runtime: &Runtime) -> Option<Measure
 
 pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>) -> Result<ExitCode> {
     let Asked { record, folder, mut request, film, settings, .. } = arguments.asked.read()?;
-    let bundle = Bundle::open(&folder)?;
+    let bundle = settings.open_bundle(&folder)?;
     if let Some(film) = &film {
         film.put_into(&mut request, &bundle)?;
     }

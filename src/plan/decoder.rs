@@ -1,10 +1,11 @@
 //! Which of a bundle's decoders makes the finished picture, and what a person may say about it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::Result;
 
+use super::Settings;
 use crate::bundle::{Bundle, Role};
 use crate::refuse;
 
@@ -54,5 +55,19 @@ impl DecoderChoice {
                 Role::TinyDecoder
             ),
         }
+    }
+}
+
+impl Settings {
+    /// Reads and checks the bundle in `folder`, and with it the tiny decoder that they name.
+    ///
+    /// # Errors
+    /// As [`Bundle::open`] and [`Bundle::set_tiny_decoder`].
+    pub fn open_bundle(&self, folder: &Path) -> Result<Bundle> {
+        let mut bundle = Bundle::open(folder)?;
+        if let DecoderChoice::Folder(decoder) = &self.decoder {
+            bundle.set_tiny_decoder(decoder)?;
+        }
+        Ok(bundle)
     }
 }

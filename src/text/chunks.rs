@@ -53,6 +53,7 @@ struct Filling<'a> {
     tokens: Vec<(Token, f32)>,
     last_comma: Option<usize>,
     left_out: Vec<u32>,
+    has_tokens: bool,
 }
 
 impl Filling<'_> {
@@ -89,6 +90,7 @@ impl Filling<'_> {
         if self.tokens.len() + length > self.room {
             self.close();
         }
+        self.has_tokens = true;
         self.tokens.extend((0..length).map(|vector| (Token::Vector(word, vector), weight)));
     }
 
@@ -105,7 +107,25 @@ impl Filling<'_> {
         if self.tokens.len() == self.room {
             self.close();
         }
+        self.has_tokens = true;
         self.tokens.push((Token::Id(token), weight));
+    }
+}
+
+impl Tokenizer {
+    /// Cuts `parts`, in which `words` may stand, into chunks of [`max_length`](Self::max_length) ids, at most `most` of them.
+    ///
+    /// # Errors
+    /// The vocabulary has no token for a word of them nor one for unknown words; a new word is longer than a chunk.
+    pub fn chunks(&self, parts: &[Part], words: &[NewWord], most: usize) -> Result<Chunked> {
+        chunked(self, parts, words, most)
+    }
+
+    /// Whether a text stands between a start and an end token, so that chunks of it can be read one by one.
+    #[must_use]
+    pub fn has_ends(&self) -> bool {
+        let (before, after) = self.around();
+        !before.is_empty() && !after.is_empty()
     }
 }
 
@@ -113,13 +133,10 @@ impl Filling<'_> {
 ///
 /// # Errors
 /// As [`Tokenizer::encode`]; a refusal: a word is longer than a chunk.
-pub(super) fn chunked(tokenizer: &Tokenizer, parts: &[Part], words: &[NewWord], most: usize) -> Result<Chunked> {
+fn chunked(tokenizer: &Tokenizer, parts: &[Part], words: &[NewWord], most: usize) -> Result<Chunked> {
     let (before, after) = tokenizer.around();
     let room = tokenizer.max_length() - before.len() - after.len();
-    let comma = match tokenizer.pieces(",")?.as_slice() {
-        [comma] => Some(*comma),
-        _ => None,
-    };
+    let comma = tokenizer.comma();
     let mut filling = Filling {
         tokenizer,
         room,
@@ -128,6 +145,7 @@ pub(super) fn chunked(tokenizer: &Tokenizer, parts: &[Part], words: &[NewWord], 
         tokens: Vec::new(),
         last_comma: None,
         left_out: Vec::new(),
+        has_tokens: false,
     };
     for part in parts {
         match part {
@@ -156,6 +174,13 @@ pub(super) fn chunked(tokenizer: &Tokenizer, parts: &[Part], words: &[NewWord], 
     }
     if !filling.tokens.is_empty() || filling.done.is_empty() {
         filling.close();
+    }
+    if !filling.has_tokens {
+        let text: String =
+            parts.iter().filter_map(|part| if let Part::Text(text, _) = part { Some(text.as_str()) } else { None }).collect();
+        if !text.trim().is_empty() {
+            log::warn!("the model knows nothing of {text:?}, and reads it as an empty prompt");
+        }
     }
     let truncated = (!filling.left_out.is_empty()).then(|| tokenizer.decode(&filling.left_out));
     Ok(Chunked { chunks: filling.done, truncated })

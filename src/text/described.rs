@@ -93,13 +93,17 @@ impl Described {
         (&self.around.0, &self.around.1)
     }
 
-    /// Gives the ids of a text alone, however many they are.
+    /// Gives the ids of a text alone, however many they are; a word that the vocabulary lacks is warned of.
     pub(super) fn pieces(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = guard(&self.path, || self.tokenizer.encode(text, false))?;
-        self.warn_of_unknown(text, &encoding);
-        // What the set length cuts off follows in pieces of that length.
-        let cut = encoding.get_overflowing().iter().flat_map(Encoding::get_ids);
-        Ok(encoding.get_ids().iter().chain(cut).copied().collect())
+        // Signs between two weights are nothing to many models, and no prompt of their own.
+        self.warn_of_unknown_words(text, &encoding);
+        Ok(all_ids(&encoding))
+    }
+
+    /// The same without a warning.
+    pub(super) fn ids_alone(&self, text: &str) -> Result<Vec<u32>> {
+        Ok(all_ids(&guard(&self.path, || self.tokenizer.encode(text, false))?))
     }
 
     /// Gives the text that ids stand for.
@@ -125,8 +129,8 @@ impl Described {
 }
 
 impl Described {
-    /// A word that the vocabulary lacks leaves no trace in the picture, so somebody must be told.
-    fn warn_of_unknown(&self, text: &str, encoding: &Encoding) {
+    /// A word that the vocabulary lacks leaves no trace in the picture, so somebody must be told; whether somebody was.
+    fn warn_of_unknown_words(&self, text: &str, encoding: &Encoding) -> bool {
         let words: Vec<&str> = encoding
             .get_ids()
             .iter()
@@ -136,10 +140,21 @@ impl Described {
             .collect();
         if !words.is_empty() {
             log::warn!("the model does not know the words: {}", words.join(", "));
-        } else if encoding.get_ids().is_empty() && !text.trim().is_empty() {
+        }
+        !words.is_empty()
+    }
+
+    fn warn_of_unknown(&self, text: &str, encoding: &Encoding) {
+        if !self.warn_of_unknown_words(text, encoding) && encoding.get_ids().is_empty() && !text.trim().is_empty() {
             log::warn!("the model knows nothing of {text:?}, and reads it as an empty prompt");
         }
     }
+}
+
+/// The ids of an encoding and of what the set length cut off, which follows in pieces of that length.
+fn all_ids(encoding: &Encoding) -> Vec<u32> {
+    let cut = encoding.get_overflowing().iter().flat_map(Encoding::get_ids);
+    encoding.get_ids().iter().chain(cut).copied().collect()
 }
 
 /// What `tokenizer` puts before a text and behind it.

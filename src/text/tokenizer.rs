@@ -10,13 +10,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::chunks::{Chunked, chunked};
 use super::clip::Clip;
 use super::described::Described;
-use super::new_word::NewWord;
 use super::settings::Settings;
 use super::tokens::Tokens;
-use super::weights::Part;
 
 /// Turns texts into the token ids that one text encoder was trained on.
 #[derive(Debug, Clone)]
@@ -98,21 +95,6 @@ impl Tokenizer {
         largest.max(self.pad)
     }
 
-    /// Cuts `parts`, in which `words` may stand, into chunks of [`max_length`](Self::max_length) ids, at most `most` of them.
-    ///
-    /// # Errors
-    /// The vocabulary has no token for a word of them nor one for unknown words; a new word is longer than a chunk.
-    pub fn chunks(&self, parts: &[Part], words: &[NewWord], most: usize) -> Result<Chunked> {
-        chunked(self, parts, words, most)
-    }
-
-    /// Whether a text stands between a start and an end token, so that chunks of it can be read one by one.
-    #[must_use]
-    pub fn has_ends(&self) -> bool {
-        let (before, after) = self.around();
-        !before.is_empty() && !after.is_empty()
-    }
-
     /// What stands before a text, and behind it.
     pub(super) fn around(&self) -> (&[u32], &[u32]) {
         match &self.kind {
@@ -131,6 +113,15 @@ impl Tokenizer {
             Kind::Clip(clip) => clip.pieces(text),
             Kind::Described(described) => described.pieces(text),
         }
+    }
+
+    /// The id of a comma; `None` where it is none or more than one.
+    pub(super) fn comma(&self) -> Option<u32> {
+        let ids = match &self.kind {
+            Kind::Clip(clip) => clip.pieces(","),
+            Kind::Described(described) => described.ids_alone(","),
+        };
+        <[u32; 1]>::try_from(ids.ok()?).ok().map(|[comma]| comma)
     }
 
     /// The text that ids stand for, as far as it can be told.
