@@ -52,7 +52,7 @@ def stand_in(*arguments):
 @pytest.fixture(scope="session")
 def slow():
     """A stand-in whose steps take long enough to be watched, stopped and reloaded."""
-    with stand_in("--step-s", "0.3") as address:
+    with stand_in("--step-s", "1") as address:
         yield address
 
 
