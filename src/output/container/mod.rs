@@ -283,6 +283,7 @@ mod tests {
         assert!(said("a.y4m").contains("holds too much text"));
         std::fs::write(folder.path().join("b.bin"), "nothing").unwrap();
         assert!(said("b.bin").contains("has no record beside it"));
-        assert!(said("missing.gif").contains("is not readable") && said(".").contains("clip.json is not readable"));
+        assert!(said("missing.gif").contains("is not readable"));
+        assert!(said(".").contains("is a folder without") && said(".").contains("clip.json"));
     }
 }
