@@ -23,4 +23,7 @@ pub use denoiser::{Conditioning, Denoiser, MaskChannels};
 pub use networks::{ComponentTimes, Networks};
 pub use picture_encoder::{EncodedPicture, encode_picture};
 pub use text_encoder::{Embeddings, Reading, TextEncoders};
+// For `benches/`, which has no bundle to call `decode` with.
+#[doc(hidden)]
+pub use tiles::decode_tiles;
 pub use transformer::Transformer;

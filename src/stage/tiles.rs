@@ -17,7 +17,7 @@ const COLUMNS: Axis = Axis(3);
 ///
 /// # Errors
 /// `decode` fails, or gives another size than the tile's.
-pub(super) fn decode_tiles(
+pub fn decode_tiles(
     latents: &ArrayD<f32>,
     tile: Tile,
     mut decode: impl FnMut(ArrayD<f32>) -> Result<ArrayD<f32>>,
