@@ -1,26 +1,29 @@
 //! Takes jobs in, keeps them in order, hands them to the workers, ends them: what every interface stands on.
 
 mod counters;
+mod ends;
 mod health;
 mod records;
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 pub use counters::Counters;
+use ends::Ends;
+pub use records::Listed;
 
 use super::catalogue::Catalogue;
-use super::job::{Failure, Job, JobEvent, NewJob, State, now_ms};
+use super::job::{Job, JobEvent, NewJob, State, now_ms};
 use super::limits::Limits;
 use super::policy::Policy;
 use super::problem::{Code, Problem};
 use super::queue::{FairQueue, Full};
 use super::speed::{Kind, Speeds};
-use super::store::{NewPicture, NewRecord, Record, Store, is_disk_full};
+use super::store::{NewRecord, Record, Store};
 use super::wish::{Attachments, Wish};
 use crate::output::Picture;
 use crate::plan::{Budget, Plan};
@@ -29,14 +32,16 @@ use crate::runtime::free_disk_bytes;
 
 /// What a PNG file holds beside its pixels, in bytes; and a row of the database with what SQLite writes for it.
 const AROUND_PICTURE_BYTES: u64 = 64 * 1024;
-/// How often a picture is tried to be written again while the disk is full.
-const DISK_PATIENCE: Duration = Duration::from_millis(500);
 
 struct Inner {
     queue: FairQueue<Arc<Job>>,
     live: HashMap<String, Arc<Job>>,
     running: Vec<Arc<Job>>,
     promised_bytes: u64,
+    /// Jobs that would not survive the machine's power yet: nobody is told of them.
+    unsynced: HashSet<String>,
+    /// Ends that were told of and are not in the database yet.
+    ends: Ends,
 }
 
 /// The one place where jobs are.
@@ -59,6 +64,8 @@ pub struct Dispatcher {
     closed: AtomicBool,
     workers: usize,
     lost_worker: AtomicBool,
+    /// How many jobs wait with their pictures for room on the disk.
+    short_of_room: AtomicUsize,
     /// Models whose last job failed after they were opened anew, with the reason.
     failing: Mutex<HashMap<String, String>>,
     /// Pictures that come in are decoded one at a time: each may take much memory.
@@ -85,12 +92,20 @@ impl Dispatcher {
             counters: Counters::default(),
             policy,
             keep_free_bytes,
-            inner: Mutex::new(Inner { queue, live: HashMap::new(), running: Vec::new(), promised_bytes: 0 }),
+            inner: Mutex::new(Inner {
+                queue,
+                live: HashMap::new(),
+                running: Vec::new(),
+                promised_bytes: 0,
+                unsynced: HashSet::new(),
+                ends: Ends::default(),
+            }),
             wake: Condvar::new(),
             draining: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             workers: workers.max(1),
             lost_worker: AtomicBool::new(false),
+            short_of_room: AtomicUsize::new(0),
             failing: Mutex::default(),
             decoding: Mutex::default(),
         }
@@ -164,21 +179,21 @@ impl Dispatcher {
         let expected_ms = self.speeds.expect_ms(&kind, plan.forecast.time_ms);
         let picture_bytes = u64::from(resolved.width) * u64::from(resolved.height) * 4 + AROUND_PICTURE_BYTES;
         let room_bytes = picture_bytes * resolved.count as u64 + attachments.bytes();
+        let id = new_id()?;
         self.promise(client, room_bytes)?;
-        let id = new_id();
         let created_ms = now_ms();
-        let kept = id.and_then(|id| {
-            let (wish, attachments) = (&wish, &attachments);
-            let new = NewRecord { id: &id, client, model: &model, wish, attachments, repeats, created_ms };
-            Ok((self.store.insert(&new)?, id))
-        });
-        let ((number, ticket), id) = match kept {
+        self.lock().unsynced.insert(id.clone());
+        let (wish_of, attachments_of) = (&wish, &attachments);
+        let new =
+            NewRecord { id: &id, client, model: &model, wish: wish_of, attachments: attachments_of, repeats, created_ms };
+        let (number, ticket) = match self.store.insert(&new) {
             Ok(kept) => kept,
             Err(error) => {
                 let mut inner = self.lock();
+                inner.unsynced.remove(&id);
                 inner.queue.withdraw(client);
                 inner.promised_bytes = inner.promised_bytes.saturating_sub(room_bytes);
-                return Err(if is_disk_full(&error) { Problem::disk_full() } else { error.into() });
+                return Err(error.into());
             }
         };
         let deadline = Instant::now() + Duration::from_secs_f64(deadline_s);
@@ -199,7 +214,6 @@ impl Dispatcher {
             deadline,
             created_ms,
         });
-        self.counters.accepted.fetch_add(1, Ordering::Relaxed);
         let mut inner = self.lock();
         inner.live.insert(job.id.clone(), Arc::clone(&job));
         inner.queue.push(&job.client, Arc::clone(&job));
@@ -209,7 +223,13 @@ impl Dispatcher {
         // A worker begins meanwhile; nobody is told of the job before this.
         if let Err(error) = self.store.sync(ticket) {
             self.stop(&job, Problem::new(Code::Internal, "the disk failed before the job was kept"));
-            return Err(if is_disk_full(&error) { Problem::disk_full() } else { error.into() });
+            return Err(error.into());
+        }
+        self.lock().unsynced.remove(&job.id);
+        self.counters.accepted.fetch_add(1, Ordering::Relaxed);
+        // Whoever closes looks for jobs after it has said so.
+        if self.closed.load(Ordering::SeqCst) {
+            self.stop(&job, Problem::new(Code::Interrupted, ends::INTERRUPTED));
         }
         Ok(job)
     }
@@ -250,14 +270,14 @@ impl Dispatcher {
     pub fn next(&self) -> Option<Arc<Job>> {
         let mut inner = self.lock();
         loop {
+            if self.closed.load(Ordering::SeqCst) {
+                return None;
+            }
             if let Some(job) = inner.queue.pop() {
                 job.tell(JobEvent::State { state: State::Running, place: None, wait_s: None });
                 inner.running.push(Arc::clone(&job));
                 self.tell_places(&inner);
                 return Some(job);
-            }
-            if self.closed.load(Ordering::SeqCst) {
-                return None;
             }
             inner = self.wake.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
@@ -267,95 +287,6 @@ impl Dispatcher {
     #[must_use]
     pub fn live(&self, id: &str) -> Option<Arc<Job>> {
         self.lock().live.get(id).cloned()
-    }
-
-    /// Keeps a job's pictures and tells its watchers. While the disk is full it waits for room rather than lose them.
-    pub fn finish(&self, job: &Job, pictures: &[NewPicture]) {
-        let started_ms = job.present().started.map_or(job.created_ms, |(_, ms)| ms);
-        loop {
-            match self.store.finish(job.number, &job.id, started_ms, pictures) {
-                Ok(pictures) => {
-                    if let Some((started, _)) = job.present().started {
-                        let took_ms = started.elapsed().as_secs_f64() * 1_000.0;
-                        self.speeds.learn(&job.kind, took_ms);
-                        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time")]
-                        self.counters.busy_ms.fetch_add(took_ms as u64, Ordering::Relaxed);
-                    }
-                    self.counters.finished.fetch_add(1, Ordering::Relaxed);
-                    self.counters.pictures.fetch_add(pictures.len() as u64, Ordering::Relaxed);
-                    self.forget(job, JobEvent::End { state: State::Finished, pictures, error: None });
-                    break;
-                }
-                Err(error) if is_disk_full(&error) && !job.cancel.is_cancelled() => {
-                    log::warn!("job {}: its pictures wait for room on the disk: {error:#}", job.id);
-                    std::thread::sleep(DISK_PATIENCE);
-                }
-                Err(error) => return self.end(job, State::Failed, Some(error.into())),
-            }
-        }
-    }
-
-    /// What can wait until nobody does; see [`Store::tend`].
-    pub fn tend(&self) {
-        if let Err(error) = self.store.tend(self.is_draining(), &|id| self.live(id).is_some()) {
-            log::warn!("the store could not be tended: {error:#}");
-        }
-    }
-
-    /// Ends a job without pictures.
-    pub fn end(&self, job: &Job, state: State, why: Option<Problem>) {
-        let error = why.map(|why| Failure { code: why.code.name().to_owned(), message: why.message });
-        let started_ms = job.present().started.map(|(_, ms)| ms);
-        if let Err(error) = self.store.end(job.number, state, started_ms, error.as_ref()) {
-            log::warn!("job {}: its end could not be written: {error:#}", job.id);
-        }
-        let counter = if state == State::Failed { &self.counters.failed } else { &self.counters.stopped };
-        counter.fetch_add(1, Ordering::Relaxed);
-        self.forget(job, JobEvent::End { state, pictures: Vec::new(), error });
-    }
-
-    fn forget(&self, job: &Job, end: JobEvent) {
-        let mut inner = self.lock();
-        inner.live.remove(&job.id);
-        inner.running.retain(|running| running.id != job.id);
-        inner.promised_bytes = inner.promised_bytes.saturating_sub(job.room_bytes);
-        job.tell(end);
-        self.tell_places(&inner);
-    }
-
-    /// Stops a job that has not ended, within one kernel. Blocks for the disk.
-    pub fn stop(&self, job: &Arc<Job>, why: Problem) {
-        let waited = self.lock().queue.remove(|waiting| waiting.id == job.id);
-        job.stop(why);
-        if waited.is_some() {
-            self.end(job, job.stopped_state(), job.stopped_by());
-        }
-    }
-
-    /// Stops the jobs whose time is up.
-    pub fn expire(&self) {
-        let now = Instant::now();
-        let late: Vec<Arc<Job>> =
-            self.lock().live.values().filter(|job| job.deadline <= now && !job.cancel.is_cancelled()).cloned().collect();
-        for job in late {
-            self.stop(&job, Problem::new(Code::Deadline, "the job was not done within its time"));
-        }
-    }
-
-    /// Takes no more jobs; those that are there go on.
-    pub fn drain(&self) {
-        self.draining.store(true, Ordering::SeqCst);
-    }
-
-    /// Interrupts every job that is left, and lets the workers go.
-    pub fn close(&self) {
-        self.drain();
-        let left: Vec<Arc<Job>> = self.lock().live.values().cloned().collect();
-        for job in left {
-            self.stop(&job, Problem::new(Code::Interrupted, "the server ended before the job did; it can be repeated"));
-        }
-        self.closed.store(true, Ordering::SeqCst);
-        self.wake.notify_all();
     }
 
     /// Repeats an ended job with the same wish. Blocks for the disk.

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 use utoipa::ToSchema;
@@ -189,9 +190,16 @@ pub struct Job {
     pub created_ms: i64,
     /// Stops it.
     pub cancel: Cancel,
-    stopped_by: Mutex<Option<Problem>>,
+    course: Mutex<Course>,
     present: Mutex<Present>,
     events: broadcast::Sender<JobEvent>,
+}
+
+/// What decides whether a job is still to be stopped.
+#[derive(Default)]
+struct Course {
+    stopped_by: Option<Problem>,
+    is_made: bool,
 }
 
 /// What a [`Job`] is made of.
@@ -246,7 +254,7 @@ impl Job {
             deadline,
             created_ms,
             cancel: Cancel::new(),
-            stopped_by: Mutex::new(None),
+            course: Mutex::default(),
             present: Mutex::new(Present { state, step: None, preview: None, end: None, started: None }),
             events: broadcast::Sender::new(EVENTS_KEPT),
         })
@@ -300,16 +308,41 @@ impl Job {
         self.events.receiver_count() > 0
     }
 
-    /// Stops it; of several reasons the first counts.
+    fn course(&self) -> MutexGuard<'_, Course> {
+        self.course.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stops it; of several reasons the first counts. Once its pictures are made, its deadline is none.
     pub fn stop(&self, why: Problem) {
-        self.stopped_by.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+        let mut course = self.course();
+        if course.is_made && why.code == Code::Deadline {
+            return;
+        }
+        course.stopped_by.get_or_insert(why);
         self.cancel.cancel();
+    }
+
+    /// Says that its pictures are made.
+    ///
+    /// # Errors
+    /// It was stopped before.
+    pub fn set_made(&self) -> Result<()> {
+        let mut course = self.course();
+        self.cancel.check()?;
+        course.is_made = true;
+        Ok(())
+    }
+
+    /// Whether its pictures are made.
+    #[must_use]
+    pub fn is_made(&self) -> bool {
+        self.course().is_made
     }
 
     /// Why it was stopped.
     #[must_use]
     pub fn stopped_by(&self) -> Option<Problem> {
-        self.stopped_by.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.course().stopped_by.clone()
     }
 
     /// How it ends after it was stopped.

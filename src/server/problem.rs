@@ -3,6 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::store::is_disk_full;
 use crate::error::{is_held_back, is_out_of_memory, is_refusal};
 
 /// What kind of problem it is; each has one HTTP status.
@@ -169,6 +170,9 @@ impl From<anyhow::Error> for Problem {
             Ok(problem) => return problem,
             Err(error) => error,
         };
+        if is_disk_full(&error) {
+            return Self::disk_full();
+        }
         let code = if is_held_back(&error) {
             Code::Policy
         } else if is_refusal(&error) {

@@ -6,6 +6,7 @@
 mod database;
 mod picture_files;
 mod retention;
+mod rows;
 mod write_ahead_log;
 
 use std::fs::{self, File, TryLockError};
@@ -19,6 +20,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use database::{connect, is_damage, set_database_aside};
 use picture_files::{LARGEST_COPIES_BYTES, PictureFiles};
 pub use retention::Retention;
+use rows::{SELECT, file_name, read_record, url_of, with_pictures};
 pub use write_ahead_log::Ticket;
 use write_ahead_log::WriteAheadLog;
 
@@ -77,6 +79,19 @@ pub struct NewPicture {
     pub seed: u64,
     /// Width and height in pixels.
     pub size: (u32, u32),
+}
+
+/// How a job ended without pictures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// Where it stands.
+    pub state: State,
+    /// When it began, if it did, in milliseconds of Unix time.
+    pub started_ms: Option<i64>,
+    /// When it ended.
+    pub ended_ms: i64,
+    /// Why there are no pictures.
+    pub error: Option<Failure>,
 }
 
 /// The database and the folder of pictures.
@@ -194,6 +209,28 @@ impl Store {
         self.grew.store(true, Ordering::Relaxed);
         let is_small = pictures.iter().map(|picture| picture.file.len()).sum::<usize>() <= LARGEST_COPIES_BYTES;
         let copies = is_small && self.log.is_some();
+        let kept = self.keep(number, id, started_ms, pictures, copies).inspect_err(|_| {
+            // On a full disk half of them would stand in the way of others.
+            for n in 0..pictures.len() {
+                let _ = fs::remove_file(self.files.folder.join(file_name(id, n)));
+            }
+        });
+        self.sync(kept?)?;
+        let mut records = Vec::new();
+        for (n, NewPicture { file, seed, size: (width, height) }) in pictures.iter().enumerate() {
+            if copies {
+                self.files.note_copy(number, u32::try_from(n)?, &file_name(id, n));
+            }
+            let (seed, width, height, bytes) = (*seed, *width, *height, file.len() as u64);
+            records.push(PictureRecord { n, url: url_of(id, n), seed, width, height, bytes });
+        }
+        Ok(records)
+    }
+
+    /// Writes the files of pictures, and rows that say that their job is finished.
+    ///
+    /// * `copies`: whether the rows hold the files too, which need not be synced then
+    fn keep(&self, number: i64, id: &str, started_ms: i64, pictures: &[NewPicture], copies: bool) -> Result<Ticket> {
         for (n, picture) in pictures.iter().enumerate() {
             self.files.write(&file_name(id, n), &picture.file, !copies)?;
         }
@@ -215,29 +252,22 @@ impl Store {
             statement.execute(params![number, started_ms, now_ms()])?;
             Ok(())
         })?;
-        self.sync(ticket)?;
-        let mut records = Vec::new();
-        for (n, NewPicture { file, seed, size: (width, height) }) in pictures.iter().enumerate() {
-            if copies {
-                self.files.note_copy(number, u32::try_from(n)?, &file_name(id, n));
-            }
-            let (seed, width, height, bytes) = (*seed, *width, *height, file.len() as u64);
-            records.push(PictureRecord { n, url: url_of(id, n), seed, width, height, bytes });
-        }
-        Ok(records)
+        Ok(ticket)
     }
 
-    /// Says that a job ended without pictures.
+    /// Says that a job ended without pictures; rows of pictures go, which a sync that failed may have left.
     ///
     /// # Errors
     /// The disk is full or fails.
-    pub fn end(&self, number: i64, state: State, started_ms: Option<i64>, error: Option<&Failure>) -> Result<()> {
+    pub fn end(&self, number: i64, ended: &Ended) -> Result<()> {
+        let Ended { state, started_ms, ended_ms, error } = ended;
         let ((), ticket) = self.write(|transaction| {
+            transaction.prepare_cached("DELETE FROM pictures WHERE job = ?1")?.execute([number])?;
             let mut statement = transaction.prepare_cached(
                 "UPDATE jobs SET state = ?2, started_ms = ?3, ended_ms = ?4, error_code = ?5, error_message = ?6 WHERE number = ?1",
             )?;
-            let (code, message) = (error.map(|error| &error.code), error.map(|error| &error.message));
-            statement.execute(params![number, state.name(), started_ms, now_ms(), code, message])?;
+            let (code, message) = (error.as_ref().map(|error| &error.code), error.as_ref().map(|error| &error.message));
+            statement.execute(params![number, state.name(), started_ms, ended_ms, code, message])?;
             Ok(())
         })?;
         self.sync(ticket)
@@ -301,59 +331,6 @@ impl Store {
         }
         Ok(())
     }
-}
-
-const SELECT: &str = "SELECT number, id, state, client, model, wish, repeats, created_ms, started_ms, ended_ms, error_code, error_message FROM jobs";
-
-fn url_of(id: &str, n: usize) -> String {
-    format!("/jobs/{id}/pictures/{n}")
-}
-
-fn file_name(id: &str, n: usize) -> String {
-    format!("{id}-{n}.png")
-}
-
-/// The job in the name of a picture's file, where it is such a name.
-fn id_in(name: &str) -> Option<&str> {
-    let (id, n) = name.strip_suffix(".png")?.rsplit_once('-')?;
-    let is_id = id.len() == 32 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    (is_id && !n.is_empty() && n.bytes().all(|byte| byte.is_ascii_digit())).then_some(id)
-}
-
-fn read_record(row: &Row<'_>) -> rusqlite::Result<Result<Record>> {
-    let (state, wish): (String, String) = (row.get(2)?, row.get(5)?);
-    let (code, message): (Option<String>, Option<String>) = (row.get(10)?, row.get(11)?);
-    let (number, id, client, model, repeats) = (row.get(0)?, row.get(1)?, row.get(3)?, row.get(4)?, row.get(6)?);
-    let times_ms = (row.get(7)?, row.get(8)?, row.get(9)?);
-    let error = code.map(|code| Failure { code, message: message.unwrap_or_default() });
-    let read = || -> Result<Record> {
-        let state = serde_json::from_value(serde_json::Value::String(state)).context("state of a job")?;
-        let wish = serde_json::from_str(&wish).context("wish of a job")?;
-        Ok(Record { number, id, state, client, model, wish, repeats, times_ms, error, pictures: Vec::new() })
-    };
-    Ok(read())
-}
-
-fn with_pictures(database: &Connection, mut record: Record) -> Result<Record> {
-    record.pictures = pictures_of(database, record.number, &record.id)?;
-    Ok(record)
-}
-
-fn pictures_of(database: &Connection, number: i64, id: &str) -> Result<Vec<PictureRecord>> {
-    let mut statement =
-        database.prepare_cached("SELECT n, seed, width, height, bytes FROM pictures WHERE job = ?1 ORDER BY n")?;
-    let rows = statement.query_map([number], |row| {
-        let n = row.get::<_, u32>(0)? as usize;
-        Ok(PictureRecord {
-            n,
-            url: url_of(id, n),
-            seed: row.get::<_, i64>(1)?.cast_unsigned(),
-            width: row.get(2)?,
-            height: row.get(3)?,
-            bytes: row.get(4)?,
-        })
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// Whether `error` is that the disk has no room.

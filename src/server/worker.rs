@@ -72,7 +72,7 @@ impl Worker {
             }
             outcome => outcome?,
         };
-        job.cancel.check()?;
+        job.set_made()?;
         made.into_iter()
             .map(|Generated { picture, mut provenance, .. }| {
                 // A picture goes to strangers: it tells nothing of this device's folders.

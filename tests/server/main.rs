@@ -13,6 +13,8 @@ mod client;
 mod common;
 
 mod access;
+#[cfg(target_os = "linux")]
+mod disk;
 #[cfg(feature = "client")]
 mod distant;
 mod durability;

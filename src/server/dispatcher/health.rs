@@ -50,7 +50,8 @@ impl Dispatcher {
     /// Makes sure that jobs can be kept until they are done.
     ///
     /// # Errors
-    /// The server is about to end; the disk failed, after which nothing that is written is known to last.
+    /// The server is about to end; the disk failed, after which nothing that is written is known to last; pictures wait for room on it, or the
+    /// end of a job does.
     pub(super) fn check_open(&self) -> Result<(), Problem> {
         if self.is_draining() {
             return Err(Problem { retry_after_s: Some(30), ..Problem::new(Code::Draining, "the server is about to end") });
@@ -58,7 +59,10 @@ impl Dispatcher {
         if self.store.has_failed() {
             return Err(Problem::new(Code::Internal, "the disk failed while the database was synced; start the server again"));
         }
-        Ok(())
+        if self.short_of_room.load(Ordering::SeqCst) > 0 {
+            return Err(Problem::disk_full());
+        }
+        self.lock().ends.why.clone().map_or(Ok(()), Err)
     }
 
     /// Why the server is not ready, if it is not.

@@ -16,6 +16,7 @@ use super::openapi::{Accepting, Changing, Locked, OfJob, ProblemBody, Wishing};
 use super::room::Room;
 use super::{App, Client, body};
 use crate::server::catalogue::{PlanDescription, describe_plan};
+use crate::server::dispatcher::Listed;
 use crate::server::problem::{Code, Problem};
 use crate::server::speed::Kind;
 use crate::server::store::Record;
@@ -103,8 +104,7 @@ pub(super) async fn list(
         return Err(malformed(format!("limit: is {limit}, expected 1 to {MOST_LISTED}")));
     }
     blocking(move || {
-        let records = app.dispatcher.list(limit, before)?;
-        let next = if records.len() == limit { records.last().map(|record| record.number) } else { None };
+        let Listed { records, next } = app.dispatcher.list(limit, before)?;
         let jobs = records.into_iter().map(|record| described(&app, record)).collect();
         Ok(json_of(StatusCode::OK, &JobList { jobs, next }))
     })
@@ -176,7 +176,7 @@ pub(super) async fn delete(State(app): State<Arc<App>>, Path(id): Path<String>) 
         if !record.state.is_end() {
             return Err(Problem::new(Code::Conflict, "the job has not ended; cancel it first"));
         }
-        app.dispatcher.store.delete(&record)?;
+        app.dispatcher.delete(&record)?;
         Ok(json_of(StatusCode::OK, &Deleted { id, deleted: true }))
     })
     .await

@@ -19,7 +19,7 @@ use super::webui_request::{Asked, of_object, samplers, schedulers};
 use super::{App, Client, body, webui_defaults};
 use crate::output::read_bytes;
 use crate::server::catalogue::Model;
-use crate::server::dispatcher::Dispatcher;
+use crate::server::dispatcher::{Dispatcher, Listed};
 use crate::server::job::{Job, JobEvent};
 use crate::server::problem::{Code, Problem};
 
@@ -109,7 +109,7 @@ fn parameters_of(file: &[u8]) -> String {
 
 /// The jobs that `client` waits for, the oldest first.
 fn live_jobs(app: &App, client: &Client) -> Result<Vec<Arc<Job>>, Problem> {
-    let records = app.dispatcher.list(LOOKED_THROUGH, None)?;
+    let Listed { records, .. } = app.dispatcher.list(LOOKED_THROUGH, None)?;
     let own = records.iter().rev().filter(|record| record.client == client.0 && !record.state.is_end());
     Ok(own.filter_map(|record| app.dispatcher.live(&record.id)).collect())
 }

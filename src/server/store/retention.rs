@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 use anyhow::Result;
 use rusqlite::{OptionalExtension, Row};
 
-use super::{SELECT, Store, id_in, picture_files, read_record, with_pictures};
+use super::rows::{SELECT, id_in, read_record, with_pictures};
+use super::{Store, picture_files};
 use crate::server::job::{State, now_ms};
 
 /// Of a row: that its job has ended.
