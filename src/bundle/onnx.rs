@@ -22,6 +22,8 @@ const DEEPEST_NESTING: usize = 32;
 const MOST_TENSORS: usize = 1_000_000;
 /// ONNX's number of 32-bit floats.
 const FLOAT: i32 = 1;
+/// ONNX's number of 64-bit whole numbers.
+const INT64: i32 = 7;
 /// Values of more bytes are weights, not settings of an operator.
 const FEW_BYTES: u64 = 64;
 
@@ -296,6 +298,11 @@ impl Walk {
                     let bytes = self.wire.bytes(field.end)?;
                     constant.floats =
                         bytes.chunks_exact(4).filter_map(|four| Some(f32::from_le_bytes(four.try_into().ok()?))).collect();
+                }
+                (9, BYTES) if kind == INT64 && field.end - self.wire.position <= FEW_BYTES => {
+                    let bytes = self.wire.bytes(field.end)?;
+                    constant.wholes =
+                        bytes.chunks_exact(8).filter_map(|eight| Some(i64::from_le_bytes(eight.try_into().ok()?))).collect();
                 }
                 (2, VARINT) => kind = i32::try_from(field.value).unwrap_or(0),
                 (8, BYTES) => reference.tensor = self.wire.string(field.end)?,

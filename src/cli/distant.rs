@@ -67,6 +67,11 @@ pub(super) fn run(client: &Client, arguments: &Arguments, runtime: Option<&Path>
         let picture = Picture::read(&file, "of the server")?;
         let (_, provenance) = read_bytes(&file, "of the server")?;
         let mut provenance = provenance.ok_or_else(|| anyhow::anyhow!("the server's picture does not say what made it"))?;
+        if provenance.clip.is_some() {
+            refuse!(
+                "--server: the server's model makes clips, which are fetched from its page or with POST /jobs; name one of pictures"
+            );
+        }
         inputs.note(&mut provenance)?;
         Ok((picture, provenance))
     };

@@ -86,8 +86,11 @@ impl Model {
     /// Decides how `request` would be carried out within `budget`.
     ///
     /// # Errors
-    /// As [`Plan::within`].
+    /// As [`Plan::within`]; several clips at once (a refusal).
     pub fn plan(&self, request: &Request, budget: Budget) -> Result<(Resolved, Plan)> {
+        if self.bundle.makes_clips() && request.count > 1 {
+            refuse!("count: is {}, and model {} makes one clip at a time; ask for each by itself", request.count, self.name);
+        }
         let settings = Settings { budget, ..self.settings.clone() };
         Plan::within(&self.bundle, request, &settings, &self.assignments, self.measurements.as_ref())
     }
@@ -117,6 +120,10 @@ impl Model {
             takes_prompt: bundle.takes_text(),
             takes_picture: has_encoder && !bundle.takes_mask(),
             takes_mask: has_encoder,
+            clip: bundle
+                .clip
+                .as_ref()
+                .map(|shape| ClipHabits { frames: shape.default_frames, frames_per_second: shape.frames_per_second }),
             classes: bundle.classes.clone(),
             sampler: bundle.scheduler.as_ref().map(|config| config.kind().name().to_owned()),
             steps: StepHabits {
@@ -160,6 +167,8 @@ pub struct BundleDescription {
     pub takes_picture: bool,
     /// Whether it makes a part of a picture anew.
     pub takes_mask: bool,
+    /// What its clips are; nothing of a model of pictures. A clip is an animated PNG file.
+    pub clip: Option<ClipHabits>,
     /// The classes that it knows; a prompt names one.
     pub classes: Vec<String>,
     /// Its own sampler.
@@ -174,6 +183,15 @@ pub struct BundleDescription {
     pub size_bytes: u64,
     /// What it is recognised by.
     pub sha256: String,
+}
+
+/// The clips of a model.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ClipHabits {
+    /// How many frames a clip has.
+    pub frames: usize,
+    /// How many are shown in a second.
+    pub frames_per_second: u32,
 }
 
 /// The steps that a model takes.

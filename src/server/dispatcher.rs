@@ -124,7 +124,11 @@ impl Dispatcher {
         let mut request = wish.request(&self.limits)?;
         let budget = wish.budget()?;
         wish.deadline_s(&self.limits)?;
-        if self.policy.as_ref().is_some_and(|policy| !policy.allows(&request.prompt)) {
+        let is_blocked = |policy: &Policy| {
+            let negative = request.negative.as_deref().filter(|_| !request.plain_prompt);
+            !policy.allows(&request.prompt) || negative.is_some_and(|negative| !policy.allows_negative(negative))
+        };
+        if self.policy.as_ref().is_some_and(is_blocked) {
             return Err(Problem::new(Code::Policy, "prompt: this server's policy does not allow it; say it in other words"));
         }
         self.attach(&mut request, attachments)?;
@@ -177,15 +181,15 @@ impl Dispatcher {
         let kind =
             Kind { model: model.clone(), size: (resolved.width, resolved.height), steps: resolved.steps, count: resolved.count };
         let expected_ms = self.speeds.expect_ms(&kind, plan.forecast.time_ms);
-        let picture_bytes = u64::from(resolved.width) * u64::from(resolved.height) * 4 + AROUND_PICTURE_BYTES;
+        let frames = resolved.frames.as_ref().map_or(1, |frames| frames.count as u64);
+        let picture_bytes = u64::from(resolved.width) * u64::from(resolved.height) * 4 * frames + AROUND_PICTURE_BYTES;
         let room_bytes = picture_bytes * resolved.count as u64 + attachments.bytes();
         let id = new_id()?;
         self.promise(client, room_bytes)?;
         let created_ms = now_ms();
         self.lock().unsynced.insert(id.clone());
         let (wish_of, attachments_of) = (&wish, &attachments);
-        let new =
-            NewRecord { id: &id, client, model: &model, wish: wish_of, attachments: attachments_of, repeats, created_ms };
+        let new = NewRecord { id: &id, client, model: &model, wish: wish_of, attachments: attachments_of, repeats, created_ms };
         let (number, ticket) = match self.store.insert(&new) {
             Ok(kept) => kept,
             Err(error) => {

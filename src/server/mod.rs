@@ -5,6 +5,7 @@
 
 pub mod catalogue;
 pub mod dispatcher;
+mod film;
 pub mod http;
 pub mod job;
 pub mod limits;

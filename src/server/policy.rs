@@ -82,6 +82,19 @@ impl Policy {
     pub fn allows(&self, prompt: &str) -> bool {
         !self.rules.is_match(&folded(prompt)) && readings(prompt).iter().all(|text| !self.rules.is_match(&folded(text)))
     }
+
+    /// Whether `negative` may be carried out, which names what a picture shall not show: blocked words are in their place there. A weight
+    /// below nothing turns it into a prompt, and of several words the others with it.
+    #[must_use]
+    pub fn allows_negative(&self, negative: &str) -> bool {
+        !is_turned(negative) || self.allows(negative)
+    }
+}
+
+/// Whether any word of `prompt` weighs less than nothing: what the prompt says of it is turned round.
+fn is_turned(prompt: &str) -> bool {
+    let is_below = |part: &Part| matches!(part, Part::Text(text, weight) if *weight < 0.0 && !text.trim().is_empty());
+    parts("negative prompt", prompt).is_ok_and(|parts| parts.iter().any(is_below))
 }
 
 /// `prompt` without its brackets: what they parted as one text, and as words. A bracket may stand within a word and between two.
@@ -134,6 +147,19 @@ mod tests {
         }
         for prompt in ["", "a gunnel", "begun", "a body", "a red apple", "a (gunnel:1.2)", "(a red:1000) apple"] {
             assert!(policy.allows(prompt), "{prompt}");
+        }
+    }
+
+    #[test]
+    fn blocked_words_may_be_asked_not_to_be_shown_and_no_more() {
+        let policy = Policy::parse("[en]\nwords = [\"gun\"]").unwrap();
+        for negative in ["", "gun", "(gun:1.3), blood", "[gun]", "(gun:0)", "((gun:-1):-1)", "(tree:-1)", "gun, ( :-1)"] {
+            assert!(policy.allows_negative(negative), "{negative}");
+        }
+        for negative in
+            ["(gun:-1)", "( a gun :-0.5)", "g(un:-1)", "((gun):-1)", "([gun]:-2), tree", "(tree:-50), gun", "gun BREAK (tree:-1)"]
+        {
+            assert!(!policy.allows_negative(negative), "{negative}");
         }
     }
 

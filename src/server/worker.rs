@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::dispatcher::Dispatcher;
+use super::film::film;
 use super::job::{Job, JobEvent};
 use super::store::NewPicture;
 use crate::engine::{Engine, Generated};
@@ -18,6 +19,7 @@ use crate::output::{Format, Picture, encode};
 use crate::pipeline::{Event, Observer};
 use crate::plan::Settings;
 use crate::request::Request;
+use crate::runtime::Cancel;
 
 /// A device and the models that are open on it.
 pub(super) struct Worker {
@@ -73,22 +75,15 @@ impl Worker {
             outcome => outcome?,
         };
         job.set_made()?;
-        made.into_iter()
-            .map(|Generated { picture, mut provenance, .. }| {
-                // A picture goes to strangers: it tells nothing of this device's folders.
-                provenance.bundle.path = None;
-                let file = encode(&picture, Some(&provenance), Format::Png)?;
-                Ok(NewPicture { file, seed: provenance.seed, size: (picture.width, picture.height) })
-            })
-            .collect()
+        Ok(made)
     }
 
-    fn generate(&mut self, job: &Job, request: &Request) -> Result<Vec<Generated>> {
+    fn generate(&mut self, job: &Job, request: &Request) -> Result<Vec<NewPicture>> {
         let (name, mut engine) = self.take_engine(&job.kind.model)?;
         engine.set_budget(job.budget);
         let mut watcher = Watcher { job, begun: Instant::now() };
         // A panic must not take the thread with it; the engine it happened in is not used again.
-        let outcome = catch_unwind(AssertUnwindSafe(|| engine.generate(request, &mut watcher, &job.cancel)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| pictures(&mut engine, request, &mut watcher, &job.cancel)));
         match outcome {
             Ok(outcome) => {
                 self.engines.push((name, engine));
@@ -111,6 +106,21 @@ impl Worker {
         engine.set_measurements(found.measurements().cloned());
         Ok((model.to_owned(), engine))
     }
+}
+
+/// The files of what a request asks for.
+fn pictures(engine: &mut Engine, request: &Request, observer: &mut dyn Observer, cancel: &Cancel) -> Result<Vec<NewPicture>> {
+    if engine.bundle().makes_clips() {
+        return film(engine, request, observer, cancel);
+    }
+    let made = engine.generate(request, observer, cancel)?.into_iter();
+    made.map(|Generated { picture, mut provenance, .. }| {
+        // A picture goes to strangers: it tells nothing of this device's folders.
+        provenance.bundle.path = None;
+        let file = encode(&picture, Some(&provenance), Format::Png)?;
+        Ok(NewPicture { file, seed: provenance.seed, size: (picture.width, picture.height) })
+    })
+    .collect()
 }
 
 /// Tells a job's watchers of its run.

@@ -265,7 +265,8 @@ fn weigh(tokens: &mut ArrayD<f32>, weights: &[f32]) -> Result<()> {
     }
     #[expect(clippy::cast_possible_truncation, reason = "embeddings are f32")]
     let back = (before / sum(tokens)) as f32;
-    if !back.is_finite() {
+    // Weights above nothing that turn the mean round would turn every word round with it, and a negative prompt into a prompt.
+    if !back.is_finite() || (back < 0.0 && weights.iter().all(|weight| *weight >= 0.0)) {
         refuse!("prompt: its weights cancel each other out, so that nothing is left to bring back to the usual size; change one");
     }
     tokens.mapv_inplace(|value| value * back);

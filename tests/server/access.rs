@@ -67,6 +67,13 @@ fn a_policy_blocks_and_a_broken_one_does_not_start() {
     for prompt in ["a GUN", "g()un", "g(un:1.0)", "gun1", "_gun_"] {
         server.post("/plan", &json!({ "prompt": prompt })).refused(422, "policy");
     }
+    // A negative prompt names what is not to be shown; a weight below nothing asks for it.
+    for (negative, status) in [("gun", 200), ("(gun:1.3)", 200), ("(gun:-1)", 422), ("g(un:-1)", 422), ("gun, (tree:-9)", 422)] {
+        let wish = json!({ "prompt": "a smiling sun", "negative_prompt": negative });
+        assert_eq!(server.post("/plan", &wish).status, status, "{negative}");
+    }
+    let asked = json!({ "prompt": "a smiling sun", "negative_prompt": "(gun:-1)" });
+    server.post("/sdapi/v1/txt2img", &asked).expect(400);
     server.post("/jobs", &sun()).expect(202);
     let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
     assert!(log.contains("path=\"/jobs\" status=202") && !log.contains("sun"), "{log}");

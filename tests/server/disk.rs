@@ -117,7 +117,7 @@ fn on_a_full_disk_ends_that_were_told_of_stay_true_and_pictures_outlast_their_de
     let mut server = Server::start_in(folder.path(), &more);
     let log = || fs::read_to_string(folder.path().join("log")).unwrap();
     let stopped = server.endless();
-    let late = server.submit(&json!({ "prompt": "a red apple", "deadline_s": 3, "model": "ddpm" }));
+    let late = server.submit(&json!({ "prompt": "animal", "deadline_s": 3, "model": "ddpm" }));
     let made = server.submit(&json!({ "prompt": "a red apple", "model": "sticker", "deadline_s": DEADLINE.as_secs() }));
     let submitted = Instant::now();
     let ballast = disk.fill();
@@ -287,7 +287,8 @@ impl Trace {
 
     /// The lines before `until` that write to the log of the database.
     fn log_writes(&self, from: usize, until: usize) -> Vec<usize> {
-        let is_write = |line: &usize| self.lines[*line].1.starts_with("pwrite64(") && self.lines[*line].1.contains("kiln.db-wal>");
+        let is_write =
+            |line: &usize| self.lines[*line].1.starts_with("pwrite64(") && self.lines[*line].1.contains("kiln.db-wal>");
         (from..until).filter(is_write).collect()
     }
 
@@ -298,7 +299,11 @@ impl Trace {
             (call.starts_with("fdatasync(") || call.starts_with("fsync(")) && call.contains(name)
         });
         let ends: Vec<usize> = begun.filter_map(|line| self.end(line)).collect();
-        assert!(ends.iter().any(|end| *end < until), "{name} is not synced between lines {from} and {until}: {:#?}", &self.lines[from..=until]);
+        assert!(
+            ends.iter().any(|end| *end < until),
+            "{name} is not synced between lines {from} and {until}: {:#?}",
+            &self.lines[from..=until]
+        );
     }
 }
 
@@ -306,13 +311,13 @@ impl Trace {
 fn nobody_is_told_of_a_job_or_a_picture_before_the_disk_has_it() {
     let sd = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bundles/sd");
     let small = sun();
-    // Beyond what goes into its row as well.
-    let large = json!({ "prompt": "a red apple", "steps": 1, "size": "512x512", "seed": 1 });
+    // Together beyond what goes into rows as well.
+    let large = json!({ "prompt": "a red apple", "steps": 1, "size": "256x256", "seed": 1, "count": 2, "previews": false });
     let mut count = 0;
-    for (model, wish) in [(BOTH[1], small), (sd, large)] {
+    for (model, wish, in_rows) in [(BOTH[1], small, true), (sd, large, false)] {
         let folder = tempfile::tempdir().unwrap();
-        let options = ["-e", "trace=fdatasync,fsync,pwrite64,write,writev,sendto,recvfrom,read,readv"];
-        let Some(mut server) = traced(folder.path(), &options, &["--model", model]) else {
+        let options = ["-e", "trace=fdatasync,fsync,pwrite64,write,writev,sendto,sendmsg,recvfrom,read,readv"];
+        let Some(mut server) = traced(folder.path(), &options, &["--model", model, "--threads", "1"]) else {
             return skipped("the order of syncs and answers: strace is missing");
         };
         let id = server.submit(&wish);
@@ -340,7 +345,7 @@ fn nobody_is_told_of_a_job_or_a_picture_before_the_disk_has_it() {
         let of_worker: Vec<usize> = writes.iter().copied().filter(|line| trace.lines[*line].0 == *worker).collect();
         trace.synced("kiln.db-wal", *of_worker.last().unwrap(), ended);
         // A page of the log and its head for each; the picture is among them, or its file was synced before its row was written.
-        if picture.len() <= 256 << 10 {
+        if in_rows {
             assert!(of_worker.len() / 2 * 4096 > picture.len(), "{} writes for {} bytes", of_worker.len(), picture.len());
         } else {
             trace.synced(".part", asked, of_worker[0]);

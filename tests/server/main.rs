@@ -13,6 +13,7 @@ mod client;
 mod common;
 
 mod access;
+mod clips;
 #[cfg(target_os = "linux")]
 mod disk;
 #[cfg(feature = "client")]

@@ -30,7 +30,7 @@ fn the_document_and_the_routes_are_the_same() {
             }
         }
     }
-    assert_eq!(operations, 16);
+    assert_eq!(operations, 33);
 }
 
 #[test]
@@ -47,6 +47,8 @@ fn what_is_answered_is_what_the_document_says() {
         ("get", "/status".to_owned(), "/status"),
         ("get", "/healthz".to_owned(), "/healthz"),
         ("get", "/readyz".to_owned(), "/readyz"),
+        ("get", "/v1/models".to_owned(), "/v1/models"),
+        ("get", "/v1/models/sticker".to_owned(), "/v1/models/{id}"),
         ("delete", format!("/jobs/{id}"), "/jobs/{id}"),
     ];
     let mut fields = 0;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::http::StatusCode;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -122,9 +121,9 @@ pub(super) async fn made(
 }
 
 /// The status of a problem in the words of interfaces that know fewer.
-pub(super) fn plain_status(problem: &Problem) -> StatusCode {
-    match problem.code {
-        Code::Refused | Code::Policy => StatusCode::BAD_REQUEST,
-        code => StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+pub(super) fn plain_status(code: Code) -> u16 {
+    match code {
+        Code::Refused | Code::Policy => 400,
+        code => code.status(),
     }
 }

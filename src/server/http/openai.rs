@@ -11,12 +11,16 @@ use axum::http::{HeaderMap, HeaderValue, Response, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::stream::unfold;
+use serde::Serialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::answer::{blocking, json_of};
 use super::body;
+use super::events::EventLines;
 use super::made::{Made, Waiting, made, plain_status};
-use super::openai_request::{ImageRequest, ResponseFormat, of_form};
+use super::openai_request::{ImageForm, ImageRequest, ResponseFormat, of_form};
+use super::openapi::OfOpenai;
 use super::room::Room;
 use super::{App, Client};
 use crate::server::job::{JobEvent, now_ms};
@@ -25,7 +29,11 @@ use crate::server::wish::{Attachments, Wish};
 
 type Answer = Result<Response<Body>, Problem>;
 
-/// `POST /v1/images/generations`
+/// Makes images of a text.
+#[utoipa::path(
+    post, path = "/v1/images/generations", tag = "openai", request_body = ImageRequest,
+    responses((status = 200, description = "The images, or with `stream` events of them", content((ImagesAnswer = "application/json"), (EventLines = "text/event-stream"))), OfOpenai)
+)]
 pub(super) async fn generations(State(app): State<Arc<App>>, Extension(client): Extension<Client>, request: Request) -> Answer {
     let headers = request.headers().clone();
     let (asked, room): (ImageRequest, Room) = body::object(&app, request).await?;
@@ -35,7 +43,11 @@ pub(super) async fn generations(State(app): State<Arc<App>>, Extension(client): 
     answer(app, client, &headers, asked, (Attachments::default(), room), "image_generation").await
 }
 
-/// `POST /v1/images/edits`
+/// Makes images of a text and an image.
+#[utoipa::path(
+    post, path = "/v1/images/edits", tag = "openai", request_body(content = ImageForm, content_type = "multipart/form-data"),
+    responses((status = 200, description = "The images, or with `stream` events of them", content((ImagesAnswer = "application/json"), (EventLines = "text/event-stream"))), OfOpenai)
+)]
 pub(super) async fn edits(State(app): State<Arc<App>>, Extension(client): Extension<Client>, request: Request) -> Answer {
     let headers = request.headers().clone();
     let (fields, room) = body::form(&app, request).await?;
@@ -50,7 +62,11 @@ pub(super) async fn edits(State(app): State<Arc<App>>, Extension(client): Extens
     answer(app, client, &headers, asked, (attachments, room), "image_edit").await
 }
 
-/// `POST /v1/images/variations`
+/// Makes images of an image.
+#[utoipa::path(
+    post, path = "/v1/images/variations", tag = "openai", request_body(content = ImageForm, content_type = "multipart/form-data"),
+    responses((status = 200, description = "The images, or with `stream` events of them", content((ImagesAnswer = "application/json"), (EventLines = "text/event-stream"))), OfOpenai)
+)]
 pub(super) async fn variations(State(app): State<Arc<App>>, Extension(client): Extension<Client>, request: Request) -> Answer {
     let headers = request.headers().clone();
     let (fields, room) = body::form(&app, request).await?;
@@ -84,14 +100,36 @@ async fn answer(
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost").to_owned();
     let pictures = waiting.pictures(&app).await?;
     let size = pictures.first().map(|Made { record, .. }| format!("{}x{}", record.width, record.height));
-    let data: Vec<Value> = pictures
-        .into_iter()
-        .map(|Made { record, file }| match format {
-            ResponseFormat::B64Json => json!({ "b64_json": STANDARD.encode(file) }),
-            ResponseFormat::Url => json!({ "url": format!("http://{host}{}", record.url) }),
-        })
-        .collect();
-    Ok(json_of(StatusCode::OK, &json!({ "created": now_ms() / 1_000, "data": data, "size": size, "output_format": "png" })))
+    let data = pictures.into_iter().map(|Made { record, file }| match format {
+        ResponseFormat::B64Json => ImageData { b64_json: Some(STANDARD.encode(file)), url: None },
+        ResponseFormat::Url => ImageData { b64_json: None, url: Some(format!("http://{host}{}", record.url)) },
+    });
+    let answer = ImagesAnswer { created: now_ms() / 1_000, data: data.collect(), size, output_format: "png" };
+    Ok(json_of(StatusCode::OK, &answer))
+}
+
+/// Images that were made.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ImagesAnswer {
+    /// When, in seconds of Unix time.
+    created: i64,
+    /// The images.
+    data: Vec<ImageData>,
+    /// Width and height in pixels, as `512x512`.
+    size: Option<String>,
+    /// Always `png`.
+    output_format: &'static str,
+}
+
+/// One image: its file or its address, as `response_format` says.
+#[derive(Serialize, ToSchema)]
+struct ImageData {
+    /// A PNG file in base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    b64_json: Option<String>,
+    /// Where it is served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
 }
 
 /// What a stream has told, and what it will.
@@ -144,7 +182,10 @@ async fn next(stream: &mut Stream) -> Option<String> {
                 stream.ended = true;
                 return Some(match made(&stream.app, &stream.waiting.job.id, state, pictures, error).await {
                     Ok(pictures) => pictures.into_iter().map(|picture| completed(stream.kind, &picture)).collect(),
-                    Err(problem) => format!("event: error\ndata: {}\n\n", error_of(&problem)),
+                    Err(problem) => {
+                        let told = serde_json::to_string(&error_of(&problem)).unwrap_or_default();
+                        format!("event: error\ndata: {told}\n\n")
+                    }
                 });
             }
             JobEvent::State { .. } => {}
@@ -177,25 +218,75 @@ fn side_of(png: &str) -> Option<(u32, u32)> {
     Some((side(16)?, side(20)?))
 }
 
-fn model(name: &str) -> Value {
-    json!({ "id": name, "object": "model", "created": 0, "owned_by": "kiln" })
+/// A model, as OpenAI's clients know one.
+#[derive(Serialize, ToSchema)]
+struct ModelAnswer {
+    /// What requests call it.
+    id: String,
+    /// Always `model`.
+    object: &'static str,
+    /// Always 0.
+    created: i64,
+    /// Always `kiln`.
+    owned_by: &'static str,
 }
 
-/// `GET /v1/models`
+impl ModelAnswer {
+    fn new(name: &str) -> Self {
+        Self { id: name.to_owned(), object: "model", created: 0, owned_by: "kiln" }
+    }
+}
+
+/// The models.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ModelsAnswer {
+    /// Always `list`.
+    object: &'static str,
+    /// The default first.
+    data: Vec<ModelAnswer>,
+}
+
+/// Lists the models.
+#[utoipa::path(
+    get, path = "/v1/models", tag = "openai",
+    responses((status = 200, description = "The models", body = ModelsAnswer), OfOpenai)
+)]
 pub(super) async fn models(State(app): State<Arc<App>>) -> Response<Body> {
-    let data: Vec<Value> = app.dispatcher.catalogue.models().iter().map(|served| model(&served.name)).collect();
-    json_of(StatusCode::OK, &json!({ "object": "list", "data": data }))
+    let data = app.dispatcher.catalogue.models().iter().map(|served| ModelAnswer::new(&served.name)).collect();
+    json_of(StatusCode::OK, &ModelsAnswer { object: "list", data })
 }
 
-/// `GET /v1/models/{id}`
+/// Says that a model is there.
+#[utoipa::path(
+    get, path = "/v1/models/{id}", tag = "openai", params(("id" = String, Path, description = "The model's name")),
+    responses((status = 200, description = "The model", body = ModelAnswer), OfOpenai)
+)]
 pub(super) async fn show_model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Answer {
     let found = app.dispatcher.catalogue.find(Some(&id))?;
-    Ok(json_of(StatusCode::OK, &model(&found.name)))
+    Ok(json_of(StatusCode::OK, &ModelAnswer::new(&found.name)))
 }
 
-/// A problem as OpenAI's clients read it.
-fn error_of(problem: &Problem) -> Value {
-    let kind = match plain_status(problem).as_u16() {
+/// Why something was not done, as OpenAI's clients read it.
+#[derive(Serialize, ToSchema)]
+pub(super) struct OpenaiProblem {
+    error: OpenaiProblemDetails,
+}
+
+/// A word for programs, a sentence for people.
+#[derive(Serialize, ToSchema)]
+struct OpenaiProblemDetails {
+    /// For people.
+    message: String,
+    /// Whose fault it is.
+    r#type: &'static str,
+    /// The value that it is about.
+    param: Option<String>,
+    /// For programs.
+    code: &'static str,
+}
+
+fn error_of(problem: &Problem) -> OpenaiProblem {
+    let kind = match plain_status(problem.code) {
         401 => "authentication_error",
         403 => "permission_error",
         429 => "rate_limit_error",
@@ -211,10 +302,11 @@ fn error_of(problem: &Problem) -> Value {
     // Messages begin with the name of the value that they are about.
     let named = problem.message.split_once(": ").map(|(name, _)| name);
     let param = named.filter(|name| !name.is_empty() && name.chars().all(|letter| letter.is_ascii_lowercase() || letter == '_'));
-    json!({ "error": { "message": problem.message, "type": kind, "param": param.filter(|name| *name != "body"), "code": code } })
+    let param = param.filter(|name| *name != "body").map(str::to_owned);
+    OpenaiProblem { error: OpenaiProblemDetails { message: problem.message.clone(), r#type: kind, param, code } }
 }
 
 /// A problem as an answer to OpenAI's clients.
 pub(super) fn refusal(problem: &Problem) -> Response<Body> {
-    json_of(plain_status(problem), &error_of(problem))
+    json_of(StatusCode::from_u16(plain_status(problem.code)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), &error_of(problem))
 }

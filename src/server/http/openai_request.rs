@@ -3,6 +3,7 @@
 use anyhow::Result;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::body::Field;
 use crate::output::{Format, Picture, encode};
@@ -19,7 +20,7 @@ const NOT_TEXT: [&str; 10] =
     ["n", "stream", "partial_images", "output_compression", "steps", "seed", "guidance", "within", "strength", "may_shrink"];
 
 /// How pictures are handed over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ResponseFormat {
     /// In the answer.
@@ -30,8 +31,8 @@ pub(super) enum ResponseFormat {
 
 /// A request for images. Kiln's own fields are `negative_prompt`, `seed`, `steps`, `guidance`, `sampler`, `strength`, `within` and
 /// `may_shrink`.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct ImageRequest {
     /// What the picture shows.
     pub(super) prompt: Option<String>,
@@ -80,6 +81,28 @@ pub(super) struct ImageRequest {
     within: Option<f64>,
     /// Whether a smaller picture will do where `within` asks for it.
     may_shrink: Option<bool>,
+}
+
+/// A form with an image, and in its other fields what a request for images has.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "stands for the parts of a form in the document alone")]
+pub(super) struct ImageForm {
+    /// A PNG, JPEG or WebP file.
+    #[schema(value_type = String, format = Binary)]
+    image: Vec<u8>,
+    /// A PNG file that is clear where the image may change; of an edit alone.
+    #[schema(value_type = Option<String>, format = Binary)]
+    mask: Option<Vec<u8>>,
+    /// See `ImageRequest`; the others likewise.
+    prompt: Option<String>,
+    model: Option<String>,
+    n: Option<usize>,
+    size: Option<String>,
+    response_format: Option<ResponseFormat>,
+    stream: Option<bool>,
+    steps: Option<usize>,
+    seed: Option<u64>,
+    strength: Option<f32>,
 }
 
 impl ImageRequest {

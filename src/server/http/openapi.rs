@@ -1,7 +1,7 @@
-//! The server's own interface as an OpenAPI document, out of the annotations beside the handlers.
+//! The server's interfaces as an OpenAPI document, out of the annotations beside the handlers.
 //!
 //! A handler is mounted through `routes!`, which takes its address and method out of its annotation, so that routes and document cannot
-//! differ. Not here: the interfaces of other servers, whose documents are theirs; the page's files.
+//! differ. Of other servers' interfaces it says what Kiln does with them. Not here: the page's files.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -14,6 +14,9 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
 use utoipa::{IntoResponses, Modify, OpenApi, ToSchema};
 
+use super::made::plain_status;
+use super::openai::OpenaiProblem;
+use super::webui::{self, WebuiProblem};
 use crate::server::job::JobEvent;
 use crate::server::problem::Code;
 
@@ -23,11 +26,13 @@ use crate::server::problem::Code;
     info(title = "Kiln", description = "Pictures made on the device itself: jobs, what becomes of them, what there is to make them with."),
     security((), ("token" = [])),
     modifiers(&Token),
-    components(schemas(ProblemBody, JobEvent)),
+    components(schemas(ProblemBody, JobEvent, OpenaiProblem, WebuiProblem)),
     tags(
         (name = "jobs", description = "Pictures: asked for, watched, fetched, stopped, made again."),
         (name = "models", description = "What pictures are made with, and how they would be made."),
         (name = "operation", description = "How the server is."),
+        (name = "openai", description = "Images as clients of OpenAI's interface ask for them."),
+        (name = "webui", description = "Images as clients of Stable Diffusion web UI ask for them."),
     ),
 )]
 pub(super) struct Interface;
@@ -105,14 +110,40 @@ impl IntoResponses for Accepting {
     }
 }
 
+/// Every problem, as OpenAI's clients are told of it.
+pub(super) struct OfOpenai;
+/// The same for web UI's.
+pub(super) struct OfWebui;
+
+impl IntoResponses for OfOpenai {
+    fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
+        problems_as(&Code::ALL, "OpenaiProblem", plain_status)
+    }
+}
+
+impl IntoResponses for OfWebui {
+    fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
+        problems_as(&Code::ALL, "WebuiProblem", webui::status)
+    }
+}
+
 /// Responses that carry `codes`, by status.
 fn problems(codes: &[Code]) -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
+    problems_as(codes, "ProblemBody", Code::status)
+}
+
+/// Responses with a body of `schema` that carry `codes`, by the status that `status_of` gives them.
+fn problems_as(
+    codes: &[Code],
+    schema: &str,
+    status_of: impl Fn(Code) -> u16,
+) -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
     let mut words: BTreeMap<u16, Vec<String>> = BTreeMap::new();
     for code in codes {
-        words.entry(code.status()).or_default().push(format!("`{}`", code.name()));
+        words.entry(status_of(*code)).or_default().push(format!("`{}`", code.name()));
     }
     let response = |(status, words): (u16, Vec<String>)| {
-        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("ProblemBody"))).build();
+        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(schema))).build();
         let response = ResponseBuilder::new().description(words.join(" or ")).content("application/json", content);
         (status.to_string(), response.build().into())
     };
@@ -120,7 +151,7 @@ fn problems(codes: &[Code]) -> BTreeMap<String, RefOr<utoipa::openapi::Response>
 }
 
 static DOCUMENT: LazyLock<Bytes> =
-    LazyLock::new(|| serde_json::to_vec(&super::own_router().into_openapi()).unwrap_or_default().into());
+    LazyLock::new(|| serde_json::to_vec(&super::api_router().into_openapi()).unwrap_or_default().into());
 
 /// This document.
 #[utoipa::path(get, path = "/openapi.json", tag = "operation", responses((status = 200, description = "The interface", body = serde_json::Value)))]

@@ -9,13 +9,15 @@ use axum::extract::{Request, State};
 use axum::http::{Response, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
 use super::answer::{blocking, json_of};
 use super::made::{Made, Waiting, plain_status};
+use super::openapi::OfWebui;
 use super::room::Room;
-use super::webui_request::{Asked, of_object, samplers, schedulers};
+use super::webui_request::{Asked, WebuiRequest, of_object, samplers, schedulers};
 use super::{App, Client, body, webui_defaults};
 use crate::output::read_bytes;
 use crate::server::catalogue::Model;
@@ -58,12 +60,20 @@ fn ok(value: &Value) -> Response<Body> {
     json_of(StatusCode::OK, value)
 }
 
-/// `POST /sdapi/v1/txt2img`
+/// Makes images of a text.
+#[utoipa::path(
+    post, path = "/sdapi/v1/txt2img", tag = "webui", request_body = WebuiRequest,
+    responses((status = 200, description = "The images", body = ImagesOfWebui), OfWebui)
+)]
 pub(super) async fn txt2img(State(app): State<Arc<App>>, Extension(client): Extension<Client>, request: Request) -> Answer {
     make(app, client, request, false).await
 }
 
-/// `POST /sdapi/v1/img2img`
+/// Makes images of a text and an image.
+#[utoipa::path(
+    post, path = "/sdapi/v1/img2img", tag = "webui", request_body = WebuiRequest,
+    responses((status = 200, description = "The images", body = ImagesOfWebui), OfWebui)
+)]
 pub(super) async fn img2img(State(app): State<Arc<App>>, Extension(client): Extension<Client>, request: Request) -> Answer {
     make(app, client, request, true).await
 }
@@ -99,7 +109,19 @@ async fn make(app: Arc<App>, client: Client, request: Request, from_picture: boo
     });
     let files: Vec<String> =
         if sends_pictures { pictures.iter().map(|Made { file, .. }| STANDARD.encode(file)).collect() } else { Vec::new() };
-    Ok(ok(&json!({ "images": files, "parameters": parameters, "info": info.to_string() })))
+    Ok(json_of(StatusCode::OK, &ImagesOfWebui { images: files, parameters, info: info.to_string() }))
+}
+
+/// Images that were made.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ImagesOfWebui {
+    /// PNG files in base64.
+    images: Vec<String>,
+    /// What was asked for.
+    #[schema(value_type = Object)]
+    parameters: Map<String, Value>,
+    /// What was made, as JSON in a text.
+    info: String,
 }
 
 /// The text that web UI and its kin put into pictures.
@@ -114,7 +136,11 @@ fn live_jobs(app: &App, client: &Client) -> Result<Vec<Arc<Job>>, Problem> {
     Ok(own.filter_map(|record| app.dispatcher.live(&record.id)).collect())
 }
 
-/// `GET /sdapi/v1/progress`
+/// How far the oldest job is that this client waits for.
+#[utoipa::path(
+    get, path = "/sdapi/v1/progress", tag = "webui",
+    responses((status = 200, description = "The progress", body = serde_json::Value), OfWebui)
+)]
 pub(super) async fn progress(State(app): State<Arc<App>>, Extension(client): Extension<Client>) -> Answer {
     blocking(move || {
         let jobs = live_jobs(&app, &client)?;
@@ -139,7 +165,11 @@ pub(super) async fn progress(State(app): State<Arc<App>>, Extension(client): Ext
     .await
 }
 
-/// `POST /sdapi/v1/interrupt`: stops what this client waits for.
+/// Stops what this client waits for.
+#[utoipa::path(
+    post, path = "/sdapi/v1/interrupt", tag = "webui",
+    responses((status = 200, description = "They are stopped", body = serde_json::Value), OfWebui)
+)]
 pub(super) async fn interrupt(State(app): State<Arc<App>>, Extension(client): Extension<Client>) -> Answer {
     blocking(move || {
         for job in live_jobs(&app, &client)? {
@@ -173,7 +203,11 @@ fn named(dispatcher: &Dispatcher, text: &str) -> Result<String, Problem> {
     }
 }
 
-/// `GET /sdapi/v1/sd-models`
+/// Lists the models.
+#[utoipa::path(
+    get, path = "/sdapi/v1/sd-models", tag = "webui",
+    responses((status = 200, description = "The models", body = serde_json::Value), OfWebui)
+)]
 pub(super) async fn sd_models(State(app): State<Arc<App>>) -> Response<Body> {
     let models = app.dispatcher.catalogue.models().iter();
     let listed: Vec<Value> = models
@@ -182,21 +216,29 @@ pub(super) async fn sd_models(State(app): State<Arc<App>>) -> Response<Body> {
     ok(&json!(listed))
 }
 
-/// `GET /sdapi/v1/options`
+/// The model of this client's requests.
+#[utoipa::path(
+    get, path = "/sdapi/v1/options", tag = "webui",
+    responses((status = 200, description = "The options", body = serde_json::Value), OfWebui)
+)]
 pub(super) async fn options(State(app): State<Arc<App>>, Extension(client): Extension<Client>) -> Answer {
     let model = app.dispatcher.catalogue.find(app.choices.of(&client).as_deref())?;
     Ok(ok(&json!({ "sd_model_checkpoint": title(model), "sd_checkpoint_hash": hash(model), "samples_format": "png" })))
 }
 
 /// What a client may set.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Options {
     /// The model of this client's further requests, by its title or name.
     sd_model_checkpoint: Option<String>,
 }
 
-/// `POST /sdapi/v1/options`
+/// Chooses the model of this client's further requests.
+#[utoipa::path(
+    post, path = "/sdapi/v1/options", tag = "webui", request_body = Options,
+    responses((status = 200, description = "It is chosen", body = serde_json::Value), OfWebui)
+)]
 pub(super) async fn set_options(State(app): State<Arc<App>>, Extension(client): Extension<Client>, request: Request) -> Answer {
     let (Options { sd_model_checkpoint }, _) = body::object(&app, request).await?;
     if let Some(text) = sd_model_checkpoint {
@@ -206,14 +248,18 @@ pub(super) async fn set_options(State(app): State<Arc<App>>, Extension(client): 
 }
 
 /// A picture whose text is asked for.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Inspected {
     /// A PNG file in base64.
     image: String,
 }
 
-/// `POST /sdapi/v1/png-info`
+/// Tells the text of a PNG file.
+#[utoipa::path(
+    post, path = "/sdapi/v1/png-info", tag = "webui", request_body = Inspected,
+    responses((status = 200, description = "The text", body = serde_json::Value), OfWebui)
+)]
 pub(super) async fn png_info(State(app): State<Arc<App>>, request: Request) -> Answer {
     let (Inspected { image }, room) = body::object(&app, request).await?;
     let file = super::webui_request::file_of("image", &image)?;
@@ -226,19 +272,31 @@ pub(super) async fn png_info(State(app): State<Arc<App>>, request: Request) -> A
     .await
 }
 
-/// `GET /sdapi/v1/samplers`
+/// Lists the samplers.
+#[utoipa::path(
+    get, path = "/sdapi/v1/samplers", tag = "webui",
+    responses((status = 200, description = "The samplers", body = serde_json::Value), OfWebui)
+)]
 pub(super) async fn list_samplers() -> Response<Body> {
     let listed: Vec<Value> = samplers().map(|name| json!({ "name": name, "aliases": [], "options": {} })).collect();
     ok(&json!(listed))
 }
 
-/// `GET /sdapi/v1/schedulers`
+/// Lists the spreads of noise levels.
+#[utoipa::path(
+    get, path = "/sdapi/v1/schedulers", tag = "webui",
+    responses((status = 200, description = "The spreads", body = serde_json::Value), OfWebui)
+)]
 pub(super) async fn list_schedulers() -> Response<Body> {
     let listed: Vec<Value> = schedulers().map(|name| json!({ "name": name, "label": name, "aliases": [] })).collect();
     ok(&json!(listed))
 }
 
-/// `GET /sdapi/v1/scripts`: there are none.
+/// There are no scripts.
+#[utoipa::path(
+    get, path = "/sdapi/v1/scripts", tag = "webui",
+    responses((status = 200, description = "None", body = serde_json::Value), OfWebui)
+)]
 pub(super) async fn scripts() -> Response<Body> {
     ok(&json!({ "txt2img": [], "img2img": [] }))
 }
@@ -248,14 +306,36 @@ pub(super) async fn nothing() -> Response<Body> {
     ok(&json!([]))
 }
 
-/// `POST /sdapi/v1/refresh-checkpoints`: the models are those of the server's start.
+/// The models are those of the server's start.
+#[utoipa::path(
+    post, path = "/sdapi/v1/refresh-checkpoints", tag = "webui",
+    responses((status = 200, description = "Nothing", body = serde_json::Value), OfWebui)
+)]
 pub(super) async fn refresh() -> Response<Body> {
     ok(&Value::Null)
 }
 
+/// Why something was not done, as web UI's clients read it.
+#[derive(Serialize, ToSchema)]
+pub(super) struct WebuiProblem {
+    /// For programs.
+    error: &'static str,
+    /// For people.
+    detail: String,
+    /// Always empty.
+    body: &'static str,
+    /// As `detail`.
+    errors: String,
+}
+
+/// The status of a problem, as web UI's clients know it.
+pub(super) fn status(code: Code) -> u16 {
+    if code == Code::Refused { 422 } else { plain_status(code) }
+}
+
 /// A problem as an answer to web UI's clients.
 pub(super) fn refusal(problem: &Problem) -> Response<Body> {
-    let value = json!({ "error": problem.code.name(), "detail": problem.message, "body": "", "errors": problem.message });
-    let status = if problem.code == Code::Refused { StatusCode::UNPROCESSABLE_ENTITY } else { plain_status(problem) };
-    json_of(status, &value)
+    let (detail, errors) = (problem.message.clone(), problem.message.clone());
+    let told = WebuiProblem { error: problem.code.name(), detail, body: "", errors };
+    json_of(StatusCode::from_u16(status(problem.code)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), &told)
 }

@@ -5,6 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use crate::output::{Format, encode};
 use crate::request::Request;
@@ -78,8 +79,7 @@ const AT_REST: [&str; 16] = [
 ];
 
 /// The values that decide.
-#[derive(Default, Deserialize)]
-#[serde(default)]
+#[derive(Default, Deserialize, ToSchema)]
 pub(super) struct WebuiRequest {
     /// What the picture shows.
     prompt: Option<String>,
@@ -116,6 +116,7 @@ pub(super) struct WebuiRequest {
     /// Whether the answer holds the pictures.
     send_images: Option<bool>,
     /// `sd_model_checkpoint` alone.
+    #[schema(value_type = Option<Object>)]
     override_settings: Option<Map<String, Value>>,
     /// The longest that making it may take, in seconds; Kiln's own.
     within: Option<f64>,

@@ -119,15 +119,20 @@ export async function follow(id, on, signal) {
 async function* events(body) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
-  for (;;) {
-    const { value, done } = await reader.read();
-    if (done) return;
-    text = (text + value).replaceAll("\r\n", "\n");
-    for (let end = text.indexOf("\n\n"); end >= 0; end = text.indexOf("\n\n")) {
-      const block = parse(text.slice(0, end));
-      text = text.slice(end + 2);
-      if (block) yield block;
+  try {
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      text = (text + value).replaceAll("\r\n", "\n");
+      for (let end = text.indexOf("\n\n"); end >= 0; end = text.indexOf("\n\n")) {
+        const block = parse(text.slice(0, end));
+        text = text.slice(end + 2);
+        if (block) yield block;
+      }
     }
+  } finally {
+    // A browser has six connections to a server; one that nobody reads to its end would keep one of them.
+    reader.cancel().catch(() => {});
   }
 }
 

@@ -154,12 +154,15 @@ function styled(prompt, styles) {
     const swatches = text.styles(model()?.name).filter((style) => style.group === "colour").map((style) => style.word);
     const hasColour = styles.some((style) => style.group === "colour");
     const bare = hasColour ? rest.split(" ").filter((word) => !swatches.includes(word.toLowerCase())).join(" ") : rest;
-    out = `${lead ?? ""}${words.join(" ")} ${bare}`;
+    // Another word stands behind the article now.
+    const article = /^an?\s/i.test(lead ?? "") ? (/^[aeiou]/i.test(words[0]) ? "an " : "a ") : lead ?? "";
+    out = `${article}${words.join(" ")} ${bare}`;
   }
   return [out, ...after].filter(Boolean).join(", ");
 }
 
 function fill() {
+  document.dispatchEvent(new CustomEvent("kiln:model"));
   const kinded = kinds();
   const list = kinded.length ? kinded.map((kind) => ({ label: kind, prompt: kind, kind: true })) : text.ideas();
   find("ideas").replaceChildren(...list.map((one) => chip(one.label, () => write(one.label, one))));

@@ -30,6 +30,7 @@ export async function start() {
   });
   find("actions").addEventListener("click", ({ target }) => act(target.closest("[data-action]")?.dataset.action));
   find("polaroid").addEventListener("click", () => held && polaroid.turnOver());
+  document.addEventListener("kiln:model", buttons);
   document.addEventListener("kiln:language", () => {
     buttons();
     if (held) recipe(polaroid, held.job, held.index);
@@ -53,7 +54,7 @@ function say(words, wrong = false) {
 }
 
 function buttons() {
-  find("go-text").textContent = t(working ? "stop" : "go");
+  find("go-text").textContent = t(working ? "stop" : form.model()?.clip ? "go_clip" : "go");
   find("go").classList.toggle("stop", working !== null);
   find("go").querySelector("svg use").setAttribute("href", working ? "#icon-clear" : "#icon-flame");
   stage.classList.toggle("working", working !== null);

@@ -35,6 +35,7 @@ export class Polaroid {
     this.frames = [];
     this.busy = false;
     this.bitmap = null;
+    this.still();
     for (const layer of this.layers) {
       layer.getContext("2d").clearRect(0, 0, SIDE, SIDE);
       layer.classList.remove("shown");
@@ -89,9 +90,30 @@ export class Polaroid {
     this.caption(words);
     this.describe(words);
     this.element.classList.remove("blank");
-    await this.paint(await createImageBitmap(blob));
+    this.paint(await createImageBitmap(blob));
     this.element.classList.add("done");
     this.develop(1);
+    await this.move(blob);
+  }
+
+  /** Lets a clip play over its first frame, unless the visitor asked for stillness. */
+  async move(blob) {
+    const turn = this.turn;
+    if (stillness.matches || !(await isClip(blob)) || turn !== this.turn) return;
+    this.still();
+    this.clip = Object.assign(new Image(), { src: URL.createObjectURL(blob), alt: "" });
+    await this.clip.decode().catch(() => this.still());
+    if (!this.clip || turn !== this.turn) return;
+    this.layers[0].after(this.clip);
+    for (const layer of this.layers) layer.classList.remove("shown");
+  }
+
+  /** Takes the clip away. */
+  still() {
+    if (!this.clip) return;
+    URL.revokeObjectURL(this.clip.src);
+    this.clip.remove();
+    this.clip = null;
   }
 
   async play() {
@@ -108,6 +130,7 @@ export class Polaroid {
         if (frame.last) {
           this.element.classList.remove("developing");
           this.element.classList.add("done");
+          await this.move(frame.blob);
         }
       } catch (error) {
         // A preview that cannot be read is left out; the picture itself is told of.
@@ -156,6 +179,12 @@ export class Polaroid {
     this.element.querySelector(".back").setAttribute("aria-hidden", String(!turned));
     return turned;
   }
+}
+
+/** Whether a PNG file has frames: it says so before its first pixels. */
+export async function isClip(blob) {
+  const head = new TextDecoder("latin1").decode(await blob.slice(0, 4096).arrayBuffer());
+  return head.includes("acTL");
 }
 
 /**

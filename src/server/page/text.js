@@ -51,8 +51,11 @@ export function inEnglish(prompt) {
   return prompt.replace(/\p{L}+/gu, (word) => words[word.toLocaleLowerCase(language)] ?? word);
 }
 
+/** How the visitor's own region writes numbers and times, where its language is the one that was chosen. */
+const region = () => navigator.languages.find((name) => name.slice(0, 2) === language) ?? language;
+
 export function number(value, digits = 0) {
-  return new Intl.NumberFormat(language, { maximumFractionDigits: digits }).format(value);
+  return new Intl.NumberFormat(region(), { maximumFractionDigits: digits }).format(value);
 }
 
 export const seconds = (s) => t("seconds", { s: number(s, s < 0.1 ? 3 : s < 10 ? 1 : 0) });
@@ -63,7 +66,7 @@ export function bytes(count) {
 }
 
 export function time(ms) {
-  return new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit" }).format(new Date(ms));
+  return new Intl.DateTimeFormat(region(), { hour: "2-digit", minute: "2-digit" }).format(new Date(ms));
 }
 
 function apply(name) {

@@ -107,7 +107,7 @@ function draw() {
 function hint() {
   const colours = new Map(nodes.map((node) => [node.family, node.colour]));
   const key = Object.assign(document.createElement("ul"), { className: "key" });
-  for (const [family, colour] of colours) key.append(Object.assign(document.createElement("li"), { textContent: family, className: `c${colour % 8}` }));
+  for (const [family, colour] of colours) key.append(Object.assign(document.createElement("li"), { textContent: family, className: `c${colour % 8}`, lang: "en" }));
   const words = Object.assign(document.createElement("p"), { textContent: t("tree_hint") });
   find("story").replaceChildren(Object.assign(document.createElement("h1"), { textContent: t("tree") }), words, key);
 }
@@ -152,7 +152,9 @@ function choose(name, move = true) {
 function tell(node, children) {
   const element = (tag, words, className = "") => Object.assign(document.createElement(tag), { textContent: words, className });
   const story = find("story");
-  const parts = [element("p", `${node.family} · ${node.year}`, `family c${node.colour % 8}`), element("h1", node.title), element("p", node.changed ?? "", "changed")];
+  // The tree is told in English.
+  const english = (...given) => Object.assign(element(...given), { lang: "en" });
+  const parts = [english("p", `${node.family} · ${node.year}`, `family c${node.colour % 8}`), english("h1", node.title), english("p", node.changed ?? "", "changed")];
   const run = runnable(node);
   if (run) {
     const row = element("div", "", "trial");
@@ -167,7 +169,7 @@ function tell(node, children) {
     parts.push(row);
   } else parts.push(element("p", t("told"), "told"));
   if (node.formula) parts.push(element("p", node.formula, "formula"));
-  parts.push(...node.story.map((words) => element("p", words)));
+  parts.push(...node.story.map((words) => english("p", words)));
   for (const [title, names] of [["from", node.parents], ["led", children]]) {
     if (!names.length) continue;
     const row = element("div", "", "chips kin");
