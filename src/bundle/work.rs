@@ -4,7 +4,11 @@
 //! alone. A weight says how many channels it takes, so the values tell at how many points it is used, whatever reshaping
 //! lies between. What cannot be followed is left out: it is an estimate, off by a factor and not by a power.
 
+mod growth;
+
 use std::collections::HashMap;
+
+use growth::{Growth, at, number, product, reshaped, scaled, sum, times};
 
 use super::names;
 
@@ -14,9 +18,6 @@ const MOST_NODES: usize = 100_000;
 const TOKENS: f64 = 77.0;
 /// Channels of one head of attention, in most networks.
 const CHANNELS_OF_A_HEAD: f64 = 64.0;
-
-/// A number that grows with the points of the input: its parts that do not, that do so linearly, and with their square.
-type Growth = [f64; 3];
 
 /// What one row of a call computes.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -41,10 +42,6 @@ impl Work {
     pub fn values(&self, points: f64) -> f64 {
         at(self.values, points)
     }
-}
-
-fn at([fixed, linear, square]: Growth, points: f64) -> f64 {
-    fixed + linear * points + square * points * points
 }
 
 /// An operator.
@@ -227,7 +224,10 @@ impl Follower {
                 other => Some(other.clone()),
             },
             "Reshape" => match (first?, inputs.get(1)) {
-                (Value::Weight(weight), Some(Value::Weight(shape))) if !shape.wholes.is_empty() => Some(reshaped(weight, shape)),
+                (Value::Weight(weight), Some(Value::Weight(shape))) if !shape.wholes.is_empty() => {
+                    let dimensions = reshaped(&weight.dimensions, &shape.wholes);
+                    Some(Value::Weight(Constant { dimensions, ..Constant::default() }))
+                }
                 _ => largest(&inputs),
             },
             _ => largest(&inputs),
@@ -263,19 +263,6 @@ impl Follower {
     }
 }
 
-/// A weight in the shape that its values are given: 0 keeps a side, -1 is what is left over.
-fn reshaped(weight: &Constant, shape: &Constant) -> Value {
-    let all: u64 = weight.dimensions.iter().fold(1, |all, size| all.saturating_mul(*size));
-    let side = |(index, size): (usize, &i64)| match *size {
-        0 => weight.dimensions.get(index).copied(),
-        size => u64::try_from(size).ok(),
-    };
-    let sides: Vec<Option<u64>> = shape.wholes.iter().enumerate().map(side).collect();
-    let known: u64 = sides.iter().flatten().fold(1, |known, size| known.saturating_mul(*size));
-    let dimensions = sides.into_iter().map(|size| size.unwrap_or(all / known.max(1)).max(1)).collect();
-    Value::Weight(Constant { dimensions, ..Constant::default() })
-}
-
 /// One of `parts` of a tensor.
 fn part(value: &Value, parts: f64) -> Option<Value> {
     let (values, channels) = tensor(value)?;
@@ -309,30 +296,100 @@ fn largest(inputs: &[&Value]) -> Option<Value> {
     inputs.iter().max_by(by_size).map(|value| (**value).clone())
 }
 
-fn number(dimensions: &[u64], index: usize) -> Option<f64> {
-    #[expect(clippy::cast_precision_loss, reason = "dimensions")]
-    let number = *dimensions.get(index)? as f64;
-    Some(number)
-}
-
-fn product(dimensions: &[u64]) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "dimensions")]
-    let product = dimensions.iter().map(|size| *size as f64).product();
-    product
-}
-
-fn scaled(growth: Growth, by: f64) -> Growth {
-    growth.map(|part| part * by)
-}
-
-fn sum(left: Growth, right: Growth) -> Growth {
-    std::array::from_fn(|index| left[index] + right[index])
-}
-
-/// The product; what would grow with a higher power than the square is left out.
-fn times(left: Growth, right: Growth) -> Growth {
-    [left[0] * right[0], left[0] * right[1] + left[1] * right[0], left[0] * right[2] + left[1] * right[1] + left[2] * right[0]]
-}
-
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    fn constant(dimensions: &[u64]) -> Constant {
+        Constant { dimensions: dimensions.to_vec(), ..Constant::default() }
+    }
+
+    fn node(operator: &str, inputs: &[&str], output: &str, numbers: &[(&str, f64)]) -> Node {
+        Node {
+            operator: operator.into(),
+            inputs: inputs.iter().map(|name| (*name).to_owned()).collect(),
+            outputs: vec![output.into()],
+            numbers: numbers.iter().map(|(name, number)| ((*name).to_owned(), *number)).collect(),
+            constant: None,
+        }
+    }
+
+    /// Multiplications at 100 points, of a picture of 4 channels that goes through `nodes`.
+    fn multiplications(weights: &[(&str, &[u64])], nodes: Vec<Node>) -> f64 {
+        let mut follower = Follower::default();
+        nodes.into_iter().for_each(|node| follower.node(node));
+        weights.iter().for_each(|(name, dimensions)| follower.weight((*name).to_owned(), constant(dimensions)));
+        follower.input("x", &[None, Some(4), None, None]);
+        follower.work().unwrap().multiplications(100.0)
+    }
+
+    #[test]
+    fn convolutions_count_every_weight_at_every_point() {
+        let weights: [(&str, &[u64]); 2] = [("w", &[8, 4, 3, 3]), ("v", &[16, 8, 1, 1])];
+        let first = 100.0 * 8.0 * 4.0 * 9.0;
+        assert_eq!(multiplications(&weights, vec![node("Conv", &["x", "w"], "y", &[])]), first);
+        assert_eq!(multiplications(&weights, vec![node("Conv", &["x", "w"], "y", &[("strides", 4.0)])]), first / 4.0);
+        let then = vec![
+            node("Conv", &["x", "w"], "a", &[("strides", 4.0)]),
+            node("Sigmoid", &["a"], "b", &[]),
+            node("Mul", &["a", "b"], "c", &[]),
+            node("Resize", &["c"], "d", &[]),
+            node("Conv", &["d", "v"], "e", &[]),
+        ];
+        assert_eq!(multiplications(&weights, then), first / 4.0 + 100.0 * 8.0 * 16.0);
+        assert_eq!(multiplications(&[("w", &[4, 1, 3, 3])], vec![node("Conv", &["x", "w"], "y", &[("group", 4.0)])]), 3600.0);
+    }
+
+    #[test]
+    fn weights_that_are_unpacked_have_the_shape_that_they_are_given() {
+        let mut follower = Follower::default();
+        follower.weight("bytes".into(), constant(&[144, 1]));
+        follower.weight("shape".into(), Constant { wholes: vec![8, 4, 3, 3], ..constant(&[4]) });
+        follower.input("x", &[None, Some(4), None, None]);
+        follower.node(node("Reshape", &["bytes", "shape"], "w", &[]));
+        follower.node(node("Conv", &["x", "w"], "y", &[]));
+        assert_eq!(follower.work().unwrap().multiplications(100.0), 100.0 * 8.0 * 4.0 * 9.0);
+        // A shape that is not known counts nothing, rather than anything.
+        assert_eq!(multiplications(&[("bytes", &[144, 1])], vec![node("Conv", &["x", "bytes"], "y", &[])]), 0.0);
+    }
+
+    #[test]
+    fn attention_grows_with_the_square_of_the_points() {
+        let weights: [(&str, &[u64]); 1] = [("w", &[4, 6])];
+        let attention = vec![
+            node("MatMul", &["x", "w"], "q", &[]),
+            node("MatMul", &["x", "w"], "k", &[]),
+            node("Transpose", &["k"], "t", &[]),
+            node("MatMul", &["q", "t"], "s", &[]),
+            node("Softmax", &["s"], "p", &[]),
+            node("MatMul", &["p", "k"], "o", &[]),
+        ];
+        assert_eq!(multiplications(&weights, attention), 2.0 * 100.0 * 4.0 * 6.0 + 2.0 * 100.0 * 100.0 * 6.0);
+    }
+
+    #[test]
+    fn what_is_cut_in_pieces_is_not_counted_whole_for_each() {
+        let weights: [(&str, &[u64]); 1] = [("w", &[2, 3])];
+        let pieces = vec![
+            node("Slice", &["x"], "a", &[]),
+            node("Slice", &["x"], "b", &[]),
+            node("Mul", &["a", "b"], "c", &[]),
+            node("MatMul", &["c", "w"], "d", &[]),
+        ];
+        assert_eq!(multiplications(&weights, pieces), 100.0 * 2.0 * 3.0);
+    }
+
+    #[test]
+    fn graphs_that_make_no_sense_are_followed_to_their_end() {
+        for operator in
+            ["Conv", "MatMul", "Gemm", "Gather", "Resize", "Concat", "Split", "Transpose", "ConvTranspose", "Abacus", ""]
+        {
+            for inputs in [&[][..], &["x"], &["x", "x"], &["w", "x"], &["w", "w"], &["none", "x"]] {
+                for dimensions in [&[][..], &[0], &[0, 0], &[u64::MAX, u64::MAX], &[1, 2, 3, 4, 5]] {
+                    let work = multiplications(&[("w", dimensions)], vec![node(operator, inputs, "y", &[("strides", -1.0)])]);
+                    assert!(work >= 0.0, "{operator} {inputs:?} {dimensions:?}: {work}");
+                }
+            }
+        }
+    }
+}

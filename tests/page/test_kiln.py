@@ -72,3 +72,24 @@ def test_the_tree_tries_a_generator_and_the_operator_sees_it(visit, kiln):
     page.wait_for_selector("#operator .pill.good")
     page.wait_for_selector("#operator td .pill.finished")
     assert page.locator("#operator .tile").count() >= 3
+
+
+def test_a_clip_plays_and_stands_still_for_whoever_asks_for_that(visit, kiln):
+    for motion, plays in [("no-preference", True), ("reduce", False)]:
+        visitor = visit(kiln, reduced_motion=motion)
+        page = visitor.page
+        page.select_option("#model", "sticker-motion")
+        assert page.inner_text("#go-text") == "Make clip"
+        page.click("#styles [data-name=Spinning]")
+        visitor.make("a cat")
+        visitor.finished(timeout=60_000)
+        assert "a spinning cat" in page.text_content("#polaroid dl")
+        # The film settles first.
+        page.wait_for_timeout(1500)
+        photo = page.locator("#polaroid .photo")
+        seen = set()
+        for _ in range(6):
+            seen.add(photo.screenshot())
+            page.wait_for_timeout(130)
+        assert (len(seen) > 1) is plays, f"{len(seen)} pictures were seen with motion {motion}"
+        assert page.locator("#polaroid .photo img").count() == int(plays)

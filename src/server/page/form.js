@@ -6,6 +6,7 @@ import { t } from "./text.js";
 
 const TIMES_S = [0.5, 1, 1.5, 2, 3, 5, 10];
 const KEPT = "kiln.form";
+const ROWS = ["ideas", "styles", "colours"];
 const find = (id) => document.getElementById(id);
 
 let models = [];
@@ -40,6 +41,7 @@ export async function start() {
     changed();
   });
   find("time").addEventListener("input", changed);
+  for (const id of ROWS) find(id).addEventListener("keydown", step);
   find("lock").addEventListener("click", () => lock(locked === null ? shown : null));
   document.addEventListener("kiln:language", () => {
     fill();
@@ -187,6 +189,26 @@ function fill() {
       return button;
     }));
   }
+  for (const id of ROWS) rove(find(id));
+}
+
+/** Of a row of chips one is a stop for the tabulator; arrows go on from there. */
+function rove(row) {
+  const chips = [...row.children];
+  const stop = chips.find((one) => one.getAttribute("aria-pressed") === "true") ?? chips[0];
+  for (const one of chips) one.tabIndex = one === stop ? 0 : -1;
+  row.classList.toggle("long", row.scrollWidth > row.clientWidth);
+}
+
+function step(event) {
+  const chips = [...event.currentTarget.children];
+  const at = chips.indexOf(document.activeElement);
+  const to = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: chips.length - 1 }[event.key];
+  if (at < 0 || to === undefined) return;
+  event.preventDefault();
+  const next = chips[(to + chips.length) % chips.length];
+  for (const one of chips) one.tabIndex = one === next ? 0 : -1;
+  next.focus();
 }
 
 function chip(label, act) {

@@ -18,6 +18,8 @@ const idleS = Math.max(WARNING_S + 2, Number.parseFloat(asked) || 60);
 let touched = performance.now();
 let loop = null;
 const pool = [];
+/** Ideas that have not drifted by yet, so that none is seen twice at once. */
+let deck = [];
 
 /** `fresh` is called to make the page as new; `busy` says whether a picture is in work. */
 export function start(fresh, busy) {
@@ -106,7 +108,8 @@ async function appear(drift, turn, signal) {
     await polaroid.finish(one.blob, one.label());
     return;
   }
-  const index = Math.floor(Math.random() * text.ideas().length);
+  if (!deck.length) deck = text.ideas().map((_, one) => [Math.random(), one]).sort((a, b) => a[0] - b[0]).map(([, one]) => one);
+  const index = deck.pop();
   const label = () => text.ideas()[index].label;
   const job = await send({ prompt: text.ideas()[index].prompt }, () => {}, signal);
   if (!job || signal.aborted) return;
