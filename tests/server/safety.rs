@@ -92,6 +92,40 @@ fn a_checker_is_switched_off_or_brought_along_by_name_alone() {
     server.wait(&server.submit(&wish(2)), &["finished"]);
 }
 
+#[test]
+fn a_clip_with_a_frame_that_is_held_back_is_no_clip() {
+    let checker = tempfile::tempdir().unwrap();
+    common::copy_tree(Path::new(CHECKER), checker.path());
+    let made = || {
+        let folder = tempfile::tempdir().unwrap();
+        let bundle = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bundles/animatediff");
+        let path = checker.path().display().to_string();
+        let arguments =
+            ["generate", "a red apple", "--steps", "2", "--seed", "2", "--output", "a.gif", "--model", bundle, "--safety", &path];
+        let made = common::kiln(folder.path(), &arguments);
+        (made.code, made.stderr.clone(), common::names(folder.path()))
+    };
+    // As it is, it holds back pictures of another model; with these thresholds everything, or nothing.
+    for (threshold, expected) in [(2.0_f32, Some(0)), (-2.0, Some(2))] {
+        common::onnx::edit_graph(&checker.path().join("safety_checker/model.onnx"), |graph| {
+            graph.each(common::onnx::INITIALIZER, |tensor| {
+                let found = tensor.text(common::onnx::TENSOR_NAME).ends_with(".concept_embeds_weights");
+                if found {
+                    let bytes = threshold.to_le_bytes().repeat(17);
+                    tensor.set(common::onnx::RAW_DATA, common::onnx::Value::Bytes(bytes));
+                }
+                found
+            })
+        });
+        let (code, said, names) = made();
+        assert_eq!(code, expected, "{threshold}: {said}");
+        match expected {
+            Some(0) => assert_eq!(names, ["a.gif"]),
+            _ => assert!(names.is_empty() && said.contains("holds back"), "{names:?} {said}"),
+        }
+    }
+}
+
 /// What is spoilt, how, and what the error says.
 type Case<'c> = (&'c str, &'c dyn Fn(&Path), &'c str);
 
