@@ -275,7 +275,9 @@ fn a_model_that_fails_is_opened_anew_and_then_not_ready() {
 #[test]
 fn a_model_that_gives_no_numbers_fails_its_job() {
     let (_kept, bundle) = common::copy_of("sd_turbo");
-    common::onnx::fill_weights(&bundle.join("unet/model.onnx"), 64, f32::NAN);
+    let unet = bundle.join("unet/model.onnx");
+    let whole = fs::read(&unet).unwrap();
+    common::onnx::fill_weights(&unet, 64, f32::NAN);
     let model = bundle.display().to_string();
     let server = Server::start(&["--model", &model, "--model", concat!(env!("CARGO_MANIFEST_DIR"), "/models/sticker")]);
     let id = server.submit(&json!({ "prompt": "a red apple" }));
@@ -286,9 +288,17 @@ fn a_model_that_gives_no_numbers_fails_its_job() {
     assert_eq!(job["pictures"], json!([]));
     assert_eq!(common::names(&server.state().join("pictures")), [""; 0], "no black picture");
     server.get("/readyz").expect(503);
+    let reopened = || server.log().matches("the model is opened anew").count();
+    assert_eq!(reopened(), 1, "it was tried twice and no more");
     // The other model is served as before.
     let id = server.submit(&json!({ "prompt": "a red apple", "model": "sticker" }));
     server.wait(&id, &["finished"]);
+    // What fails in the middle of a run is opened anew, and what is well then does the job.
+    fs::write(&unet, whole).unwrap();
+    let id = server.submit(&json!({ "prompt": "a red apple" }));
+    server.wait(&id, &["finished"]);
+    assert_eq!(reopened(), 2);
+    server.get("/readyz").expect(200);
 }
 
 #[cfg(target_os = "linux")]
