@@ -17,7 +17,7 @@ OF_OTHERS = "not_a_server_error,status_code_conformance,content_type_conformance
 @pytest.mark.parametrize(("which", "checks", "operations"), [("--exclude-path-regex", "all", 15), ("--include-path-regex", OF_OTHERS, 17)], ids=["own", "others"])
 def test_no_request_is_answered_by_a_fault_or_otherwise_than_the_document_says(start, tmp_path, which, checks, operations):
     # A job that is asked for in whatever size and number of steps shall end before it is late.
-    server = start("--deadline", "60", "--side", "64", "--count", "2")
+    server = start("--deadline", "60", "--most-side", "64", "--most-count", "2")
     run = subprocess.run(
         [pathlib.Path(sys.executable).with_name("st"), "--config-file", HERE / "schemathesis.toml", "--no-color",
          "run", f"{server.url}/openapi.json", "--max-time", str(LONGEST), "--workers", "2", which, "^/(v1|sdapi)/", "--checks", checks],

@@ -78,7 +78,7 @@ def kiln(tmp_path_factory):
         yield f"http://127.0.0.1:{port}"
 
 
-def until(page, expression, value=None, timeout=15_000):
+def until(page, expression, value=None, timeout=30_000):
     """Waits until `expression` holds. Playwright's own way evaluates text within the page, which its policy forbids."""
     end = time.monotonic() + timeout / 1000
     while not page.evaluate(expression, value):
