@@ -44,6 +44,8 @@ mod target;
 mod tune;
 mod upscale;
 mod verify;
+#[cfg(feature = "tune")]
+mod whole;
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -33,9 +33,9 @@ pub(super) struct Arguments {
 
 /// What was measured of `bundle` on this device; none is no fault, and a file that is not true is told of.
 pub(super) fn measurements(bundle: &Bundle, runtime: &Runtime) -> Option<Measurements> {
-    // Telling what device this is takes far longer than finding that nothing was measured.
+    // Telling what device this is takes longer than finding that nothing was measured.
     let cache = super::cache_folder().filter(|cache| MeasurementKey::any(cache, &bundle.fingerprint))?;
-    let (board, plugin) = (Board::read(Path::new("/")), runtime.plugin());
+    let (board, plugin) = (Board::of_measurements(Path::new("/")), runtime.plugin());
     let key = MeasurementKey::new(&bundle.fingerprint, runtime.version(), runtime.path(), plugin.as_deref(), &board);
     match Measurements::load(&key.file(&cache), &key) {
         Ok(found) => found,

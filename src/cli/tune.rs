@@ -70,7 +70,7 @@ pub(super) fn run(arguments: &Arguments, named: Option<&Path>, cancel: &Cancel) 
     let look = Look { runtime: named, plugin, patience: Duration::from_secs(PATIENCE_S.into()), cancel };
     let library = look.library()?;
     let look = Look { runtime: library.file(), ..look };
-    let board = Board::read(Path::new("/"));
+    let board = Board::of_measurements(Path::new("/"));
     let key = MeasurementKey::new(&bundle.fingerprint, &library.version, &library.path, plugin, &board);
     let file = match (&arguments.output, cache_folder()) {
         (Some(file), _) if file.is_dir() => refuse!("--output {}: is a folder, expected a file", file.display()),
@@ -116,6 +116,14 @@ pub(super) fn run(arguments: &Arguments, named: Option<&Path>, cancel: &Cancel) 
     bar.finish_and_clear();
     if done + before.len() == 0 {
         bail!("nothing was measured: {}", failures.first().map_or("no provider runs here", |failure| &failure.because));
+    }
+    if done > 0 || measurements.around_ms.is_none() {
+        match whole::around_ms(&bundle, &arguments.model, &measurements, look) {
+            Ok(Some(around_ms)) => measurements.add_around(around_ms, &file)?,
+            Ok(None) => log::info!("no whole picture is measured of such a model"),
+            Err(error) if crate::error::is_cancelled(&error) => return Err(error),
+            Err(error) => log::warn!("no whole picture was measured: {error:#}"),
+        }
     }
     let printed = match arguments.json {
         true => format!("{}\n", serde_json::to_string_pretty(&json(&measurements, &file, done, before.len(), &failures))?),
@@ -220,6 +228,9 @@ fn table(name: &str, measurements: &Measurements, file: &Path, done: usize, befo
     }
     if let Some(base) = measurements.base_bytes {
         let _ = writeln!(text, "\nbefore any network is opened, Kiln and ONNX Runtime hold {} MB", base / 1_000_000);
+    }
+    if let Some(around_ms) = measurements.around_ms {
+        let _ = writeln!(text, "a whole picture takes {around_ms:.0} ms beside its networks, from the start of the program to the file");
     }
     let known = if before == 0 { String::new() } else { format!(", {before} known from before (--again measures them too)") };
     let _ = writeln!(text, "{done} measured{known}\nkept in {}", file.display());

@@ -10,7 +10,7 @@ use crate::request::{Resolved, Task, steps_taken};
 /// What is added to a forecast of memory, in shares and in bytes: allocators round up.
 const MARGIN: f64 = 1.06;
 const MARGIN_BYTES: f64 = 5.0 * 1_048_576.0;
-/// Reading a bundle's configuration and the runtime's library, and writing a picture.
+/// Reading a bundle's configuration and the runtime's library, and writing a picture, where that was not measured.
 const AROUND_MS: f64 = 38.0;
 /// Bytes of a tokenizer's files read in a millisecond.
 const TOKENIZER_BYTES_PER_MS: f64 = 10_000.0;
@@ -58,6 +58,12 @@ impl Forecast {
             (false, true) => "partly measured on this device, else a quick estimate, which may be far off",
             (false, false) => "a quick estimate, which may be far off; `kiln tune` measures",
         }
+    }
+
+    /// What the networks alone take, in milliseconds.
+    #[must_use]
+    pub fn networks_ms(&self) -> f64 {
+        networks_ms(&self.components)
     }
 
     /// Forecasts what `plan` takes for `request`.
@@ -129,9 +135,10 @@ impl Forecast {
             of_device.push(device);
         }
         let adaptive = request.solver.is_some_and(|solver| solver.method == Method::DormandPrince);
-        let time_ms = AROUND_MS
-            + memory::tokenizer_bytes(bundle) / TOKENIZER_BYTES_PER_MS
-            + components.iter().map(|component| component.time_ms).sum::<f64>();
+        let around_ms = measurements
+            .and_then(|measurements| measurements.around_ms)
+            .unwrap_or_else(|| AROUND_MS + memory::tokenizer_bytes(bundle) / TOKENIZER_BYTES_PER_MS);
+        let time_ms = around_ms + networks_ms(&components);
         let base = measurements.and_then(|measurements| measurements.base_bytes).unwrap_or(BASE_BYTES);
         #[expect(clippy::cast_precision_loss, reason = "bytes of a process")]
         let held = base as f64 + FIRST_SESSION_BYTES + memory::beside(bundle, request, plan) + together(&parts, plan.memory);
@@ -143,6 +150,11 @@ impl Forecast {
             components,
         }
     }
+}
+
+/// What the networks of `components` take together, in milliseconds.
+fn networks_ms(components: &[ComponentForecast]) -> f64 {
+    components.iter().map(|component| component.time_ms).sum()
 }
 
 /// The most that components hold together: one at a time, or one more after the other.

@@ -13,7 +13,7 @@ use super::MeasurementKey;
 use crate::output;
 
 /// The layout of the file; another number is another layout.
-pub const MEASUREMENTS_SCHEMA: u32 = 1;
+pub const MEASUREMENTS_SCHEMA: u32 = 2;
 /// A whole tuning has some hundred rows of some hundred bytes.
 const LARGEST_FILE_BYTES: u64 = 4 << 20;
 /// Names in the file are short.
@@ -90,6 +90,8 @@ pub struct Measurements {
     pub key: MeasurementKey,
     /// What the process held with ONNX Runtime loaded and no network opened, in bytes.
     pub base_bytes: Option<u64>,
+    /// What a process takes beyond its networks' time to make a whole picture, in milliseconds; `None` where that was not measured.
+    pub around_ms: Option<f64>,
     /// One row for each configuration.
     pub rows: Vec<Measurement>,
 }
@@ -98,7 +100,7 @@ impl Measurements {
     /// None yet.
     #[must_use]
     pub fn new(key: MeasurementKey) -> Self {
-        Self { schema: MEASUREMENTS_SCHEMA, key, base_bytes: None, rows: Vec::new() }
+        Self { schema: MEASUREMENTS_SCHEMA, key, base_bytes: None, around_ms: None, rows: Vec::new() }
     }
 
     /// Reads the measurements of `key` from `path`; `None` when there is no such file.
@@ -141,6 +143,8 @@ impl Measurements {
 
     /// Whether the numbers are of their kind.
     fn check(&self) -> Result<()> {
+        let around_ms = self.around_ms.unwrap_or(0.0);
+        ensure!(around_ms.is_finite() && around_ms >= 0.0, "`around_ms` is {around_ms}, expected a time");
         for (index, row) in self.rows.iter().enumerate() {
             let check = || -> Result<()> {
                 for (name, value) in [("role", &row.role), ("provider", &row.provider), ("precision", &row.precision)] {
@@ -180,6 +184,22 @@ impl Measurements {
     /// # Errors
     /// As [`Measurements::save`].
     pub fn add(&mut self, row: Measurement, base_bytes: Option<u64>, path: &Path) -> Result<()> {
+        self.merge(path, |all| {
+            all.base_bytes = all.base_bytes.max(base_bytes);
+            all.put(row);
+        })
+    }
+
+    /// Adds what a whole picture takes beyond its networks' time, in milliseconds, as [`Measurements::add`] adds a row.
+    ///
+    /// # Errors
+    /// As [`Measurements::save`].
+    pub fn add_around(&mut self, around_ms: f64, path: &Path) -> Result<()> {
+        self.merge(path, |all| all.around_ms = Some(around_ms))
+    }
+
+    /// Takes over what other processes added to `path` meanwhile, makes `change`, and keeps all of it.
+    fn merge(&mut self, path: &Path, change: impl FnOnce(&mut Self)) -> Result<()> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder).with_context(|| format!("measurements {}", path.display()))?;
         // The folder is locked, since the file is replaced as a whole; the lock ends with `lock`, or with this process.
@@ -190,10 +210,10 @@ impl Measurements {
         // What is not to be believed was told of when it was first read.
         if let Ok(Some(others)) = Self::load(path, &self.key) {
             self.base_bytes = self.base_bytes.max(others.base_bytes);
+            self.around_ms = others.around_ms.or(self.around_ms);
             others.rows.into_iter().for_each(|row| self.put(row));
         }
-        self.base_bytes = self.base_bytes.max(base_bytes);
-        self.put(row);
+        change(self);
         self.save(path)
     }
 

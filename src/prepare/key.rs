@@ -107,7 +107,7 @@ pub(super) fn plugin_identity(runtime: &Runtime) -> String {
 pub(super) fn device_identity(provider: Provider) -> String {
     let root = Path::new("/");
     if provider != Provider::Cpu {
-        return Board::read(root).identity();
+        return Board::of_measurements(root).identity();
     }
     let processor: Processor = Board::processor_of(root);
     let features = processor.features.as_ref().map(|features| features.value.join(" ")).unwrap_or_default();

@@ -50,6 +50,9 @@ impl Runtime {
     ///
     /// `named` is the file that a person gave (`--runtime`); it stands before `ORT_DYLIB_PATH` and all that is searched.
     ///
+    /// A program with this crate sets `ORT_DISABLE_TELEMETRY=1` before it starts a thread, as `kiln` does: on Linux the library opens
+    /// a database in the user's cache as it is loaded, and what is set here by its interface comes after that.
+    ///
     /// # Errors
     /// `named` or `ORT_DYLIB_PATH` does not exist, is no ONNX Runtime, or is older than [`OLDEST_RUNTIME`]; no library was found
     /// (the message lists where it was looked for, and why each was not taken); another library is loaded already.
@@ -162,7 +165,7 @@ fn attempt(path: &Path, by_loader: bool) -> Result<Runtime, String> {
     }
     // The loader searches its own paths for a name without a slash, and `ort` looks beside the executable first.
     let path = if by_loader { path.to_path_buf() } else { std::path::absolute(path).map_err(|error| error.to_string())? };
-    let version = version(&path)?;
+    let (version, _loaded) = version(&path)?;
     let builder = ort::init_from(&path).map_err(|error| one_line(&error.to_string()))?;
     let environment = builder
         .with_name("kiln")
@@ -195,7 +198,9 @@ fn log_level(level: LogLevel) -> log::Level {
 }
 
 /// Asks a library for its version. `ort` does so for its own check, keeps the answer to itself, and panics on a null table.
-fn version(path: &Path) -> Result<String, String> {
+///
+/// The library stays loaded as long as what is returned with the version, so that `ort`, which loads it once more, finds it ready.
+fn version(path: &Path) -> Result<(String, libloading::Library), String> {
     // SAFETY: loading runs the library's initialisers, which is what the caller asked for; the signature of `OrtGetApiBase`
     // is part of ONNX Runtime's stable interface, and its version string is static within the library.
     unsafe {
@@ -219,7 +224,7 @@ fn version(path: &Path) -> Result<String, String> {
             Some(_) if (base.GetApi)(ort::MINOR_VERSION).is_null() => {
                 Err(format!("says that it is ONNX Runtime {version}, and has no interface of {OLDEST_RUNTIME}"))
             }
-            Some(_) => Ok(version),
+            Some(_) => Ok((version, library)),
         }
     }
 }

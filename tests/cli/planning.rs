@@ -76,8 +76,15 @@ fn a_time_refuses_once_it_was_measured_and_warns_before() {
         let ran = with_cache(&[verb, "--model", &bundle, "--within", "1ms"]).expect_code(0);
         assert_eq!(ran.stderr.matches("--within: 1ms may not be enough").count(), 1, "{}", ran.stderr);
     }
+    let plan = |arguments: &[&str]| -> Value { serde_json::from_slice(&with_cache(arguments).expect_code(0).stdout).unwrap() };
     with_cache(&["tune", &bundle, "--runs", "1"]).expect_code(0);
     let before = names(folder.path());
+    let found = plan(&["plan", "--model", &bundle, "--json"]);
+    let measured = plan(&["tune", &bundle, "--json"]);
+    let networks: f64 = found["components"].as_array().unwrap().iter().map(|part| part["time_ms"].as_f64().unwrap()).sum();
+    let around = measured["measurements"]["around_ms"].as_f64().unwrap();
+    let expected = found["expected_time_ms"].as_f64().unwrap();
+    assert!((networks + around - expected).abs() < 0.01, "{networks} + {around} is not {expected}");
     for verb in ["plan", "generate"] {
         let ran = with_cache(&[verb, "--model", &bundle, "--within", "1ms"]).expect_code(2);
         assert!(ran.stderr.contains("where 1ms are allowed (measured on this device)"), "{}", ran.stderr);

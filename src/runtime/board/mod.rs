@@ -86,6 +86,23 @@ impl Board {
         }
     }
 
+    /// Reads what measurements depend on alone, which is quickly done: all of [`Board::identity`], and how power may be spent.
+    #[must_use]
+    pub fn of_measurements(root: &Path) -> Self {
+        let tree = Tree::new(root);
+        let board = Self {
+            model: model(&tree),
+            compatible: compatible(&tree),
+            processor: Processor::read(&tree),
+            power: PowerMode::read(&tree),
+            drivers: accelerator::drivers(&tree),
+            ..Self::default()
+        };
+        // The table of packages is long, and only NVIDIA's boards have theirs in it.
+        let l4t = if board.is_compatible("nvidia") { l4t(&tree) } else { l4t_of_file(&tree) };
+        Self { l4t, ..board }
+    }
+
     /// Reads the processor alone, which is quickly done.
     #[must_use]
     pub fn processor_of(root: &Path) -> Processor {
@@ -173,20 +190,22 @@ fn soc(tree: &Tree, compatible: Option<&Fact<Vec<String>>>) -> Option<Fact<Strin
 
 /// `# R36 (release), REVISION: 4.3, GCID: …` is `R36.4.3`; without that file NVIDIA's core package tells `36.4.3-2025…`.
 fn l4t(tree: &Tree) -> Option<Fact<String>> {
-    const FILE: &str = "/etc/nv_tegra_release";
-    let of_file = tree.text(FILE).and_then(|text| {
-        let line = text.lines().next()?.trim_start_matches('#').trim();
-        let major = line.split_whitespace().next()?.strip_prefix('R')?.parse::<u16>().ok()?;
-        let revision = line.split("REVISION:").nth(1)?.split(',').next().and_then(tree::clean)?;
-        let is_number = revision.len() < 16 && revision.chars().all(|letter| letter.is_ascii_digit() || letter == '.');
-        is_number.then(|| Fact { value: format!("R{major}.{revision}"), source: FILE.to_owned() })
-    });
-    of_file.or_else(|| {
+    l4t_of_file(tree).or_else(|| {
         let package = tree.package_version("nvidia-l4t-core")?;
         let release = package.value.split('-').next()?;
         let is_number = release.chars().all(|letter| letter.is_ascii_digit() || letter == '.');
         is_number.then(|| Fact { value: format!("R{release}"), source: package.source.clone() })
     })
+}
+
+fn l4t_of_file(tree: &Tree) -> Option<Fact<String>> {
+    const FILE: &str = "/etc/nv_tegra_release";
+    let text = tree.text(FILE)?;
+    let line = text.lines().next()?.trim_start_matches('#').trim();
+    let major = line.split_whitespace().next()?.strip_prefix('R')?.parse::<u16>().ok()?;
+    let revision = line.split("REVISION:").nth(1)?.split(',').next().and_then(tree::clean)?;
+    let is_number = revision.len() < 16 && revision.chars().all(|letter| letter.is_ascii_digit() || letter == '.');
+    is_number.then(|| Fact { value: format!("R{major}.{revision}"), source: FILE.to_owned() })
 }
 
 fn system(tree: &Tree, path: &str) -> Option<Fact<String>> {
