@@ -141,8 +141,8 @@ fn json_of(bundle: &Bundle, resolved: &Resolved, plan: &Plan) -> serde_json::Val
     json!({
         "model": bundle.name(), "sha256": bundle.fingerprint, "width": resolved.width, "height": resolved.height, "count": resolved.count, "frames": resolved.frames.map(|frames| frames.count),
         "steps": resolved.steps, "guidance": resolved.guidance, "sampler": resolved.sampler_name(), "threads": plan.threads,
-        "memory": plan.memory.to_string(), "resident": plan.keeps_components(), "tile": plan.tile.map(crate::plan::Tile::pixels),
-        "expected_time_ms": plan.forecast.time_ms, "expected_memory_bytes": plan.forecast.memory_bytes,
+        "memory": plan.memory.to_string(), "resident": plan.keeps_components(), "tile": plan.tile.map(crate::plan::Tile::pixels), "opens_ahead": plan.opens_ahead,
+        "expected_time_ms": plan.forecast.time_ms, "networks_time_ms": plan.forecast.networks_ms, "expected_memory_bytes": plan.forecast.memory_bytes,
         "expected_device_memory_bytes": plan.forecast.device_memory_bytes, "expected_memory": memory_text(plan.forecast.memory_bytes), "measured": plan.forecast.is_measured,
         "components": components, "decisions": decisions,
     })

@@ -15,7 +15,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::child::{answer, ask};
 use super::look::{Library, Look, PATIENCE_S};
-use super::{STOPPED, cache_folder, tell};
+use super::{STOPPED, cache_folder, tell, whole};
 use crate::bundle::{Bundle, Shelf};
 use crate::plan::{MeasurementKey, Measurements};
 use crate::refuse;
@@ -230,7 +230,7 @@ fn table(name: &str, measurements: &Measurements, file: &Path, done: usize, befo
         let _ = writeln!(text, "\nbefore any network is opened, Kiln and ONNX Runtime hold {} MB", base / 1_000_000);
     }
     if let Some(around_ms) = measurements.around_ms {
-        let _ = writeln!(text, "a whole picture takes {around_ms:.0} ms beside its networks, from the start of the program to the file");
+        let _ = writeln!(text, "beside its networks a picture takes {around_ms:.0} ms, program start to file");
     }
     let known = if before == 0 { String::new() } else { format!(", {before} known from before (--again measures them too)") };
     let _ = writeln!(text, "{done} measured{known}\nkept in {}", file.display());

@@ -33,7 +33,7 @@ pub(super) fn around_ms(bundle: &Bundle, model: &Path, measurements: &Measuremen
     let settings = Settings::default();
     let assignments = Assignments::new(bundle, &settings, &runtime)?;
     let (_, plan) = Plan::within(bundle, &Request::new(prompt), &settings, &assignments, Some(measurements))?;
-    let networks_ms = plan.forecast.networks_ms();
+    let networks_ms = plan.forecast.networks_ms;
     if !plan.forecast.is_measured || plan.forecast.time_ms.is_none_or(|time_ms| time_ms > LONGEST_MS) {
         return Ok(None);
     }

@@ -86,8 +86,10 @@ impl Engine {
         work: impl FnOnce(Job<'_>, &TextEncoders, &mut Option<PreviewMap>) -> Result<T>,
     ) -> Result<(T, Vec<ComponentTimes>)> {
         let networks = Networks::for_plan(&mut self.networks, &self.runtime, plan);
+        networks.open_ahead(plan, cancel)?;
         let job = Job { bundle: &self.bundle, networks, request: resolved, plan, cancel };
         let outcome = work(job, &self.encoders, &mut self.preview_map);
+        networks.end_ahead();
         let times = networks.take_times();
         if outcome.is_err() && !plan.keeps_components() {
             networks.close_all();

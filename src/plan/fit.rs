@@ -44,6 +44,8 @@ struct Planner<'a> {
     settings: &'a Settings,
     assignments: &'a Assignments,
     measurements: Option<&'a Measurements>,
+    /// What the process can hold in all, where that matters and is known.
+    free_bytes: Option<u64>,
 }
 
 impl Plan {
@@ -58,9 +60,9 @@ impl Plan {
         assignments: &Assignments,
         measurements: Option<&Measurements>,
     ) -> Result<(Resolved, Self)> {
-        let planner = Planner { bundle, settings, assignments, measurements };
         let minds_free = settings.budget.minds_free_memory && settings.budget.memory_bytes.is_none();
-        let found = planner.choose(request, minds_free.then(free_bytes).flatten())?;
+        let free_bytes = minds_free.then(free_bytes).flatten();
+        let found = Planner { bundle, settings, assignments, measurements, free_bytes }.choose(request)?;
         Ok((found.resolved, found.plan))
     }
 }
@@ -73,10 +75,8 @@ fn free_bytes() -> Option<u64> {
 
 impl Planner<'_> {
     /// The first way that fits the budget and, where it is known, what is free.
-    ///
-    /// * `free_bytes`: what the process can hold in all
-    fn choose(&self, request: &Request, free_bytes: Option<u64>) -> Result<Candidate> {
-        let (bundle, settings) = (self.bundle, self.settings);
+    fn choose(&self, request: &Request) -> Result<Candidate> {
+        let (bundle, settings, free_bytes) = (self.bundle, self.settings, self.free_bytes);
         let budget = &settings.budget;
         let first = self.candidate(request.resolve(bundle)?, settings)?;
         let lacks_free = free_bytes.is_some_and(|free| first.plan.forecast.memory_bytes > free);
@@ -155,7 +155,23 @@ impl Planner<'_> {
 
     fn candidate(&self, resolved: Resolved, settings: &Settings) -> Result<Candidate> {
         let mut plan = Plan::new(self.bundle, &resolved, settings, self.assignments)?;
+        plan.opens_ahead = plan.may_open_ahead();
         plan.forecast = Forecast::new(self.bundle, &resolved, &plan, self.measurements);
+        let is_too_much = |bytes: u64| plan.forecast.memory_bytes > bytes;
+        let (choice, because) = if plan.forecast.components.len() < 2 {
+            ("", "")
+        } else if !plan.opens_ahead {
+            ("one after the other", "another way needs two threads of the processor, and room for all of them")
+        } else if settings.budget.memory_bytes.is_some_and(is_too_much) || self.free_bytes.is_some_and(is_too_much) {
+            plan.opens_ahead = false;
+            plan.forecast = Forecast::new(self.bundle, &resolved, &plan, self.measurements);
+            ("one after the other", "beside each other they take more memory than there is")
+        } else {
+            ("beside each other", "the processor has cores to spare while a network is opened")
+        };
+        if !choice.is_empty() {
+            plan.decisions.push(Decision { what: "opening", choice: choice.to_owned(), because: because.to_owned() });
+        }
         Ok(Candidate { resolved, plan })
     }
 
@@ -335,9 +351,18 @@ mod tests {
     }
 
     fn choose(settings: &Settings, measurements: Option<&Measurements>, free_bytes: Option<u64>) -> Result<Candidate> {
+        choose_at(512, settings, measurements, free_bytes)
+    }
+
+    fn choose_at(
+        side: u32,
+        settings: &Settings,
+        measurements: Option<&Measurements>,
+        free_bytes: Option<u64>,
+    ) -> Result<Candidate> {
         let (bundle, assignments) = (turbo(), Assignments::default());
-        let request = Request { size: Some((512, 512)), seed: Some(7), ..Request::new("a sun") };
-        Planner { bundle: &bundle, settings, assignments: &assignments, measurements }.choose(&request, free_bytes)
+        let request = Request { size: Some((side, side)), seed: Some(7), ..Request::new("a sun") };
+        Planner { bundle: &bundle, settings, assignments: &assignments, measurements, free_bytes }.choose(&request)
     }
 
     #[test]
@@ -361,6 +386,36 @@ mod tests {
         assert_eq!((nothing.plan.memory, nothing.plan.tile), (Memory::Normal, None));
         let [warning] = &nothing.resolved.warnings[..] else { panic!("{:?}", nothing.resolved.warnings) };
         assert!(warning.contains("1MiB are free; the system may swap, or end the program"), "{warning}");
+    }
+
+    #[test]
+    fn components_are_opened_beside_each_other_where_there_is_room() {
+        let one = choose_at(32, &Settings { threads: Some(1), ..Settings::default() }, None, None).unwrap().plan;
+        let settings = Settings { threads: Some(2), ..Settings::default() };
+        let beside = choose_at(32, &settings, None, None).unwrap().plan;
+        assert!(!one.opens_ahead && beside.opens_ahead);
+        assert_eq!(beside.opened_ahead(), [Role::Unet, Role::VaeDecoder]);
+        assert!(one.opened_ahead().is_empty());
+        assert!(
+            beside.forecast.memory_bytes > one.forecast.memory_bytes,
+            "all may be opened at once, and opening takes more than running: {} {}",
+            beside.forecast.memory_bytes,
+            one.forecast.memory_bytes
+        );
+        let opening: f64 = beside.forecast.components.iter().map(|component| component.load_ms).sum();
+        let total: f64 = beside.forecast.components.iter().map(|component| component.time_ms).sum();
+        assert!(beside.forecast.networks_ms < total && beside.forecast.networks_ms >= total - opening / 2.0);
+
+        for (budget, free_bytes) in
+            [(Some(beside.forecast.memory_bytes - 1), None), (None, Some(beside.forecast.memory_bytes - 1))]
+        {
+            let budget = Budget { memory_bytes: budget, ..Budget::default() };
+            let found = choose_at(32, &Settings { budget, ..settings.clone() }, None, free_bytes).unwrap();
+            assert_eq!((found.plan.opens_ahead, found.plan.memory, found.resolved.warnings.len()), (false, Memory::Normal, 0));
+            assert_eq!(found.plan.forecast.memory_bytes, one.forecast.memory_bytes);
+        }
+        let low = choose_at(32, &Settings { memory: Memory::Low, ..settings }, None, None).unwrap().plan;
+        assert!(!low.opens_ahead, "each is dropped before the next is opened");
     }
 
     #[test]

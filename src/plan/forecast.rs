@@ -26,6 +26,8 @@ pub struct ComponentForecast {
     pub calls: usize,
     /// Opening it and all its calls, in milliseconds.
     pub time_ms: f64,
+    /// Of that, opening it.
+    pub load_ms: f64,
     /// The most that it holds of the process's memory, in bytes.
     pub memory_bytes: u64,
     /// The most that it holds of the device's memory, in bytes; 0 where the device has none of its own.
@@ -43,6 +45,8 @@ pub struct Forecast {
     pub device_memory_bytes: u64,
     /// From the start of the program to the finished picture, in milliseconds; `None` where a solver chooses how many steps it makes.
     pub time_ms: Option<f64>,
+    /// Of that, what the networks take, some of which may be opened beside others.
+    pub networks_ms: f64,
     /// Whether every component was measured on this device in this configuration.
     pub is_measured: bool,
     /// Each component that runs, in the order of use.
@@ -58,12 +62,6 @@ impl Forecast {
             (false, true) => "partly measured on this device, else a quick estimate, which may be far off",
             (false, false) => "a quick estimate, which may be far off; `kiln tune` measures",
         }
-    }
-
-    /// What the networks alone take, in milliseconds.
-    #[must_use]
-    pub fn networks_ms(&self) -> f64 {
-        networks_ms(&self.components)
     }
 
     /// Forecasts what `plan` takes for `request`.
@@ -111,11 +109,10 @@ impl Forecast {
                 }
                 None => estimate,
             };
-            let time_ms = match measured {
+            let (load_ms, run_ms) = match measured {
                 Some(row) => {
-                    (row.load_ms - if components.is_empty() { 0.0 } else { FIRST_SESSION_MS }).max(0.0)
-                        + row.first_run_ms.max(row.run_ms)
-                        + row.run_ms * count(calls.saturating_sub(1))
+                    let load_ms = (row.load_ms - if components.is_empty() { 0.0 } else { FIRST_SESSION_MS }).max(0.0);
+                    (load_ms, row.first_run_ms.max(row.run_ms) + row.run_ms * count(calls.saturating_sub(1)))
                 }
                 None => {
                     let points = points(bundle, role, size) * count(frames);
@@ -126,7 +123,8 @@ impl Forecast {
             components.push(ComponentForecast {
                 role,
                 calls,
-                time_ms,
+                time_ms: load_ms + run_ms,
+                load_ms,
                 memory_bytes: bytes(need.peak()),
                 device_memory_bytes: bytes(device.peak()),
                 is_measured: measured.is_some_and(|row| row.peak_memory_bytes.is_some()),
@@ -138,14 +136,15 @@ impl Forecast {
         let around_ms = measurements
             .and_then(|measurements| measurements.around_ms)
             .unwrap_or_else(|| AROUND_MS + memory::tokenizer_bytes(bundle) / TOKENIZER_BYTES_PER_MS);
-        let time_ms = around_ms + networks_ms(&components);
+        let networks_ms = networks_ms(&components, if plan.opens_ahead { plan.threads } else { 1 });
         let base = measurements.and_then(|measurements| measurements.base_bytes).unwrap_or(BASE_BYTES);
         #[expect(clippy::cast_precision_loss, reason = "bytes of a process")]
-        let held = base as f64 + FIRST_SESSION_BYTES + memory::beside(bundle, request, plan) + together(&parts, plan.memory);
+        let held = base as f64 + FIRST_SESSION_BYTES + memory::beside(bundle, request, plan) + together(&parts, plan);
         Self {
             memory_bytes: bytes(held * MARGIN + MARGIN_BYTES),
-            device_memory_bytes: bytes(together(&of_device, plan.memory) * MARGIN),
-            time_ms: (!adaptive).then_some(time_ms),
+            device_memory_bytes: bytes(together(&of_device, plan) * MARGIN),
+            time_ms: (!adaptive).then_some(around_ms + networks_ms),
+            networks_ms,
             is_measured: !components.is_empty() && components.iter().all(|component| component.is_measured),
             components,
         }
@@ -153,17 +152,25 @@ impl Forecast {
 }
 
 /// What the networks of `components` take together, in milliseconds.
-fn networks_ms(components: &[ComponentForecast]) -> f64 {
-    components.iter().map(|component| component.time_ms).sum()
+///
+/// * `threads`: how many open networks at once
+fn networks_ms(components: &[ComponentForecast], threads: usize) -> f64 {
+    let total: f64 = components.iter().map(|component| component.time_ms).sum();
+    let opening: f64 = components.iter().map(|component| component.load_ms).sum();
+    let longest = components.iter().map(|component| component.load_ms).fold(0.0, f64::max);
+    total - opening + (opening / count(threads.max(1))).max(longest)
 }
 
-/// The most that components hold together: one at a time, or one more after the other.
-fn together(parts: &[Need], memory: Memory) -> f64 {
+/// The most that components hold together: one at a time, one more after the other, or all of them opened at once.
+fn together(parts: &[Need], plan: &Plan) -> f64 {
+    if plan.opens_ahead {
+        return parts.iter().map(|part| part.peak()).sum();
+    }
     let (mut held, mut most) = (0.0_f64, 0.0_f64);
     for part in parts {
         let running = part.resident + part.running;
         most = most.max(held + part.loading.max(running));
-        if memory == Memory::Normal {
+        if plan.memory == Memory::Normal {
             held += running;
         }
     }

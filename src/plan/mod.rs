@@ -32,7 +32,7 @@ pub use wish::{PrecisionWish, ProviderWish, Wish};
 use crate::bundle::{Bundle, Role};
 use crate::refuse;
 use crate::request::Resolved;
-use crate::runtime::{Dimensions, NetworkOptions, logical_cores};
+use crate::runtime::{Dimensions, NetworkOptions, Provider, logical_cores};
 
 /// How much memory may be held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -179,6 +179,8 @@ pub struct Plan {
     pub decoder: Role,
     /// The tiles in which latents are decoded; `None` for the whole picture at once.
     pub tile: Option<Tile>,
+    /// Whether components are opened by other threads while the first runs.
+    pub opens_ahead: bool,
     /// What it will take; nothing is known before [`Plan::within`].
     pub forecast: Forecast,
     /// Every decision with its reason.
@@ -276,6 +278,7 @@ impl Plan {
             previews: settings.previews,
             decoder,
             tile,
+            opens_ahead: false,
             forecast: Forecast::default(),
             decisions,
         })
@@ -311,6 +314,20 @@ impl Plan {
                 "--within: the time is an estimate, and nothing stops a run that takes longer; `kiln tune MODEL` measures"
             ),
         }
+    }
+
+    /// The components that other threads open while the first runs, in the order of use.
+    #[must_use]
+    pub fn opened_ahead(&self) -> Vec<Role> {
+        let roles = self.forecast.components.iter().skip(1).map(|component| component.role);
+        if self.opens_ahead { roles.collect() } else { Vec::new() }
+    }
+
+    /// Whether other threads may open components while the first runs: where all stay open, and the processor, of which there are cores to
+    /// spare, is what they are opened on.
+    fn may_open_ahead(&self) -> bool {
+        let on_processor = self.assignments.iter().all(|(role, _)| self.assignments.provider_of(role) == Provider::Cpu);
+        self.memory == Memory::Normal && self.threads > 1 && on_processor
     }
 
     /// Whether components stay open between requests.

@@ -43,10 +43,10 @@ pub(super) struct Calls {
     pub(super) threads: usize,
 }
 
-/// Opening the network and calling it, in milliseconds.
+/// Opening the network, and calling it, in milliseconds.
 ///
 /// * `points`: height times width of what goes in
-pub(super) fn quick_ms(network: Network<'_>, points: f64, used: Calls) -> f64 {
+pub(super) fn quick_ms(network: Network<'_>, points: f64, used: Calls) -> (f64, f64) {
     let (header, widened) = (network.header, network.weights.widened());
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     let (size, parameters) = (network.weights.size_bytes as f64, network.weights.parameters as f64);
@@ -60,7 +60,7 @@ pub(super) fn quick_ms(network: Network<'_>, points: f64, used: Calls) -> f64 {
     let call = one_core * count(used.rows) / count(used.threads.max(1)).powf(GAIN_OF_THREADS) + nodes * MS_PER_NODE;
     let again = if network.arena { 0.0 } else { (network.call_bytes - KEPT_BYTES).max(0.0) };
     let asked = network.call_bytes + again * count(used.calls.saturating_sub(1));
-    opened + call * count(used.calls) + asked / ASKED_BYTES_PER_MS
+    (opened, call * count(used.calls) + asked / ASKED_BYTES_PER_MS)
 }
 
 /// How wide the vectors of this processor are, in parts of 512 bits.

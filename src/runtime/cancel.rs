@@ -8,7 +8,7 @@ use ort::session::builder::LoadCanceler;
 
 use crate::error::Cancelled;
 
-/// A handle that stops what runs under it, one run at a time; clones stop the same run, and a used handle stays used.
+/// A handle that stops what runs under it; clones stop the same run, and a used handle stays used.
 ///
 /// ONNX Runtime looks at it between kernels, so a run ends within one kernel, not within one network.
 #[derive(Clone, Default)]
@@ -19,12 +19,27 @@ pub struct Cancel {
 #[derive(Default)]
 struct Shared {
     asked: AtomicBool,
-    current: Mutex<Option<Work>>,
+    current: Mutex<Vec<Arc<Work>>>,
 }
 
 pub(super) enum Work {
     Run(Arc<RunOptions>),
     Load(LoadCanceler),
+    /// What runs beside it, under a handle of its own.
+    Branch(Cancel),
+}
+
+impl Work {
+    fn stop(&self) -> ort::Result<()> {
+        match self {
+            Self::Run(options) => options.terminate(),
+            Self::Load(canceler) => canceler.cancel(),
+            Self::Branch(cancel) => {
+                cancel.cancel();
+                Ok(())
+            }
+        }
+    }
 }
 
 impl Cancel {
@@ -34,17 +49,14 @@ impl Cancel {
         Self::default()
     }
 
-    /// Stops the run: the network that is loading or running now ends with [`Cancelled`], and none is begun after it.
+    /// Stops the run: the networks that are loading or running now end with [`Cancelled`], and none is begun after them.
     pub fn cancel(&self) {
         let current = self.shared.current.lock().unwrap_or_else(PoisonError::into_inner);
         self.shared.asked.store(true, Ordering::SeqCst);
-        let outcome = match current.as_ref() {
-            Some(Work::Run(options)) => options.terminate(),
-            Some(Work::Load(canceler)) => canceler.cancel(),
-            None => Ok(()),
-        };
-        if let Err(error) = outcome {
-            log::warn!("the running network could not be told to stop: {error}");
+        for work in current.iter() {
+            if let Err(error) = work.stop() {
+                log::warn!("the running network could not be told to stop: {error}");
+            }
         }
     }
 
@@ -66,21 +78,35 @@ impl Cancel {
     ///
     /// # Errors
     /// The run was cancelled before.
-    pub(super) fn watch(&self, work: Work) -> anyhow::Result<Watch<'_>> {
+    pub(super) fn watch(&self, work: Work) -> anyhow::Result<Watch> {
         let mut current = self.shared.current.lock().unwrap_or_else(PoisonError::into_inner);
         // Under the lock: a cancel between this look and the registration would be lost.
         self.check()?;
-        *current = Some(work);
-        Ok(Watch { cancel: self })
+        let work = Arc::new(work);
+        current.push(Arc::clone(&work));
+        Ok(Watch { cancel: self.clone(), work })
+    }
+
+    /// A handle that this one stops too, and that stops nothing of this one, until the returned guard is dropped.
+    ///
+    /// # Errors
+    /// The run was cancelled before.
+    pub fn branch(&self) -> anyhow::Result<(Self, Watch)> {
+        let branch = Self::new();
+        let watch = self.watch(Work::Branch(branch.clone()))?;
+        Ok((branch, watch))
     }
 }
 
-pub(super) struct Watch<'a> {
-    cancel: &'a Cancel,
+/// Keeps something under a [`Cancel`] until it is dropped.
+pub struct Watch {
+    cancel: Cancel,
+    work: Arc<Work>,
 }
 
-impl Drop for Watch<'_> {
+impl Drop for Watch {
     fn drop(&mut self) {
-        *self.cancel.shared.current.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let mut current = self.cancel.shared.current.lock().unwrap_or_else(PoisonError::into_inner);
+        current.retain(|work| !Arc::ptr_eq(work, &self.work));
     }
 }

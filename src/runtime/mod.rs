@@ -23,7 +23,7 @@ pub(crate) mod wire;
 pub use board::{
     Accelerator, AcceleratorKind, Board, CoreKind, Driver, Fact, MachineMemory, MemoryLimit, PowerMode, Processor, Temperature,
 };
-pub use cancel::Cancel;
+pub use cancel::{Cancel, Watch};
 pub use device::{free_disk_bytes, load_average, logical_cores, peak_memory_bytes, resident_memory_bytes};
 pub use dimensions::Dimensions;
 pub use held::HeldInputs;

@@ -2,6 +2,7 @@
 //!
 //! In: tensors with a meaning. Out: tensors with a meaning. Not here: loops, samplers, random numbers.
 
+mod ahead;
 mod call;
 mod causal_decoder;
 mod class_denoiser;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow, bail};
 use ndarray::{ArrayD, Axis, Slice};
 
+use super::ahead::{Ahead, Wish};
 use crate::bundle::{Role, names};
 use crate::error::{is_cancelled, is_out_of_memory};
 use crate::plan::{Assignment, Plan};
@@ -79,6 +80,8 @@ pub struct Networks {
     open: BTreeMap<Role, Vec<Opened>>,
     /// Those that are opened with a door for vectors of one's own.
     with_vectors: BTreeSet<Role>,
+    /// What other threads open.
+    ahead: Option<Ahead>,
     times: BTreeMap<Role, ComponentTimes>,
 }
 
@@ -86,7 +89,14 @@ impl Networks {
     /// None opened yet; each will be as `plan` says.
     #[must_use]
     pub fn new(runtime: Arc<Runtime>, plan: &Plan) -> Self {
-        Self { runtime, ways: ways(plan), open: BTreeMap::new(), with_vectors: BTreeSet::new(), times: BTreeMap::new() }
+        Self {
+            runtime,
+            ways: ways(plan),
+            open: BTreeMap::new(),
+            with_vectors: BTreeSet::new(),
+            ahead: None,
+            times: BTreeMap::new(),
+        }
     }
 
     /// Those of `kept` where they are opened as `plan` says, else others in their place, none opened yet.
@@ -98,6 +108,29 @@ impl Networks {
         let networks = kept.get_or_insert_with(|| Self::new(Arc::clone(runtime), plan));
         networks.open.values_mut().flatten().for_each(|opened| opened.is_used = false);
         networks
+    }
+
+    /// Has other threads open the components that `plan` says, but for the first, which whoever runs it opens meanwhile.
+    ///
+    /// # Errors
+    /// The run was cancelled; the system starts no thread.
+    pub fn open_ahead(&mut self, plan: &Plan, cancel: &Cancel) -> Result<()> {
+        let roles = plan.opened_ahead().into_iter().filter(|role| !self.is_open(*role) && !self.with_vectors.contains(role));
+        let wish = |role| {
+            let way = self.ways.get(&role)?;
+            Some(Wish { role, path: way.path.clone(), options: way.options_for(role, &Dimensions::default()) })
+        };
+        let wishes: Vec<Wish> = roles.filter_map(wish).collect();
+        self.ahead = match wishes.is_empty() {
+            true => None,
+            false => Some(Ahead::begin(&self.runtime, wishes, plan.threads.saturating_sub(1), cancel)?),
+        };
+        Ok(())
+    }
+
+    /// Leaves what other threads have not opened to whoever needs it.
+    pub fn end_ahead(&mut self) {
+        self.ahead = None;
     }
 
     /// Whether the component of `role` is open now.
@@ -131,8 +164,13 @@ impl Networks {
                     // What was prepared has no door.
                     options = NetworkOptions { token_vectors: true, prepared: None, ..options };
                 }
-                let network =
-                    Network::open(&self.runtime, &way.path, &options, cancel).map_err(|error| way_out(error, role, way))?;
+                let ahead = self.ahead.as_mut().filter(|_| dimensions.is_empty()).and_then(|ahead| ahead.take(role));
+                let network = match ahead {
+                    Some(network) => network,
+                    None => {
+                        Network::open(&self.runtime, &way.path, &options, cancel).map_err(|error| way_out(error, role, way))?
+                    }
+                };
                 if !dimensions.is_empty() {
                     let how = if network.is_prepared() { "as prepared" } else { "compiled" };
                     log::info!("{role}: {how} for {dimensions} in {:.0} ms", network.load_time().as_secs_f64() * 1000.0);
@@ -173,6 +211,7 @@ impl Networks {
     /// Drops the component of `role`, and with it its memory.
     pub fn close(&mut self, role: Role) {
         self.open.remove(&role);
+        self.ahead.as_mut().and_then(|ahead| ahead.take(role));
     }
 
     /// The inputs of the component of `role`, which is opened if need be.
@@ -275,6 +314,7 @@ impl Networks {
 
     /// Drops all components.
     pub fn close_all(&mut self) {
+        self.ahead = None;
         self.open.clear();
     }
 

@@ -186,8 +186,12 @@ fn nothing_is_gathered_of_who_uses_it() {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();
     let homes = ["XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "HOME", "TMPDIR"];
-    let in_folder = |arguments: &[&str]| run(command(here).args(arguments).envs(homes.map(|name| (name, here))).env_remove("ORT_DISABLE_TELEMETRY"));
-    for arguments in [&["--version"][..], &["doctor"], &["generate", "--model", &model("gan"), "--seed", "7", "--output", "a.png"]] {
+    let in_folder = |arguments: &[&str]| {
+        run(command(here).args(arguments).envs(homes.map(|name| (name, here))).env_remove("ORT_DISABLE_TELEMETRY"))
+    };
+    for arguments in
+        [&["--version"][..], &["doctor"], &["generate", "--model", &model("gan"), "--seed", "7", "--output", "a.png"]]
+    {
         in_folder(arguments).expect_code(0);
     }
     assert_eq!(names(here), ["a.png"]);
