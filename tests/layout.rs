@@ -37,7 +37,11 @@ const WORDS: [(&str, &[&str], &str); 12] = [
     ("tokio::net::TcpStream::connect", &["src/client/"], "one place opens connections"),
     ("ort::", &["src/runtime/"], "one place names ONNX Runtime"),
     ("libloading::", &["src/runtime/"], "one place loads libraries"),
-    ("unsafe", &["src/runtime/library.rs"], "one file asks a library for its version"),
+    (
+        "unsafe",
+        &["src/runtime/library.rs", "src/main.rs"],
+        "one file asks a library for its version, and the program sets its environment",
+    ),
     ("image::", &["src/output/"], "one place knows picture formats"),
     ("png::", &["src/output/"], "one place knows picture formats"),
     ("gif::", &["src/output/"], "one place knows picture formats"),

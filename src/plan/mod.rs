@@ -4,6 +4,7 @@
 
 mod assignment;
 mod budget;
+mod candidate;
 mod decoder;
 mod fit;
 mod forecast;
