@@ -1,12 +1,24 @@
 """OpenVINO GenAI's pipeline, on the bundle's ONNX files as OpenVINO converts them, weights in f32."""
 
-import json
 import shutil
 from pathlib import Path
 
 import openvino
 import openvino_genai
+from openvino import opset13 as operators
 from worker import main, onnx_folder
+
+
+def with_whole_timestep(model) -> None:
+    """The pipeline gives a row of one whole number where the export takes one number of any kind."""
+    given = model.input("timestep").get_node()
+    whole = operators.parameter([1], openvino.Type.i64, name="timestep")
+    whole.output(0).set_names({"timestep"})
+    number = operators.squeeze(operators.convert(whole, "f32"), operators.constant([0]))
+    for taker in given.output(0).get_target_inputs():
+        taker.replace_source_output(number.output(0))
+    model.remove_parameter(given)
+    model.add_parameters([whole])
 
 
 def converted(work) -> Path:
@@ -15,18 +27,20 @@ def converted(work) -> Path:
     if (target / "model_index.json").is_file():
         return target
     from openvino_tokenizers import convert_tokenizer
-    from transformers import CLIPTokenizer
+    from transformers import CLIPTokenizerFast
 
     shutil.rmtree(target, ignore_errors=True)
     for role in ("text_encoder", "unet", "vae_decoder"):
-        openvino.save_model(openvino.convert_model(source / role / "model.onnx"), target / role / "openvino_model.xml", compress_to_fp16=False)
+        model = openvino.convert_model(source / role / "model.onnx")
+        if role == "unet":
+            with_whole_timestep(model)
+        openvino.save_model(model, target / role / "openvino_model.xml", compress_to_fp16=False)
         shutil.copy(source / role / "config.json", target / role / "config.json")
-    tokenizer = convert_tokenizer(CLIPTokenizer.from_pretrained(source / "tokenizer"), with_detokenizer=False)
+    tokenizer = convert_tokenizer(CLIPTokenizerFast.from_pretrained(source / "tokenizer"), with_detokenizer=False)
     openvino.save_model(tokenizer, target / "tokenizer" / "openvino_tokenizer.xml")
     shutil.copytree(source / "scheduler", target / "scheduler")
-    openvino_side = {part: ["optimum", "OVModel"] for part in ("text_encoder", "unet", "vae_decoder")}
-    index = json.loads((source / "model_index.json").read_text()) | openvino_side
-    (target / "model_index.json").write_text(json.dumps(index))
+    # Its classes stay diffusers': by them the pipeline knows what each network is.
+    shutil.copy(source / "model_index.json", target / "model_index.json")
     return target
 
 

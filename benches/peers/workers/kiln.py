@@ -60,7 +60,7 @@ def load(work, clock):
         return found
 
     def picture(seed, file):
-        wish = {"prompt": work["prompt"], "seed": seed, "steps": work["steps"]}
+        wish = {"prompt": work["prompt"], "seed": seed, "steps": work["steps"], "previews": False}
         if work["options"].get("guidance"):
             wish["guidance"] = work["options"]["guidance"]
         job = json.loads(ask("POST", "/jobs", wish))
