@@ -91,6 +91,20 @@ fn what_only_a_run_of_a_transformer_can_know_is_refused_with_one_clear_error() {
     assert_eq!(cases.len(), 6, "the number of cases in the table");
 }
 
+#[test]
+fn every_spoilt_folder_of_a_masked_transformer_is_refused_with_one_clear_error() {
+    let cases = spoil::masked_folders();
+    run_cases(&cases, Bundle::open);
+    assert_eq!(cases.len(), 81, "the number of cases in the table");
+}
+
+#[test]
+fn what_only_a_run_of_a_masked_transformer_can_know_is_refused_with_one_clear_error() {
+    let cases = spoil::masked_runs();
+    run_cases(&cases, open_and_paint);
+    assert_eq!(cases.len(), 8, "the number of cases in the table");
+}
+
 /// Makes a clip of as few frames as the model takes.
 fn open_and_film(folder: &Path) -> Result<()> {
     let mut engine = Engine::open(folder, &Settings::default(), None)?;

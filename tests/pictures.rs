@@ -145,8 +145,8 @@ fn every_golden_picture_is_made_again() {
     }
     println!("golden pictures: {} cases, {counts:?}", cases.len());
     assert!(wrong.is_empty(), "{} of {} cases differ:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
-    assert_eq!(cases.len(), 183, "the number of cases in cases.json");
-    assert_eq!(engines.len(), 14, "the number of bundles");
+    assert_eq!(cases.len(), 241, "the number of cases in cases.json");
+    assert_eq!(engines.len(), 18, "the number of bundles");
 }
 
 #[test]

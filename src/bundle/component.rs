@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::contract::Conditioning;
 use super::json::Object;
 use super::names;
 use super::onnx::{Header, read_header};
@@ -83,102 +84,6 @@ impl Role {
             Self::Synthesis => "synthesis",
         }
     }
-
-    /// The inputs that every such component has: what each is, its rank, and the names that exporters give it.
-    fn inputs(self, conditioning: Conditioning) -> &'static [(&'static str, usize, &'static [&'static str])] {
-        match (self, conditioning) {
-            (Self::TextEncoder | Self::TextEncoder2 | Self::TextEncoder3, _) => &[("token ids", 2, names::INPUT_IDS)],
-            (Self::Transformer, Conditioning::PackedText) => &[
-                ("packed latents", 3, names::HIDDEN_STATES),
-                ("timestep", 1, names::TIMESTEP),
-                ("text embeddings", 3, names::ENCODER_HIDDEN_STATES),
-                ("pooled text embedding", 2, names::POOLED_PROJECTIONS),
-            ],
-            (Self::Transformer, Conditioning::CausalClip) => &[
-                ("latents of a clip", 5, names::HIDDEN_STATES),
-                ("timestep", 1, names::TIMESTEP),
-                ("text embeddings", 3, names::ENCODER_HIDDEN_STATES),
-            ],
-            (Self::Transformer, _) => &[
-                ("latents", 4, names::HIDDEN_STATES),
-                ("timestep", 1, names::TIMESTEP),
-                ("text embeddings", 3, names::ENCODER_HIDDEN_STATES),
-                ("pooled text embedding", 2, names::POOLED_PROJECTIONS),
-            ],
-            (Self::Unet, Conditioning::Text | Conditioning::PackedText | Conditioning::CausalClip) => &[
-                ("latents", 4, names::SAMPLE),
-                ("timestep", 1, names::TIMESTEP),
-                ("text embeddings", 3, names::ENCODER_HIDDEN_STATES),
-            ],
-            (Self::Unet, Conditioning::TextOfClip) => &[
-                ("latents of a clip", 5, names::SAMPLE),
-                ("timestep", 1, names::TIMESTEP),
-                ("text embeddings", 3, names::ENCODER_HIDDEN_STATES),
-            ],
-            (Self::Unet, Conditioning::Class) => &[("picture", 4, names::SAMPLE), ("timestep", 1, names::TIMESTEP)],
-            (Self::VaeEncoder | Self::Encoder, _) => &[("picture", 4, names::PICTURE)],
-            (Self::VaeDecoder | Self::VaeDecoderFirst, Conditioning::CausalClip) => &[("latents of a frame", 5, names::LATENT)],
-            (Self::VaeDecoder | Self::VaeDecoderFirst | Self::TinyDecoder | Self::PreviewDecoder, _) => {
-                &[("latents", 4, names::LATENT)]
-            }
-            (Self::Decoder | Self::Mapping, _) => &[("latent", 2, names::LATENT)],
-            (Self::Synthesis, _) => &[("styles", 3, names::STYLES)],
-        }
-    }
-
-    /// Every input that such a component may have.
-    fn known(self, conditioning: Conditioning) -> &'static [&'static [&'static str]] {
-        match (self, conditioning) {
-            (Self::TextEncoder | Self::TextEncoder2 | Self::TextEncoder3, _) => &[names::INPUT_IDS, &["attention_mask"]],
-            (Self::Transformer, Conditioning::PackedText) => &[
-                names::HIDDEN_STATES,
-                names::TIMESTEP,
-                names::ENCODER_HIDDEN_STATES,
-                names::POOLED_PROJECTIONS,
-                names::PATCH_PLACES,
-                names::TOKEN_PLACES,
-                names::GUIDANCE,
-            ],
-            (Self::Transformer, Conditioning::CausalClip) => {
-                &[names::HIDDEN_STATES, names::TIMESTEP, names::ENCODER_HIDDEN_STATES]
-            }
-            (Self::Transformer, _) => {
-                &[names::HIDDEN_STATES, names::TIMESTEP, names::ENCODER_HIDDEN_STATES, names::POOLED_PROJECTIONS]
-            }
-            (Self::Unet, Conditioning::Text | Conditioning::PackedText | Conditioning::CausalClip) => &[
-                names::SAMPLE,
-                names::TIMESTEP,
-                names::ENCODER_HIDDEN_STATES,
-                names::TIMESTEP_COND,
-                names::TEXT_EMBEDS,
-                names::TIME_IDS,
-                names::CONTROL,
-                names::CONTROL_SCALE,
-            ],
-            (Self::Unet, Conditioning::TextOfClip) => &[names::SAMPLE, names::TIMESTEP, names::ENCODER_HIDDEN_STATES],
-            (Self::Unet, Conditioning::Class) => &[names::SAMPLE, names::TIMESTEP, names::CLASS_LABELS, names::STEP_COUNT],
-            (Self::VaeEncoder, _) => &[names::PICTURE],
-            (Self::Encoder, _) => &[names::PICTURE, names::CLASS_LABELS],
-            (Self::VaeDecoder | Self::VaeDecoderFirst | Self::TinyDecoder | Self::PreviewDecoder, _) => &[names::LATENT],
-            (Self::Decoder | Self::Mapping, _) => &[names::LATENT, names::CLASS_LABELS],
-            (Self::Synthesis, _) => &[names::STYLES, names::CLASS_LABELS],
-        }
-    }
-}
-
-/// What a denoiser is told beside the noise level.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Conditioning {
-    /// Embeddings of a prompt.
-    Text,
-    /// The same, beside latents that are packed into patches.
-    PackedText,
-    /// Embeddings of a prompt, beside latents with frames.
-    TextOfClip,
-    /// The same for a decoder that goes through the clip and remembers.
-    CausalClip,
-    /// A class, or nothing.
-    Class,
 }
 
 impl fmt::Display for Role {
@@ -296,7 +201,7 @@ impl Component {
     }
 
     /// A finite number of `config.json`; `None` when it is not said.
-    pub(super) fn number(&self, key: &str) -> Result<Option<f32>> {
+    pub(crate) fn number(&self, key: &str) -> Result<Option<f32>> {
         self.config.as_ref().map_or(Ok(None), |config| config.number(key))
     }
 

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::component::{Component, Conditioning, Role};
+use super::component::{Component, Role};
+use super::contract::Conditioning;
 use super::{Bundle, LatentScaling, names};
 use crate::refuse;
 

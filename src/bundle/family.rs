@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::component::{Component, Role};
+use super::layout::Layout;
 use super::names;
 
 /// Values that a latent or a style may have; more would fill the memory before a network is asked.
@@ -26,6 +27,14 @@ pub enum Architecture {
     Flux,
     /// Stable Diffusion with motion modules between its blocks, which makes clips: AnimateDiff and what was distilled from it.
     AnimateDiff,
+    /// A transformer told by a T5 and by its padding, and of the picture's size where it is trained for large ones: PixArt-Alpha.
+    PixArtAlpha,
+    /// The same with longer texts and another autoencoder: PixArt-Sigma.
+    PixArtSigma,
+    /// A transformer of linear attention over latents that stand for many pixels, told by a Gemma: Sana.
+    Sana,
+    /// Sana distilled to a few steps, and told the guidance scale: Sana-Sprint.
+    SanaSprint,
     /// A transformer over a clip's patches told by a UMT5, a decoder that goes through the clip: Wan 2.1.
     Wan,
 }
@@ -37,10 +46,26 @@ impl Architecture {
         if self.is_transformer() { Role::Transformer } else { Role::Unet }
     }
 
-    /// Whether it is a transformer that follows a rectified flow, rather than a convolutional denoiser.
+    /// Whether it is a transformer over patches, rather than a convolutional denoiser.
     #[must_use]
     pub fn is_transformer(self) -> bool {
-        matches!(self, Self::StableDiffusion3 | Self::Flux | Self::Wan)
+        !matches!(self, Self::StableDiffusion | Self::StableDiffusionXl | Self::AnimateDiff)
+    }
+
+    /// Whether its denoiser is told which tokens of a text are padding.
+    #[must_use]
+    pub fn is_masked(self) -> bool {
+        matches!(self, Self::PixArtAlpha | Self::PixArtSigma | Self::Sana | Self::SanaSprint)
+    }
+
+    /// Whether it begins with pictures, and whether it paints parts of them anew: where diffusers does, whose numbers it is held to.
+    #[must_use]
+    pub fn takes_pictures(self) -> (bool, bool) {
+        match self {
+            Self::PixArtAlpha | Self::PixArtSigma | Self::Sana => (false, false),
+            Self::SanaSprint => (true, false),
+            _ => (true, true),
+        }
     }
 
     /// Whether it makes clips, many frames at once, rather than pictures.
@@ -55,9 +80,9 @@ impl Architecture {
         const ALL: &[(Role, &str)] =
             &[(Role::TextEncoder, "tokenizer"), (Role::TextEncoder2, "tokenizer_2"), (Role::TextEncoder3, "tokenizer_3")];
         match self {
-            Self::StableDiffusion | Self::AnimateDiff | Self::Wan => &ALL[..1],
             Self::StableDiffusionXl | Self::Flux => &ALL[..2],
             Self::StableDiffusion3 => ALL,
+            _ => &ALL[..1],
         }
     }
 }
@@ -103,136 +128,6 @@ pub enum Family {
     },
     /// A denoiser of pixels: ancestral, implicit, distilled.
     Diffusion,
-}
-
-/// A family before its components were read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Layout {
-    Text(Architecture),
-    Vae,
-    Gan,
-    Flow,
-    ContinuousFlow,
-    Score,
-    Diffusion,
-}
-
-/// The pipeline classes that this build runs; exporters put a prefix before diffusers' own names.
-const CLASSES: [(&str, Layout); 28] = [
-    ("StableDiffusionPipeline", Layout::Text(Architecture::StableDiffusion)),
-    ("StableDiffusionImg2ImgPipeline", Layout::Text(Architecture::StableDiffusion)),
-    ("StableDiffusionInpaintPipeline", Layout::Text(Architecture::StableDiffusion)),
-    ("StableDiffusionControlNetPipeline", Layout::Text(Architecture::StableDiffusion)),
-    ("StableDiffusionControlNetImg2ImgPipeline", Layout::Text(Architecture::StableDiffusion)),
-    ("StableDiffusionControlNetInpaintPipeline", Layout::Text(Architecture::StableDiffusion)),
-    ("StableDiffusionXLControlNetPipeline", Layout::Text(Architecture::StableDiffusionXl)),
-    ("LatentConsistencyModelPipeline", Layout::Text(Architecture::StableDiffusion)),
-    ("LatentConsistencyModelImg2ImgPipeline", Layout::Text(Architecture::StableDiffusion)),
-    ("StableDiffusionXLPipeline", Layout::Text(Architecture::StableDiffusionXl)),
-    ("StableDiffusionXLImg2ImgPipeline", Layout::Text(Architecture::StableDiffusionXl)),
-    ("StableDiffusionXLInpaintPipeline", Layout::Text(Architecture::StableDiffusionXl)),
-    ("StableDiffusion3Pipeline", Layout::Text(Architecture::StableDiffusion3)),
-    ("StableDiffusion3Img2ImgPipeline", Layout::Text(Architecture::StableDiffusion3)),
-    ("FluxPipeline", Layout::Text(Architecture::Flux)),
-    ("FluxImg2ImgPipeline", Layout::Text(Architecture::Flux)),
-    ("AnimateDiffPipeline", Layout::Text(Architecture::AnimateDiff)),
-    ("AnimateDiffVideoToVideoPipeline", Layout::Text(Architecture::AnimateDiff)),
-    ("WanPipeline", Layout::Text(Architecture::Wan)),
-    ("VaePipeline", Layout::Vae),
-    ("GanPipeline", Layout::Gan),
-    ("FlowPipeline", Layout::Flow),
-    ("ContinuousFlowPipeline", Layout::ContinuousFlow),
-    ("ScorePipeline", Layout::Score),
-    ("DDPMPipeline", Layout::Diffusion),
-    ("DDIMPipeline", Layout::Diffusion),
-    ("ConsistencyModelPipeline", Layout::Diffusion),
-    ("LCMPipeline", Layout::Diffusion),
-];
-
-impl Layout {
-    /// Finds the layout of a diffusers class.
-    pub(super) fn of(class_name: &str) -> Result<Self> {
-        let plain = class_name.strip_prefix("ORT").or_else(|| class_name.strip_prefix("Onnx")).unwrap_or(class_name);
-        if let Some((_, layout)) = CLASSES.iter().find(|(name, _)| *name == plain) {
-            return Ok(*layout);
-        }
-        let is_of_a_task = |name: &str| ["Img2Img", "Inpaint", "ToVideo"].iter().any(|task| name.contains(task));
-        let known: Vec<&str> = CLASSES.iter().map(|(name, _)| *name).filter(|name| !is_of_a_task(name)).collect();
-        bail!("`_class_name` is `{class_name}`, and this build runs {}", known.join(", "));
-    }
-
-    /// The components that it cannot do without.
-    pub(super) fn required(self) -> &'static [Role] {
-        match self {
-            Self::Text(Architecture::StableDiffusion | Architecture::AnimateDiff) => {
-                &[Role::TextEncoder, Role::Unet, Role::VaeDecoder]
-            }
-            Self::Text(Architecture::StableDiffusionXl) => &[Role::TextEncoder, Role::TextEncoder2, Role::Unet, Role::VaeDecoder],
-            Self::Text(Architecture::StableDiffusion3 | Architecture::Flux) => {
-                &[Role::TextEncoder, Role::TextEncoder2, Role::Transformer, Role::VaeDecoder]
-            }
-            Self::Text(Architecture::Wan) => &[Role::TextEncoder, Role::Transformer, Role::VaeDecoderFirst, Role::VaeDecoder],
-            Self::Vae | Self::Flow => &[Role::Encoder, Role::Decoder],
-            Self::Gan => &[Role::Mapping, Role::Synthesis],
-            Self::ContinuousFlow | Self::Score | Self::Diffusion => &[Role::Unet],
-        }
-    }
-
-    /// The components that it looks for.
-    pub(super) fn roles(self) -> &'static [Role] {
-        match self {
-            Self::Text(Architecture::StableDiffusion3) => &[
-                Role::TextEncoder,
-                Role::TextEncoder2,
-                Role::TextEncoder3,
-                Role::VaeEncoder,
-                Role::Transformer,
-                Role::PreviewDecoder,
-                Role::TinyDecoder,
-                Role::VaeDecoder,
-            ],
-            Self::Text(Architecture::Flux) => &[
-                Role::TextEncoder,
-                Role::TextEncoder2,
-                Role::VaeEncoder,
-                Role::Transformer,
-                Role::PreviewDecoder,
-                Role::TinyDecoder,
-                Role::VaeDecoder,
-            ],
-            Self::Text(Architecture::Wan) => self.required(),
-            Self::Text(_) => &[
-                Role::TextEncoder,
-                Role::TextEncoder2,
-                Role::VaeEncoder,
-                Role::Unet,
-                Role::PreviewDecoder,
-                Role::TinyDecoder,
-                Role::VaeDecoder,
-            ],
-            other => other.required(),
-        }
-    }
-
-    /// Whether it is nothing without `scheduler/scheduler_config.json`; a field that can be integrated has solvers instead.
-    pub(super) fn needs_scheduler(self) -> bool {
-        matches!(self, Self::Text(_) | Self::Diffusion)
-    }
-
-    /// Whether it may have `scheduler/scheduler_config.json`.
-    pub(super) fn takes_scheduler(self) -> bool {
-        !matches!(self, Self::Vae | Self::Gan | Self::Flow)
-    }
-
-    /// The component whose input or output is the picture, and that port.
-    pub(super) fn picture_role(self) -> Role {
-        match self {
-            Self::Text(architecture) => architecture.denoiser(),
-            Self::ContinuousFlow | Self::Score | Self::Diffusion => Role::Unet,
-            Self::Vae | Self::Flow => Role::Decoder,
-            Self::Gan => Role::Synthesis,
-        }
-    }
 }
 
 impl Family {

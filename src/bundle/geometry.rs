@@ -63,6 +63,7 @@ impl Geometry {
         // An autoencoder of clips says the same in other words.
         let (channels_key, blocks_key) = match architecture {
             Architecture::Wan => ("z_dim", "dim_mult"),
+            Architecture::Sana | Architecture::SanaSprint => ("latent_channels", "encoder_block_out_channels"),
             _ => ("latent_channels", "block_out_channels"),
         };
         let dimension = |port: &Port, axis: usize| port.shape.get(axis).copied().flatten();
@@ -96,7 +97,10 @@ impl Geometry {
 
         let latents_per_unit = match architecture {
             Architecture::Flux => PACKED_SIDE,
-            Architecture::StableDiffusion3 => denoiser.integer("patch_size", 1..=16)?.unwrap_or(2),
+            Architecture::StableDiffusion3 | Architecture::PixArtAlpha | Architecture::PixArtSigma => {
+                denoiser.integer("patch_size", 1..=16)?.unwrap_or(2)
+            }
+            Architecture::Sana | Architecture::SanaSprint => denoiser.integer("patch_size", 1..=16)?.unwrap_or(1),
             Architecture::Wan => patch_side(denoiser)?,
             _ => {
                 let levels = denoiser.list_length("block_out_channels")?.unwrap_or(1);
@@ -143,6 +147,7 @@ impl Geometry {
         let usual = match architecture {
             // 832 by 480 pixels.
             Architecture::Wan => (104, 60),
+            Architecture::Sana | Architecture::SanaSprint => (32, 32),
             architecture if architecture.is_transformer() => (128, 128),
             _ => (64, 64),
         };
@@ -177,8 +182,11 @@ impl Geometry {
             ),
             None => None,
         };
-        // Latents that have a mean and a deviation for each channel need no factor.
-        let factor = if architecture == Architecture::Wan { 1.0 } else { DEFAULT_SCALING_FACTOR };
+        // Latents that have a mean and a deviation for each channel need no factor; nor do those of diffusers' `AutoencoderDC`.
+        let factor = match architecture {
+            Architecture::Wan | Architecture::Sana | Architecture::SanaSprint => 1.0,
+            _ => DEFAULT_SCALING_FACTOR,
+        };
         let fixed_batch = dimension(sample, 0);
         ensure!(
             fixed_batch.is_none_or(|batch| batch <= LARGEST_BATCH),
@@ -304,10 +312,10 @@ fn check_embeddings(components: &BTreeMap<Role, Component>, denoiser: &Component
     let given = match architecture {
         // With a second encoder it is not of this architecture, and is told so elsewhere.
         Architecture::StableDiffusion if components.contains_key(&Role::TextEncoder2) => None,
-        Architecture::StableDiffusion | Architecture::AnimateDiff | Architecture::Wan => width(Role::TextEncoder),
         Architecture::StableDiffusionXl => pair(),
         Architecture::StableDiffusion3 => width(Role::TextEncoder3),
         Architecture::Flux => width(Role::TextEncoder2),
+        _ => width(Role::TextEncoder),
     };
     let Some(taken) = taken else { return Ok(()) };
     if let Some(given) = given {

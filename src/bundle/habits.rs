@@ -95,6 +95,21 @@ impl Habits {
                 false => Self { guidance: 7.0, without_guidance: false, ..own(28, longest, "the pipeline's own defaults") },
             };
         }
+        if matches!(architecture, Architecture::PixArtAlpha | Architecture::PixArtSigma) {
+            let own_kind = bundle.scheduler.as_ref().map(crate::sampler::Config::kind);
+            return match own_kind {
+                _ if says("dmd") => distilled(&[1], 1, "the name, which says dmd"),
+                Some(crate::sampler::Kind::Lcm) => distilled(&[1, 2, 3, 4, 5, 6, 7, 8], 4, "the sampler, a consistency model's"),
+                _ => Self { guidance: 4.5, without_guidance: false, ..own(20, longest, "the pipeline's own defaults") },
+            };
+        }
+        if architecture == Architecture::Sana {
+            return Self { guidance: 4.5, without_guidance: false, ..own(20, longest, "the pipeline's own defaults") };
+        }
+        if architecture == Architecture::SanaSprint {
+            let few = distilled(&[1, 2, 3, 4], 2, "the pipeline, which was distilled to a few steps");
+            return Self { guidance: 4.5, without_guidance: false, ..few };
+        }
         if architecture == Architecture::Wan {
             return match says("lightx2v") || says("distill") || says("distilled") {
                 true => distilled(&[1, 2, 3, 4, 5, 6, 7, 8], 4, "the name, which says that it was distilled"),

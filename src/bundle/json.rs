@@ -101,6 +101,14 @@ impl Object {
         }
     }
 
+    /// A string, or the lines of one as a list; `None` when the key is missing, null or empty.
+    pub(crate) fn lines(&self, key: &str) -> Result<Option<String>> {
+        let Some(Value::Array(lines)) = self.entries.get(key) else { return Ok(self.text(key)?.map(str::to_owned)) };
+        let lines: Option<Vec<&str>> = lines.iter().map(Value::as_str).collect();
+        let lines = lines.with_context(|| format!("{}: `{key}` is a list, expected its entries to be strings", self.file))?;
+        Ok((!lines.is_empty()).then(|| lines.join("\n")))
+    }
+
     /// Length of a list; `None` when the key is missing or null.
     pub(crate) fn list_length(&self, key: &str) -> Result<Option<usize>> {
         match self.entries.get(key) {

@@ -8,6 +8,7 @@ mod card;
 mod checksum;
 mod clip;
 mod component;
+mod contract;
 mod external;
 mod extras;
 mod family;
@@ -15,6 +16,7 @@ mod geometry;
 mod habits;
 mod json;
 mod latent_scaling;
+mod layout;
 pub mod names;
 mod onnx;
 mod port;
@@ -45,9 +47,9 @@ pub use work::Work;
 
 use crate::refuse;
 use crate::sampler;
-use component::Conditioning;
-use family::Layout;
+use contract::Conditioning;
 use json::Object;
+use layout::Layout;
 
 /// A model folder that was read and checked.
 #[derive(Debug, Clone)]
@@ -68,6 +70,8 @@ pub struct Bundle {
     pub null_class: Option<usize>,
     /// Whether an empty negative prompt is all zeros rather than the encoding of nothing (SDXL).
     pub zeros_for_empty_prompt: bool,
+    /// What a text encoder that follows instructions is told before each prompt (Sana).
+    pub instruction: Option<String>,
     /// Its components by role.
     pub components: BTreeMap<Role, Component>,
     /// Its sampler's configuration, where it has one; where its class is not known, with the keys that any sampler takes from it.
@@ -108,13 +112,7 @@ impl Bundle {
         let class_name = index.text("_class_name")?.with_context(|| format!("{}: has no `_class_name`", index_path.display()))?;
         let class_name = json::shortened(class_name);
         let layout = Layout::of(&class_name).with_context(|| index_path.display().to_string())?;
-        let conditioning = match layout {
-            Layout::Text(Architecture::Flux) => Conditioning::PackedText,
-            Layout::Text(Architecture::AnimateDiff) => Conditioning::TextOfClip,
-            Layout::Text(Architecture::Wan) => Conditioning::CausalClip,
-            Layout::Text(_) => Conditioning::Text,
-            _ => Conditioning::Class,
-        };
+        let conditioning = Conditioning::of(layout);
         let mut components = BTreeMap::new();
         for role in layout.roles() {
             if let Some(component) = Component::open(folder, *role, conditioning)? {
@@ -171,6 +169,7 @@ impl Bundle {
             classes,
             null_class,
             zeros_for_empty_prompt: index.boolean("force_zeros_for_empty_prompt")?.unwrap_or(true),
+            instruction: layout.instruction(&index)?,
             components,
             scheduler,
             unknown_scheduler,

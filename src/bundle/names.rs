@@ -22,6 +22,12 @@ pub const GUIDANCE: &[&str] = &["guidance"];
 pub const TIMESTEP: &[&str] = &["timestep", "timesteps", "t"];
 /// Text embeddings into the denoiser.
 pub const ENCODER_HIDDEN_STATES: &[&str] = &["encoder_hidden_states"];
+/// Which tokens of the text embeddings are the text's rather than padding.
+pub const ENCODER_ATTENTION_MASK: &[&str] = &["encoder_attention_mask"];
+/// Height and width of the picture in pixels.
+pub const RESOLUTION: &[&str] = &["resolution"];
+/// The picture's height divided by its width.
+pub const ASPECT_RATIO: &[&str] = &["aspect_ratio"];
 /// The guidance embedding of a latent consistency model.
 pub const TIMESTEP_COND: &[&str] = &["timestep_cond"];
 /// SDXL's pooled text embedding.

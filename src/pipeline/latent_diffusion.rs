@@ -4,7 +4,7 @@
 //! arXiv:2112.10752. Picture to picture after C. Meng et al., 2021, "SDEdit", arXiv:2108.01073.
 //!
 //! In: a resolved request. Out: pictures. Serves SD 1.x and 2.x, SD-Turbo, latent consistency models, SDXL and what was distilled
-//! from it; Stable Diffusion 3 and Flux, which differ in the network that predicts and in what it is told.
+//! from it; Stable Diffusion 3, Flux, PixArt and Sana, which differ in the network that predicts and in what it is told.
 
 use anyhow::{Result, ensure};
 use ndarray::{ArrayD, Axis, Ix3};
@@ -14,8 +14,9 @@ use super::input::{Input, Kept};
 use super::job::{Job, Painted};
 use super::observer::{Event, Observer};
 use super::preview::Preview;
+use super::sana_sprint::TrigFlow;
 use super::texts::encode_texts;
-use crate::bundle::{Bundle, Role};
+use crate::bundle::{Architecture, Bundle, Role};
 use crate::output::Picture;
 use crate::request::{Resolved, Task, steps_taken};
 use crate::runtime::Cancel;
@@ -104,7 +105,13 @@ impl LatentDiffusion<'_> {
         let (passes, cancel) = (conditioning.passes(self.job.plan.guidance_passes), self.job.cancel);
         let denoiser = match bundle.denoiser() {
             Role::Transformer => {
-                Predictor::Transformer(Transformer::new(bundle, self.job.networks, passes, conditioning, cancel)?)
+                let transformer = Transformer::new(bundle, self.job.networks, passes, conditioning, cancel)?;
+                match bundle.architecture() {
+                    Some(Architecture::SanaSprint) => {
+                        Predictor::Sprint(transformer, TrigFlow { sigma_data: request.sampler()?.sigma_data() })
+                    }
+                    _ => Predictor::Transformer(transformer),
+                }
             }
             _ => Predictor::Unet(Denoiser::new(bundle, self.job.networks, passes, conditioning, cancel)?),
         };
@@ -124,7 +131,12 @@ impl LatentDiffusion<'_> {
         };
         let (sample, estimate) = denoise(&mut model, &mut *sampler, begin, start.sample, &mut noise, self.job.cancel)?;
         // diffusers' latent consistency pipelines decode the estimate: with timesteps of one's own the last sample is noised again.
-        let decodes_estimate = bundle.is_latent_consistency() && !matches!(request.task, Task::Inpaint { .. });
+        let decodes_estimate = match bundle.architecture() {
+            // With one step alone its pipeline does the same, for what was distilled by matching distributions.
+            Some(Architecture::PixArtAlpha) => timesteps.len() == 1,
+            Some(Architecture::SanaSprint) => true,
+            _ => bundle.is_latent_consistency() && !matches!(request.task, Task::Inpaint { .. }),
+        };
         Ok((if decodes_estimate { estimate } else { sample }, timesteps))
     }
 }
@@ -133,6 +145,7 @@ impl LatentDiffusion<'_> {
 enum Predictor<'a> {
     Unet(Denoiser<'a>),
     Transformer(Transformer<'a>),
+    Sprint(Transformer<'a>, TrigFlow),
 }
 
 /// What the loop is given: the denoiser, and what happens between its calls.
@@ -158,6 +171,9 @@ impl Model for LatentModel<'_> {
                 denoiser.predict(self.networks, sample, timestep, self.mask_channels.as_ref(), self.cancel)
             }
             Predictor::Transformer(transformer) => transformer.predict(self.networks, sample, timestep, self.cancel),
+            Predictor::Sprint(transformer, path) => {
+                path.predict(sample, timestep, |given, share| transformer.predict(self.networks, given, share, self.cancel))
+            }
         }
     }
 

@@ -21,6 +21,7 @@ mod observer;
 mod one_pass;
 mod preview;
 mod safety_checker;
+mod sana_sprint;
 mod score;
 mod texts;
 mod vae;

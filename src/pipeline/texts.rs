@@ -20,11 +20,16 @@ pub(super) fn encode_texts(job: &mut Job<'_>, encoders: &TextEncoders, observer:
         texts.push(request.negative.as_deref().unwrap_or_default());
     }
     let mut parts = vec![Vec::new(); texts.len()];
-    let reading = if request.plain_prompt { Reading::Plain } else { Reading::Weighted };
+    let reading = |text: usize| match (request.plain_prompt, text) {
+        (false, _) => Reading::Weighted,
+        // The instruction stands before what is wished for, not before what is not.
+        (true, 0) => Reading::Instructed,
+        (true, _) => Reading::Plain,
+    };
     for role in encoders.roles() {
         job.open(role, observer)?;
-        for (text, parts) in texts.iter().zip(&mut parts) {
-            parts.push(encoders.encode(role, text, reading, job.networks, job.cancel)?);
+        for (at, (text, parts)) in texts.iter().zip(&mut parts).enumerate() {
+            parts.push(encoders.encode(role, text, reading(at), job.networks, job.cancel)?);
         }
         job.release(role);
     }

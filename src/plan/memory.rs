@@ -115,9 +115,10 @@ fn activations(bundle: &Bundle, component: &Component, (width, height): (usize, 
     let channels = channels(component);
     let maps = |channels: f64, points: f64| channels * points * FLOAT_BYTES * FEATURE_MAPS;
     match component.role {
-        Role::TextEncoder if bundle.architecture() == Some(Architecture::Wan) => 32.0 * MEBIBYTE,
+        Role::TextEncoder if reads_sentences(bundle) => 32.0 * MEBIBYTE,
         Role::TextEncoder | Role::TextEncoder2 => 4.0 * MEBIBYTE,
         Role::TextEncoder3 => 32.0 * MEBIBYTE,
+        Role::Transformer if has_linear_attention(bundle) => linear_transformer(component, points(side)),
         Role::Transformer => transformer(component, points(side) / 4.0 * count(frames) + TOKENS_OF_TEXTS),
         // It has no attention, and the same channels at each size.
         Role::TinyDecoder => maps(channels.last().copied().unwrap_or(UNKNOWN_CHANNELS), points(1)),
@@ -157,9 +158,28 @@ fn transformer(component: &Component, tokens: f64) -> f64 {
     tokens.powi(2) * heads * FLOAT_BYTES * SCORES + tokens * width * FLOAT_BYTES * FEATURE_MAPS * 4.0
 }
 
+/// The same where only the text is looked at with scores, and patches are single latents; its convolutions widen the features.
+fn linear_transformer(component: &Component, patches: f64) -> f64 {
+    let number = |key: &str, otherwise: f64| component.value(key).and_then(serde_json::Value::as_f64).unwrap_or(otherwise);
+    let width = number("num_attention_heads", 70.0) * number("attention_head_dim", 32.0);
+    let scores = patches * TOKENS_OF_TEXTS * number("num_cross_attention_heads", 20.0);
+    let widened = 2.0 * number("mlp_ratio", 2.5);
+    (scores * SCORES + patches * width * widened * FEATURE_MAPS) * FLOAT_BYTES
+}
+
+/// Whether the first text encoder is a T5 or a language model.
+fn reads_sentences(bundle: &Bundle) -> bool {
+    bundle.architecture().is_some_and(|architecture| architecture == Architecture::Wan || architecture.is_masked())
+}
+
+fn has_linear_attention(bundle: &Bundle) -> bool {
+    matches!(bundle.architecture(), Some(Architecture::Sana | Architecture::SanaSprint))
+}
+
 /// `block_out_channels`, the finest level first; empty where the configuration does not say.
 fn channels(component: &Component) -> Vec<f64> {
-    let list = component.value("block_out_channels").and_then(serde_json::Value::as_array);
+    let list = component.value("block_out_channels").or_else(|| component.value("decoder_block_out_channels"));
+    let list = list.and_then(serde_json::Value::as_array);
     list.map(|list| list.iter().filter_map(serde_json::Value::as_f64).filter(|value| *value > 0.0).collect()).unwrap_or_default()
 }
 

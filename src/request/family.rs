@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use super::resolve::widen;
 use super::{Request, SamplerChoice};
-use crate::bundle::{Bundle, Family};
+use crate::bundle::{Architecture, Bundle, Family};
 use crate::ode::Method;
 use crate::{refusal, refuse, sampler};
 
@@ -243,6 +243,16 @@ impl SamplerChoice {
                 Err(_) => Err(refusal!("{error:#}; of solvers {}", Method::ALL.map(|method| method.to_string()).join(", "))),
             },
         }
+    }
+}
+
+/// What a network of Sana-Sprint predicts is turned into what TrigFlow predicts, on whose path one sampler walks and no other.
+pub(super) fn check_path(bundle: &Bundle, kind: sampler::Kind) -> Result<()> {
+    let own = sampler::Kind::Scm;
+    match (bundle.architecture() == Some(Architecture::SanaSprint), kind == own) {
+        (true, false) => refuse!("sampler: is `{kind}`, and model {} was distilled for `{own}` alone", bundle.name()),
+        (false, true) => refuse!("sampler: is `{own}`, which walks on TrigFlow's path, and model {} on another", bundle.name()),
+        _ => Ok(()),
     }
 }
 

@@ -4,6 +4,7 @@ use std::hash::{BuildHasher, Hasher};
 
 use anyhow::{Context, Result};
 
+use super::family::check_path;
 use super::{LARGEST_COUNT, LONGEST_SIDE, Request, Resolved, Task};
 use crate::bundle::{Architecture, Bundle, Family, Role};
 use crate::{refuse, sampler, text};
@@ -54,6 +55,7 @@ impl Request {
         let shortened = bundle.is_latent_consistency().then(|| widen(strength));
         let mut run = sampler::Run { steps, strength: shortened, ..self.sampler.run.clone() };
         if let Some(config) = &sampler {
+            check_path(bundle, config.kind())?;
             run = with_patches(run, config, bundle, width, height);
             // Built once here for its own checks, so that a run that cannot be made is refused before anything is loaded.
             config.build(&run)?;
@@ -172,6 +174,11 @@ impl Request {
                 "input: model {} makes no picture out of another; `kiln invert` finds the latent of a picture",
                 bundle.name()
             );
+        }
+        let (begins, paints) = bundle.architecture().map_or((true, true), Architecture::takes_pictures);
+        if !begins || (!paints && self.mask.is_some()) {
+            let what = if begins { "mask: paints no part of a picture" } else { "input: begins with no picture" };
+            refuse!("{what} with a {}: diffusers has no pipeline that does, to hold it against", bundle.class_name);
         }
         if !bundle.components.contains_key(&Role::VaeEncoder) {
             refuse!("input: model {} has no vae_encoder, so it cannot begin with a picture", bundle.name());

@@ -16,8 +16,8 @@ use super::settings::{
 };
 use super::{
     Run, Sampler, annealed_langevin, consistency, ddim, ddim_inverse, ddpm, dpm_solver_multistep, edm_euler, euler,
-    euler_ancestral, flow_match_euler, flow_match_heun, flow_match_lcm, heun, lcm, pndm, score, score_sde_ve, score_sde_vp, tcd,
-    uni_pc,
+    euler_ancestral, flow_match_euler, flow_match_heun, flow_match_lcm, heun, lcm, pndm, scm, score, score_sde_ve, score_sde_vp,
+    tcd, uni_pc,
 };
 use crate::{refusal, refuse};
 
@@ -273,6 +273,7 @@ impl Config {
             Kind::FlowMatchHeun => Box::new(flow_match_heun::FlowMatchHeun::new(&config, run)?),
             Kind::FlowMatchLcm => Box::new(flow_match_lcm::FlowMatchLcm::new(&config, run)?),
             Kind::Consistency => Box::new(consistency::Consistency::new(&config, run)?),
+            Kind::Scm => Box::new(scm::Scm::new(&config, run)?),
             Kind::EdmEuler => Box::new(edm_euler::EdmEuler::new(&config, run)?),
             Kind::ScoreSdeVe => Box::new(score_sde_ve::ScoreSdeVe::new(&config, run)?),
             Kind::ScoreSdeVp => Box::new(score_sde_vp::ScoreSdeVp::new(&config, run)?),
@@ -308,6 +309,12 @@ impl Config {
     #[must_use]
     pub fn prediction(&self) -> Prediction {
         self.prediction
+    }
+
+    /// The standard deviation of the samples of a consistency model.
+    #[must_use]
+    pub fn sigma_data(&self) -> f32 {
+        self.sigma_data as f32
     }
 
     /// How timesteps are spaced, where the class has a choice.
@@ -353,6 +360,7 @@ impl Config {
             kind if kind.is_score() => 4,
             // It takes a picture to noise.
             Kind::DdimInverse => 5,
+            Kind::Scm => 6,
             _ => 0,
         };
         match kind {

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::config::Config;
 use super::kind::Kind;
-use super::reader::Reader;
+use super::reader::{Reader, shown};
 use super::score::Settings;
 use super::settings::{
     Algorithm, BetaSchedule, EdmSchedule, FinalSigma, Interpolation, Prediction, SigmaSchedule, SolverType, Spacing, TimeShift,
@@ -21,6 +21,15 @@ use super::{annealed_langevin, score_sde_ve};
 
 /// The most training timesteps a configuration may claim; every published model has at most a few thousand.
 const MOST_TIMESTEPS: usize = 100_000;
+
+/// TrigFlow predicts the velocity, of a signal and a spread that are cosine and sine of the time.
+fn trig_flow(named: Option<&Value>) -> Result<Prediction> {
+    match named {
+        None => Ok(Prediction::Velocity),
+        Some(Value::String(word)) if word == "trigflow" => Ok(Prediction::Velocity),
+        Some(other) => bail!("`prediction_type` is {}, expected `trigflow`", shown(other)),
+    }
+}
 
 impl Config {
     /// Reads `object` for a sampler of `kind`.
@@ -68,7 +77,9 @@ impl Config {
             }
             _ => &[Prediction::Epsilon, Prediction::Sample, Prediction::Velocity],
         };
-        let prediction = if kind.is_flow() {
+        let prediction = if kind == Kind::Scm {
+            trig_flow(object.get("prediction_type"))?
+        } else if kind.is_flow() {
             Prediction::Flow
         } else if kind.is_score() {
             Prediction::Score

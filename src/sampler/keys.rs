@@ -173,6 +173,7 @@ impl Kind {
             Self::Consistency => {
                 &["num_train_timesteps", "sigma_min", "sigma_max", "sigma_data", "s_noise", "rho", "clip_denoised"]
             }
+            Self::Scm => &["num_train_timesteps", "prediction_type", "sigma_data"],
             Self::EdmEuler => &[
                 "sigma_min",
                 "sigma_max",

@@ -43,6 +43,8 @@ pub enum Kind {
     FlowMatchLcm,
     /// Multistep sampling of consistency models.
     Consistency,
+    /// Multistep sampling of continuous-time consistency models along TrigFlow's path.
+    Scm,
     /// Euler's method with the preconditioning of EDM.
     EdmEuler,
     /// Predictor-corrector sampling of the variance-exploding SDE.
@@ -55,7 +57,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order of the design.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Ddpm,
         Self::Ddim,
         Self::DdimInverse,
@@ -71,6 +73,7 @@ impl Kind {
         Self::FlowMatchHeun,
         Self::FlowMatchLcm,
         Self::Consistency,
+        Self::Scm,
         Self::EdmEuler,
         Self::ScoreSdeVe,
         Self::ScoreSdeVp,
@@ -96,6 +99,7 @@ impl Kind {
             Self::FlowMatchHeun => "flow-heun",
             Self::FlowMatchLcm => "flow-lcm",
             Self::Consistency => "consistency",
+            Self::Scm => "scm",
             Self::EdmEuler => "edm-euler",
             Self::ScoreSdeVe => "ve",
             Self::ScoreSdeVp => "vp",
@@ -123,6 +127,7 @@ impl Kind {
             Self::FlowMatchHeun => "FlowMatchHeunDiscreteScheduler",
             Self::FlowMatchLcm => "FlowMatchLCMScheduler",
             Self::Consistency => "CMStochasticIterativeScheduler",
+            Self::Scm => "SCMScheduler",
             Self::EdmEuler => "EDMEulerScheduler",
             Self::ScoreSdeVe => "ScoreSdeVeScheduler",
             Self::ScoreSdeVp => "ScoreSdeVpScheduler",
@@ -156,7 +161,7 @@ impl Kind {
 
     /// Whether the noise levels come from a table of betas.
     pub(super) fn takes_betas(self) -> bool {
-        !self.is_flow() && !self.is_score() && !matches!(self, Self::Consistency | Self::EdmEuler)
+        !self.is_flow() && !self.is_score() && !matches!(self, Self::Consistency | Self::Scm | Self::EdmEuler)
     }
 }
 
@@ -178,6 +183,7 @@ impl FromStr for Kind {
                 "dpm" | "dpmsolver++" | "dpm-solver++" | "dpm++-2m" => Some(Self::DpmSolverMultistep),
                 "plms" => Some(Self::Pndm),
                 "cm" => Some(Self::Consistency),
+                "trigflow" => Some(Self::Scm),
                 "ve-sde" | "score-ve" => Some(Self::ScoreSdeVe),
                 "vp-sde" | "score-vp" => Some(Self::ScoreSdeVp),
                 "annealed-langevin" | "ncsn" => Some(Self::AnnealedLangevin),

@@ -31,6 +31,7 @@ mod pndm;
 mod prediction;
 mod reader;
 mod schedule;
+mod scm;
 mod score;
 mod score_sde_ve;
 mod score_sde_vp;

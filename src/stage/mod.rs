@@ -11,6 +11,7 @@ mod denoiser;
 mod networks;
 mod new_words;
 mod picture_encoder;
+mod prompt_tokenizer;
 mod text_encoder;
 mod tiles;
 mod told;

@@ -9,6 +9,8 @@
 //! | Stable Diffusion 3 | the same, filled up with zeros to T5's width; then T5's, or zeros without it | the first two, side by side |
 //! | Flux | T5's | CLIP's |
 //! | Wan | UMT5's, which does not look at the padding; zeros in its place | none |
+//! | PixArt | T5's, which does not look at the padding, and where it is | none |
+//! | Sana | Gemma's, of the prompt behind the instruction: the first token and the last; and where padding is | none |
 
 use std::collections::BTreeSet;
 
@@ -17,16 +19,12 @@ use ndarray::{ArrayD, Axis, IxDyn, Slice, concatenate};
 
 use super::networks::Networks;
 use super::new_words::new_words;
+use super::prompt_tokenizer::{Padding, PromptTokenizer, SENTENCE_TOKENS_SD3};
 use crate::bundle::{Architecture, Bundle, Role, find, names};
 use crate::refuse;
 use crate::runtime::token_vectors::{KEPT, VECTORS};
 use crate::runtime::{Cancel, Port, Tensor};
 use crate::text::{Chunk, Chunked, NewWord, Part, Tokenizer, Tokens, parts};
-
-/// Tokens of a text that a T5 is given at most, as diffusers' pipelines have it.
-const SENTENCE_TOKENS: usize = 512;
-/// The same for Stable Diffusion 3, and as many zeros where there is no T5.
-const SENTENCE_TOKENS_SD3: usize = 256;
 
 /// Chunks of a text that are read at most: attention to many thousand tokens fills the memory.
 const MOST_CHUNKS: usize = 20;
@@ -38,6 +36,8 @@ pub enum Reading {
     Plain,
     /// Brackets weigh words, and a long text is read in chunks: what Stable Diffusion web UI does.
     Weighted,
+    /// As it stands, behind the instruction that the model was trained with; where it has none as [`Reading::Plain`].
+    Instructed,
 }
 
 /// What the denoiser is told about the texts.
@@ -47,11 +47,13 @@ pub struct Embeddings {
     pub tokens: ArrayD<f32>,
     /// `[B, P]` f32, each text as a whole; only some denoisers take it.
     pub pooled: Option<ArrayD<f32>>,
+    /// `[B, L]` f32, 1 for a token of the text and 0 for padding; only some denoisers take it.
+    pub mask: Option<ArrayD<f32>>,
 }
 
 /// The tokenizers of a bundle, and how its encoders are called.
 pub struct TextEncoders {
-    tokenizers: Vec<(Role, Tokenizer)>,
+    tokenizers: Vec<(Role, PromptTokenizer)>,
     words: Vec<NewWord>,
     architecture: Architecture,
     /// Width of the embeddings that the denoiser takes, where its file or its configuration says so.
@@ -78,7 +80,7 @@ impl TextEncoders {
         };
         let there = architecture.text_encoders().iter().filter(|(role, _)| bundle.components.contains_key(role));
         let tokenizers = there
-            .map(|(role, folder)| Ok((*role, tokenizer(bundle, architecture, *role, folder)?)))
+            .map(|(role, folder)| Ok((*role, PromptTokenizer::open(bundle, architecture, *role, folder)?)))
             .collect::<Result<Vec<_>>>()?;
         let denoiser = bundle.component(architecture.denoiser())?;
         let port = denoiser.input(names::ENCODER_HIDDEN_STATES);
@@ -109,17 +111,24 @@ impl TextEncoders {
         cancel: &Cancel,
     ) -> Result<Embeddings> {
         let found = self.tokenizers.iter().find(|(of, _)| *of == role);
-        let (_, tokenizer) = found.with_context(|| format!("{role}: has no tokenizer"))?;
+        let (_, prompts) = found.with_context(|| format!("{role}: has no tokenizer"))?;
+        let tokenizer = &prompts.tokenizer;
+        let prepared = prompts.prepared(text);
+        let text = prepared.as_ref();
+        if let (Reading::Instructed, Some(instruction)) = (reading, &prompts.instruction) {
+            let read = instruction.tokenizer.encode(&format!("{}{text}", instruction.text))?;
+            self.tell_of_rest(role, &instruction.tokenizer, read.ids.len(), read.truncated.as_deref());
+            let whole = self.call(role, &plain(read), networks, cancel)?;
+            return whole.of_ends(tokenizer.max_length());
+        }
         let has_new = !NewWord::used(text, &self.words).is_empty();
-        if reading == Reading::Plain && !has_new {
+        if reading != Reading::Weighted && !has_new {
             let tokens = tokenizer.encode(text)?;
             self.tell_of_rest(role, tokenizer, tokens.ids.len(), tokens.truncated.as_deref());
-            let Tokens { ids, used, .. } = tokens;
-            let chunk = Chunk { weights: vec![1.0; ids.len()], ids, vectors: Vec::new(), used };
-            return self.call(role, &chunk, networks, cancel);
+            return self.call(role, &plain(tokens), networks, cancel);
         }
         let (most, parts) = match reading {
-            Reading::Plain => (1, vec![Part::Text(text.to_owned(), 1.0)]),
+            Reading::Plain | Reading::Instructed => (1, vec![Part::Text(text.to_owned(), 1.0)]),
             Reading::Weighted if self.joins_chunks && tokenizer.has_ends() => (MOST_CHUNKS, parts("prompt", text)?),
             Reading::Weighted => (1, parts("prompt", text)?),
         };
@@ -134,7 +143,7 @@ impl TextEncoders {
             pooled = pooled.or(embeddings.pooled);
         }
         let views: Vec<_> = tokens.iter().map(|tokens| tokens.view()).collect();
-        Ok(Embeddings { tokens: concatenate(Axis(1), &views)?, pooled })
+        Ok(Embeddings { tokens: concatenate(Axis(1), &views)?, pooled, mask: None })
     }
 
     /// Warns of what of a text was left out.
@@ -144,7 +153,7 @@ impl TextEncoders {
         let more = if shown.len() < rest.len() { "…" } else { "" };
         let told = format!("{role}: the prompt is longer than the {read} tokens it reads; left out: {shown:?}{more}");
         // Where another encoder reads further the rest is not lost.
-        let reads_further = self.tokenizers.iter().any(|(_, other)| other.max_length() > tokenizer.max_length());
+        let reads_further = self.tokenizers.iter().any(|(_, other)| other.tokenizer.max_length() > tokenizer.max_length());
         log::log!(if reads_further { log::Level::Info } else { log::Level::Warn }, "{told}");
     }
 
@@ -152,7 +161,8 @@ impl TextEncoders {
     fn call(&self, role: Role, chunk: &Chunk, networks: &mut Networks, cancel: &Cancel) -> Result<Embeddings> {
         let length = chunk.ids.len();
         let ids = Tensor::Integer(ArrayD::from_shape_vec(IxDyn(&[1, length]), chunk.ids.clone())?);
-        let used = if hides_padding(self.architecture) { chunk.used } else { length };
+        let padding = Padding::of(self.architecture);
+        let used = if padding == Padding::Read { length } else { chunk.used };
         let attention = Tensor::Integer(ArrayD::from_shape_fn(IxDyn(ids.shape()), |at| i64::from(at[1] < used)));
         if !chunk.vectors.is_empty() {
             networks.take_vectors(role)?;
@@ -190,10 +200,11 @@ impl TextEncoders {
         if tokens.ndim() != 3 {
             bail!("{role}: gave text embeddings of shape {:?}, expected [batch, tokens, width]", tokens.shape());
         }
-        if let Some(mut padding) = (tokens.len_of(Axis(1)) > used).then(|| tokens.slice_axis_mut(Axis(1), Slice::from(used..))) {
-            padding.fill(0.0);
+        if padding == Padding::Zeroed && tokens.len_of(Axis(1)) > used {
+            tokens.slice_axis_mut(Axis(1), Slice::from(used..)).fill(0.0);
         }
-        Ok(Embeddings { tokens, pooled })
+        let mask = ArrayD::from_shape_fn(IxDyn(&[1, length]), |at| if at[1] < used { 1.0 } else { 0.0 });
+        Ok(Embeddings { tokens, pooled, mask: (padding == Padding::Told).then_some(mask) })
     }
 
     /// What goes through the door of a text encoder of `width`: which places keep their own vectors, and the others'.
@@ -246,8 +257,15 @@ impl TextEncoders {
             }
             _ => side_by_side(&parts.iter().collect::<Vec<_>>())?,
         };
-        Ok(Embeddings { tokens, pooled })
+        // Where padding is, a denoiser with one encoder is told alone.
+        let mask = parts.first().and_then(|part| part.mask.clone());
+        Ok(Embeddings { tokens, pooled, mask })
     }
+}
+
+/// A text that is read as it stands, as one chunk.
+fn plain(Tokens { ids, used, .. }: Tokens) -> Chunk {
+    Chunk { weights: vec![1.0; ids.len()], ids, vectors: Vec::new(), used }
 }
 
 /// Multiplies each token's embedding by its weight, and all of them so that their mean is what it was before.
@@ -278,22 +296,17 @@ fn takes_last_but_one(architecture: Architecture, role: Role) -> bool {
     match architecture {
         Architecture::StableDiffusionXl => true,
         Architecture::StableDiffusion3 => role != Role::TextEncoder3,
-        Architecture::StableDiffusion | Architecture::AnimateDiff | Architecture::Flux | Architecture::Wan => false,
+        _ => false,
     }
-}
-
-/// Whether the encoder is told which tokens are padding, and the denoiser given zeros for them.
-fn hides_padding(architecture: Architecture) -> bool {
-    architecture == Architecture::Wan
 }
 
 /// Whether the denoiser is told an encoder's pooled embedding.
 fn gives_pooled(architecture: Architecture, role: Role) -> bool {
     match architecture {
-        Architecture::StableDiffusion | Architecture::AnimateDiff | Architecture::Wan => false,
         Architecture::StableDiffusionXl => role == Role::TextEncoder2,
         Architecture::StableDiffusion3 => role != Role::TextEncoder3,
         Architecture::Flux => role == Role::TextEncoder,
+        _ => false,
     }
 }
 
@@ -326,41 +339,18 @@ impl Embeddings {
         Self {
             tokens: ArrayD::zeros(self.tokens.raw_dim()),
             pooled: self.pooled.as_ref().map(|pooled| ArrayD::zeros(pooled.raw_dim())),
+            mask: self.mask.clone(),
         }
     }
-}
 
-/// Reads a tokenizer and holds it against its encoder: as many ids as that takes, and none that it has no embedding for.
-fn tokenizer(bundle: &Bundle, architecture: Architecture, role: Role, folder: &str) -> Result<Tokenizer> {
-    let folder = bundle.folder.join(folder);
-    let mut tokenizer = Tokenizer::open(&folder)?;
-    let longest = match (architecture, role) {
-        (Architecture::StableDiffusion3, Role::TextEncoder3) => SENTENCE_TOKENS_SD3,
-        _ => SENTENCE_TOKENS,
-    };
-    if tokenizer.max_length() > longest {
-        tokenizer = tokenizer.with_max_length(longest).with_context(|| folder.display().to_string())?;
+    /// The first token and as many of the last that there are `length` of them in all.
+    fn of_ends(self, length: usize) -> Result<Self> {
+        let found = self.tokens.len_of(Axis(1));
+        ensure!(0 < length && length <= found, "the text encoder gives {found} tokens, expected {length} or more");
+        let ends: Vec<usize> = std::iter::once(0).chain(found + 1 - length..found).collect();
+        let tokens = self.tokens.select(Axis(1), &ends);
+        Ok(Self { tokens, pooled: self.pooled, mask: self.mask.map(|mask| mask.select(Axis(1), &ends)) })
     }
-    let encoder = bundle.component(role)?;
-    let port = encoder.input(names::INPUT_IDS).with_context(|| format!("{role}: has no input for token ids"))?;
-    if hides_padding(architecture) && encoder.input(names::ATTENTION_MASK).is_none() {
-        bail!(
-            "{role}/model.onnx: has no input `{}`, and the text would be read together with its padding",
-            names::ATTENTION_MASK[0]
-        );
-    }
-    if let Some(length) = port.shape.get(1).copied().flatten().filter(|length| *length != tokenizer.max_length()) {
-        log::info!("{role}: takes {length} tokens, its tokenizer says {}", tokenizer.max_length());
-        tokenizer = tokenizer.with_max_length(length).with_context(|| folder.display().to_string())?;
-    }
-    if let Some(size) = encoder.vocabulary_size()?.filter(|size| u64::from(tokenizer.largest_id()) >= *size as u64) {
-        bail!(
-            "{}: has token ids up to {}, and {role}/config.json says `vocab_size` {size}: they are of two models",
-            folder.display(),
-            tokenizer.largest_id()
-        );
-    }
-    Ok(tokenizer)
 }
 
 /// The name of the last hidden layer but one among `hidden_states.0` to `hidden_states.N`.

@@ -5,7 +5,7 @@
 //! as in `denoiser.rs`; a transformer that was distilled to be told the scale makes one pass.
 
 use anyhow::{Context, Result, bail, ensure};
-use ndarray::{ArrayD, ArrayViewD, Axis, Dimension, Ix4, IxDyn, concatenate};
+use ndarray::{ArrayD, ArrayViewD, Axis, Dimension, Ix4, IxDyn, Slice, concatenate};
 
 use super::denoiser::{Conditioning, guide};
 use super::networks::Networks;
@@ -17,6 +17,8 @@ use crate::runtime::{Cancel, Port, Tensor};
 
 /// The end of the way as packed transformers count it is 1, as samplers count it this.
 const TRAINED_TIMESTEPS: f32 = 1000.0;
+/// What Sana-Sprint multiplies the guidance scale by where its configuration does not say.
+const SPRINT_GUIDANCE_SCALE: f32 = 0.1;
 
 /// A transformer made ready for one run.
 pub struct Transformer<'a> {
@@ -25,6 +27,10 @@ pub struct Transformer<'a> {
     ports: Vec<Port>,
     output: String,
     packed: bool,
+    /// What the timestep is multiplied by before the network is told of it.
+    timestep_scale: f32,
+    /// The same for the guidance scale.
+    guidance_scale: f32,
     told: Told,
 }
 
@@ -32,7 +38,7 @@ impl<'a> Transformer<'a> {
     /// Asks the network for its ports and makes ready.
     ///
     /// # Errors
-    /// The network does not open, or has no output.
+    /// The network does not open, or has no output; its configuration is broken.
     pub fn new(
         bundle: &Bundle,
         networks: &mut Networks,
@@ -44,7 +50,8 @@ impl<'a> Transformer<'a> {
         let outputs = networks.outputs(Role::Transformer, cancel)?;
         let output = outputs.first().context("transformer: has no output")?.name.clone();
         let packed = bundle.architecture() == Some(Architecture::Flux);
-        Ok(Self { passes, conditioning, ports, output, packed, told: Told::default() })
+        let Scales { timestep_scale, guidance_scale } = Scales::of(bundle)?;
+        Ok(Self { passes, conditioning, ports, output, packed, timestep_scale, guidance_scale, told: Told::default() })
     }
 
     /// Predicts at `timestep`.
@@ -103,12 +110,13 @@ impl<'a> Transformer<'a> {
         let hidden = find(&self.ports, names::HIDDEN_STATES).context("transformer: has no input for latents")?;
         let mut inputs: Vec<(&str, Tensor)> = vec![(&hidden.name, sample.into())];
         for port in self.ports.iter().filter(|port| names::TIMESTEP.contains(&port.name.as_str())) {
-            let timestep = if self.packed { timestep / TRAINED_TIMESTEPS } else { timestep };
+            let timestep = if self.packed { timestep / TRAINED_TIMESTEPS } else { timestep * self.timestep_scale };
             inputs.push((&port.name, Tensor::number_for(port, timestep, batch)));
         }
         let given: Vec<(&str, &Tensor)> = inputs.iter().map(|(name, tensor)| (*name, tensor)).collect();
         let mut outputs = networks.run_beside(Role::Transformer, &held, &given, &[&self.output], cancel)?;
         let prediction = outputs.pop().context("transformer: gave nothing")?;
+        let prediction = without_variance(prediction, &expected);
         ensure!(
             prediction.shape() == expected,
             "transformer: gave a prediction of shape {:?}, expected the latents' {expected:?}",
@@ -133,16 +141,20 @@ impl<'a> Transformer<'a> {
             let tensor = if names::HIDDEN_STATES.contains(&name) || names::TIMESTEP.contains(&name) {
                 continue;
             } else if names::ENCODER_HIDDEN_STATES.contains(&name) {
-                rows(texts, batch, name, |text| Some(&text.tokens))?
+                rows(texts, batch, name, |text| Some(&text.tokens))?.into()
             } else if names::POOLED_PROJECTIONS.contains(&name) {
-                rows(texts, batch, name, |text| text.pooled.as_ref())?
+                rows(texts, batch, name, |text| text.pooled.as_ref())?.into()
+            } else if names::ENCODER_ATTENTION_MASK.contains(&name) {
+                of_port(port, rows(texts, batch, name, |text| text.mask.as_ref())?)
+            } else if names::RESOLUTION.contains(&name) || names::ASPECT_RATIO.contains(&name) {
+                size_of(port, self.conditioning.size, batch)
             } else if names::PATCH_PLACES.contains(&name) {
                 places(port, batch, height / PACKED_SIDE * (width / PACKED_SIDE), width / PACKED_SIDE)
             } else if names::TOKEN_PLACES.contains(&name) {
                 // A text has no place in the picture: each of its tokens stands in row 0, column 0.
                 places(port, batch, tokens, 0)
             } else if names::GUIDANCE.contains(&name) {
-                Tensor::number_for(port, self.conditioning.guidance, batch)
+                Tensor::number_for(port, self.conditioning.guidance * self.guidance_scale, batch)
             } else {
                 bail!("transformer: takes an input `{name}` that Kiln does not know");
             };
@@ -152,15 +164,71 @@ impl<'a> Transformer<'a> {
     }
 }
 
+/// What numbers are multiplied by before the network is told of them.
+struct Scales {
+    timestep_scale: f32,
+    guidance_scale: f32,
+}
+
+impl Scales {
+    fn of(bundle: &Bundle) -> Result<Self> {
+        let number = |key: &str, otherwise: f32| -> Result<f32> {
+            Ok(bundle.component(Role::Transformer)?.number(key)?.unwrap_or(otherwise))
+        };
+        Ok(match bundle.architecture() {
+            Some(Architecture::Sana) => Self { timestep_scale: number("timestep_scale", 1.0)?, guidance_scale: 1.0 },
+            // diffusers' pipeline leaves the timestep's aside here.
+            Some(Architecture::SanaSprint) => {
+                Self { timestep_scale: 1.0, guidance_scale: number("guidance_embeds_scale", SPRINT_GUIDANCE_SCALE)? }
+            }
+            _ => Self { timestep_scale: 1.0, guidance_scale: 1.0 },
+        })
+    }
+}
+
+/// `prediction` without the variance that some networks learned beside it, in as many channels behind it.
+fn without_variance(prediction: ArrayD<f32>, expected: &[usize]) -> ArrayD<f32> {
+    match (prediction.shape(), expected) {
+        ([_, found, ..], [_, channels, ..]) if *found == 2 * channels => {
+            prediction.slice_axis(Axis(1), Slice::from(..*channels)).to_owned()
+        }
+        _ => prediction,
+    }
+}
+
+/// `values` in the type of `port`.
+fn of_port(port: &Port, values: ArrayD<f32>) -> Tensor {
+    #[expect(clippy::cast_possible_truncation, reason = "ones and zeros")]
+    match port.element.is_float() {
+        true => values.into(),
+        false => Tensor::Integer(values.mapv(|value| value as i64)),
+    }
+}
+
+/// Height and width in pixels, `[B, 2]`, or the one divided by the other, `[B, 1]`: what PixArt-Alpha is told of the picture.
+fn size_of(port: &Port, (width, height): (u32, u32), batch: usize) -> Tensor {
+    #[expect(clippy::cast_precision_loss, reason = "sides are below 2^13")]
+    let row = match names::RESOLUTION.contains(&port.name.as_str()) {
+        true => vec![height as f32, width as f32],
+        false => vec![(f64::from(height) / f64::from(width)) as f32],
+    };
+    of_port(port, ArrayD::from_shape_fn(IxDyn(&[batch, row.len()]), |at| row[at[1]]))
+}
+
 /// A row for each picture of the batch.
-fn rows(texts: &[&Embeddings], batch: usize, name: &str, array: impl Fn(&Embeddings) -> Option<&ArrayD<f32>>) -> Result<Tensor> {
+fn rows(
+    texts: &[&Embeddings],
+    batch: usize,
+    name: &str,
+    array: impl Fn(&Embeddings) -> Option<&ArrayD<f32>>,
+) -> Result<ArrayD<f32>> {
     let mut parts: Vec<ArrayViewD<'_, f32>> = Vec::new();
     for text in texts {
         let row = array(text).with_context(|| format!("transformer: takes `{name}`, which the text encoders do not give"))?;
         parts.extend(std::iter::repeat_n(row.view(), batch / texts.len().max(1)));
     }
     let joined = concatenate(Axis(0), &parts).with_context(|| format!("transformer: `{name}` of two texts differ in shape"))?;
-    Ok(joined.into())
+    Ok(joined)
 }
 
 /// `[count, 3]`, or with a batch before it where the export has one: row and column of each place, `columns` to a row.

@@ -58,6 +58,8 @@ impl Described {
         let max_length = settings
             .max_length()?
             .or(listed)
+            // Language models say so; how much of a text is read is the encoder's affair.
+            .or(settings.is_unlimited().then_some(Settings::LONGEST))
             .with_context(|| format!("{name} has no length, expected `model_max_length` in tokenizer_config.json beside it"))?;
         let around = around(path, &tokenizer)?;
         Ok(Self { path: path.to_owned(), tokenizer, pad, unknown, max_length, around })

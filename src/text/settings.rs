@@ -64,6 +64,11 @@ impl Settings {
         }
     }
 
+    /// Whether the configuration says that there is no limit.
+    pub(super) fn is_unlimited(&self) -> bool {
+        self.config.get("model_max_length").and_then(Value::as_f64).is_some_and(|number| number >= Self::UNLIMITED)
+    }
+
     /// Gives the token in the role `key`, such as `pad_token`.
     ///
     /// It is a string or an object with `content`. Where the configuration lists its tokens by number, it comes first; in older

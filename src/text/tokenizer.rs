@@ -132,6 +132,15 @@ impl Tokenizer {
         }
     }
 
+    /// Counts the ids of a text of any length with what stands around it.
+    ///
+    /// # Errors
+    /// The vocabulary has no token for a word of it nor one for unknown words.
+    pub fn count(&self, text: &str) -> Result<usize> {
+        let (before, after) = self.around();
+        Ok(before.len() + self.pieces(text)?.len() + after.len())
+    }
+
     /// Turns `text` into ids, cut or padded to [`max_length`](Self::max_length).
     ///
     /// # Errors

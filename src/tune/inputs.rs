@@ -58,6 +58,9 @@ fn tensor(bundle: &Bundle, role: Role, port: &Port, configuration: &Configuratio
             return Ok(Tensor::number_for(port, TIMESTEP, batch));
         }
         Role::Transformer if is(names::ENCODER_HIDDEN_STATES) => vec![Some(batch), Some(SENTENCE_TOKENS), None],
+        Role::Transformer if is(names::ENCODER_ATTENTION_MASK) => vec![Some(batch), Some(SENTENCE_TOKENS)],
+        Role::Transformer if is(names::RESOLUTION) => vec![Some(batch), Some(2)],
+        Role::Transformer if is(names::ASPECT_RATIO) => vec![Some(batch), Some(1)],
         Role::Transformer if is(names::POOLED_PROJECTIONS) => vec![Some(batch), None],
         Role::Transformer if is(names::PATCH_PLACES) => places(port, batch, patches(width / side, height / side)),
         Role::Transformer if is(names::TOKEN_PLACES) => places(port, batch, SENTENCE_TOKENS),

@@ -71,7 +71,7 @@ impl Place {
 #[test]
 fn pictures_stay_the_same_and_what_is_prepared_is_used() {
     let mut ran = 0;
-    for name in ["sd", "sdxl", "sd_fp16", "sd_external", "lcm", "sd3", "flux_dev"] {
+    for name in ["sd", "sdxl", "sd_fp16", "sd_external", "lcm", "sd3", "flux_dev", "pixart_sigma", "sana", "sana_sprint"] {
         let place = Place::new();
         let (used, before, _) = place.made(&model(name));
         assert!(!used, "{name}");
@@ -84,7 +84,7 @@ fn pictures_stay_the_same_and_what_is_prepared_is_used() {
         place.run(&["prepare", "--check"]).expect_code(0);
         ran += 1;
     }
-    assert_eq!(ran, 7);
+    assert_eq!(ran, 10);
 }
 
 #[test]

@@ -68,6 +68,18 @@ fn each_wrong_wish_is_refused_with_one_clear_message() {
         ("sd_inpaint", &[], &["--input and --mask"]),
         ("sd_inpaint", &["--input", "good.png"], &["--mask"]),
         ("lcm", &["--steps", "9"], &["steps: is 9"]),
+        ("pixart_lcm", &["--steps", "9"], &["steps: is 9"]),
+        ("pixart_lcm", &["--guidance", "4"], &["guidance: is 4", "distilled"]),
+        ("pixart_sigma", &["--steps", "1001"], &["steps: is 1001", "1 to 1000"]),
+        ("pixart_sigma", &["--input", "good.png"], &["begins with no picture"]),
+        ("pixart_sigma", &["--sampler", "scm", "--force"], &["`scm`", "`trigflow`"]),
+        ("sana", &["--input", "good.png"], &["begins with no picture"]),
+        ("sana", &["--size", "66x64"], &["multiples of 4"]),
+        ("sana_sprint", &["--steps", "5"], &["steps: is 5", "1, 2, 3 or 4"]),
+        ("sana_sprint", &["--input", "good.png", "--mask", "good.png"], &["paints no part"]),
+        ("sana_sprint", &["--sampler", "euler", "--force"], &["`euler`", "trigflow"]),
+        ("sana_sprint", &["--timesteps", "999,500"], &["timesteps[0] is 999", "angles"]),
+        ("sana_sprint", &["--timesteps", "1.2,1.3"], &["timesteps[1] is 1.3", "less than"]),
         ("nothing", &[], &["nothing", "neither such a folder nor such a name"]),
         ("sd/unet", &[], &["there is no model_index.json"]),
     ];
@@ -77,7 +89,7 @@ fn each_wrong_wish_is_refused_with_one_clear_message() {
     }
     assert_eq!(listing(path), before, "nothing was written");
     println!("{} wishes", turbo.len() + others.len());
-    assert_eq!(turbo.len() + others.len(), 47);
+    assert_eq!(turbo.len() + others.len(), 59);
 }
 
 #[test]

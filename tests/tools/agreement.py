@@ -59,6 +59,52 @@ def check_agreement(pipeline, bundle: Path, limit: float = LIMIT) -> float:
     return worst
 
 
+def check_masked(pipeline, bundle: Path, limit: float = LIMIT) -> float:
+    """The same for a transformer that is told where the padding of texts is; texts of a length that none was traced with."""
+    generator = torch.Generator("cpu").manual_seed(7)
+
+    def noise(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator)
+
+    def texts(length: int) -> tuple[torch.Tensor, torch.Tensor]:
+        read = pipeline.tokenizer(["a red cat", "", "sun " * 90], padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+        return read.input_ids, read.attention_mask
+
+    network, worst = pipeline.transformer, 0.0
+    config = network.config
+    ids, mask = texts(90)
+    with torch.no_grad():
+        expected = pipeline.text_encoder(ids, attention_mask=mask)[0]
+        found = run(bundle / "text_encoder", input_ids=ids, attention_mask=mask)
+        # What stands in the place of padding is read by nobody.
+        worst = difference(bundle, "text_encoder", "last_hidden_state", found["last_hidden_state"] * mask[..., None].numpy(), expected * mask[..., None], limit)
+        given = {
+            "hidden_states": noise(3, config.in_channels, 12, 20),
+            "encoder_hidden_states": noise(3, 90, config.caption_channels),
+            "encoder_attention_mask": mask,
+        }
+        told, added = dict(given), {}
+        if config.get("use_additional_conditions"):
+            added = {"resolution": torch.tensor([[48.0, 80.0]] * 3), "aspect_ratio": torch.tensor([[0.6]] * 3)}
+            told["added_cond_kwargs"] = added
+        if config.get("guidance_embeds"):
+            given["guidance"] = told["guidance"] = torch.full([3], 0.45)
+        largest = 1.0 if config.get("guidance_embeds") else 999.0
+        for share in (1.0, 0.42, 0.0):
+            timestep = torch.full([3], largest * share)
+            expected = network(**told, timestep=timestep, return_dict=False)[0]
+            found = run(bundle / "transformer", **given, **added, timestep=timestep)["out_hidden_states"]
+            worst = max(worst, difference(bundle, "transformer", "out_hidden_states", found, expected, limit))
+        latent = noise(3, pipeline.vae.config.latent_channels, 6, 10) * 5
+        found = run(bundle / "vae_decoder", latent_sample=latent)["sample"]
+        worst = max(worst, difference(bundle, "vae_decoder", "sample", found, pipeline.vae.decode(latent).sample, limit))
+        if (bundle / "vae_encoder").is_dir():
+            picture = noise(3, 3, 96, 160)
+            found = run(bundle / "vae_encoder", sample=picture)["latent_sample"]
+            worst = max(worst, difference(bundle, "vae_encoder", "latent_sample", found, pipeline.vae.encode(picture).latent, limit))
+    return worst
+
+
 def denoiser(pipeline, noise):
     unet = pipeline.unet
     latent = noise(3, unet.config.in_channels, 12, 20)

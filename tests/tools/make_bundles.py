@@ -5,25 +5,49 @@ import json
 import logging
 import os
 import shutil
+import sys
 import tempfile
 import warnings
 from pathlib import Path
 
 # Before torch and the exporter are loaded: nothing here may ask a hub.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+sys.path.append(str(Path(__file__).resolve().parents[2] / "models" / "recipes" / "export"))
 
 import onnx  # noqa: E402
 import torch  # noqa: E402
 from optimum.exporters.onnx import main_export  # noqa: E402
 
 import surgery  # noqa: E402
-from agreement import check_agreement  # noqa: E402
+from agreement import check_agreement, check_masked  # noqa: E402
+from pix_art import export_pipeline as export_pix_art  # noqa: E402
+from sana import add_instruction, export_pipeline as export_sana  # noqa: E402
+from tiny_gemma import write_gemma  # noqa: E402
+from tiny_masked import INSTRUCTION  # noqa: E402
 from tiny_pipelines import PIPELINES, PUBLISHED_SCHEDULERS, VARIANTS, build  # noqa: E402
 from tiny_sentences import write_sentences  # noqa: E402
 from tiny_tokenizer import END, write_tokenizer  # noqa: E402
 from tiny_transformers import sentence_tokenizer, t5  # noqa: E402
 
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
+
+
+# Pipelines that no exporter writes, with our recipe that does.
+RECIPES = {
+    "pixart_sigma": export_pix_art,
+    "pixart_lcm": export_pix_art,
+    "sana_sprint": lambda pipeline, target: export_sana(pipeline, target, []),
+}
+
+
+def export_by_recipe(name: str) -> None:
+    pipeline, target = build(name), BUNDLES / name
+    shutil.rmtree(target, ignore_errors=True)
+    torch.manual_seed(0)
+    RECIPES[name](pipeline, target)
+    replace_around(name, target)
+    difference = check_masked(pipeline, target)
+    print(f"{name}: exported, largest difference from torch {difference:.1e}, {size(target) / 1024:.0f} KiB")
 
 
 def export(name: str) -> None:
@@ -45,6 +69,15 @@ def export(name: str) -> None:
         write_json(target / "model_index.json", index | {part: [None, None] for part in lacking})
         for part in lacking:
             shutil.rmtree(target / part)
+    if name == "sana":
+        add_instruction(target, INSTRUCTION)
+    replace_around(name, target)
+    difference = (check_masked if name == "sana" else check_agreement)(pipeline, target)
+    print(f"{name}: exported, largest difference from torch {difference:.1e}, {size(target) / 1024:.0f} KiB")
+
+
+def replace_around(name: str, target: Path) -> None:
+    """Short names inside the graphs; the scheduler and the tokenizers with the published keys."""
     for model in sorted(target.glob("*/model.onnx")):
         surgery.tidy(model)
     for config in [*target.glob("*/config.json"), target / "model_index.json"]:
@@ -55,12 +88,14 @@ def export(name: str) -> None:
             shutil.rmtree(folder)
             write_sentences(folder)
             continue
+        if name.startswith("sana"):
+            shutil.rmtree(folder)
+            write_gemma(folder)
+            continue
         pad = json.loads((folder / "special_tokens_map.json").read_text())["pad_token"]
         pad = pad if isinstance(pad, str) else pad["content"]
         shutil.rmtree(folder)
         write_tokenizer(folder, pad)
-    difference = check_agreement(pipeline, target)
-    print(f"{name}: exported, largest difference from torch {difference:.1e}, {size(target) / 1024:.0f} KiB")
 
 
 def tidy_config(path: Path) -> None:
@@ -97,7 +132,8 @@ def main() -> None:
     torch.set_num_threads(1)
     BUNDLES.mkdir(parents=True, exist_ok=True)
     for name in names:
-        (export if name in PIPELINES else derive)(name)
+        writer = export_by_recipe if name in RECIPES else export if name in PIPELINES else derive
+        writer(name)
     print(f"all bundles: {size(BUNDLES) / 1024:.0f} KiB")
 
 

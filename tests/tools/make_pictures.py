@@ -23,6 +23,7 @@ from make_bundles import BUNDLES  # noqa: E402
 from onnx_modules import use_onnx  # noqa: E402
 from picture_cases import all_cases  # noqa: E402
 from picture_inputs import write_inputs  # noqa: E402
+from tiny_masked import INSTRUCTION  # noqa: E402
 from tiny_pipelines import VARIANTS, build, scheduler  # noqa: E402
 
 PICTURES = Path(__file__).resolve().parents[1] / "golden" / "pictures"
@@ -41,7 +42,19 @@ KINDS = {
     ("flux", "text2img"): diffusers.FluxPipeline,
     ("flux", "img2img"): diffusers.FluxImg2ImgPipeline,
     ("flux", "inpaint"): diffusers.FluxInpaintPipeline,
+    ("pixart_sigma", "text2img"): diffusers.PixArtSigmaPipeline,
+    ("pixart_lcm", "text2img"): diffusers.PixArtAlphaPipeline,
+    ("sana", "text2img"): diffusers.SanaPipeline,
+    ("sana_sprint", "text2img"): diffusers.SanaSprintPipeline,
+    ("sana_sprint", "img2img"): diffusers.SanaSprintImg2ImgPipeline,
 }
+
+
+FAMILIES = ("pixart_sigma", "pixart_lcm", "sana_sprint", "sana", "flux", "sd3", "sdxl", "lcm", "sd")
+
+
+def family_of(bundle: str) -> str:
+    return next(family for family in FAMILIES if bundle.startswith(family))
 
 
 def pipeline_for(case: dict, onnx: bool):
@@ -50,7 +63,7 @@ def pipeline_for(case: dict, onnx: bool):
     base = build(VARIANTS.get(bundle, bundle))
     if bundle == "sd_legacy":
         base.scheduler = scheduler(tiny_schedulers.SD_LEGACY)
-    family = next(family for family in ("flux", "sd3", "sdxl", "lcm", "sd") if bundle.startswith(family))
+    family = family_of(bundle)
     extra = {"requires_safety_checker": False} if family in ("sd", "lcm") else {}
     parts = {name: part for name, part in base.components.items() if name != "image_encoder" or part is not None}
     pipeline = KINDS[family, case["task"]](**parts, **extra)
@@ -81,11 +94,22 @@ def arguments(case: dict) -> dict:
         "num_images_per_prompt": case["count"],
         "generator": generators if case["count"] > 1 else generators[0],
     }
-    is_transformer = case["bundle"].startswith(("sd3", "flux"))
+    is_transformer = case["bundle"].startswith(("sd3", "flux", "sana"))
     if case["bundle"] != "lcm" and not case["bundle"].startswith("flux"):
         found["negative_prompt"] = case["negative"]
     if case["bundle"] != "lcm" and not is_transformer:
         found["eta"] = case["eta"]
+    if family_of(case["bundle"]).startswith(("pixart", "sana")):
+        # The size that is asked for, not a published one near it.
+        found |= {"negative_prompt": case["negative"] or "", "use_resolution_binning": False}
+    if case["bundle"] == "sana":
+        found |= {"complex_human_instruction": INSTRUCTION}
+    if case["bundle"] == "sana_sprint":
+        found |= {"complex_human_instruction": None}
+        del found["negative_prompt"]
+        if case["steps"] != 2:
+            # Its place in the middle is for two steps.
+            found["intermediate_timesteps"] = None
     # Image to image takes its size from the picture, but for the transformers'.
     if case["task"] != "img2img" or is_transformer:
         found |= {"width": case["width"], "height": case["height"]}

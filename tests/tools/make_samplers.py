@@ -51,12 +51,13 @@ MODULES = {
     "ScoreSdeVeScheduler": "sde_ve",
     "ScoreSdeVpScheduler": "sde_vp",
     "AnnealedLangevinScheduler": "annealed_langevin",
+    "SCMScheduler": "scm",
 }
 BANK = 48
 WIDEST = 192
 SHAPE = [1, 2, 4, 4]
 
-DDPM, DDIM, PNDM, EULER, ANCESTRAL, HEUN, DPM, UNIPC, LCM, TCD, FLOW, FLOW_HEUN, CM, EDM, FLOW_LCM, INVERSE, VE, VP, LANGEVIN = MODULES
+DDPM, DDIM, PNDM, EULER, ANCESTRAL, HEUN, DPM, UNIPC, LCM, TCD, FLOW, FLOW_HEUN, CM, EDM, FLOW_LCM, INVERSE, VE, VP, LANGEVIN, SCM = MODULES
 SPACINGS = ["linspace", "leading", "trailing"]
 PREDICTIONS = ["epsilon", "sample", "v_prediction"]
 SPREADS = {"plain": {}, "karras": {"use_karras_sigmas": True}, "exponential": {"use_exponential_sigmas": True},
@@ -105,6 +106,7 @@ def describe():
     few_step_bundles()
     ddim_inverse()
     score_based()
+    continuous_consistency()
 
 
 def ddpm():
@@ -666,6 +668,22 @@ def score_based():
     case(LANGEVIN, 6, steps_per_level=4, begin=24)
 
 
+def continuous_consistency():
+    for steps in (1, 2, 3, 4, 8, 20):
+        case(SCM, steps)
+    for sigma_data in (0.25, 1.0):
+        case(SCM, 2, sigma_data=sigma_data)
+        case(SCM, 4, sigma_data=sigma_data, begin=1)
+    case(SCM, 2, prediction_type="trigflow", shape=[2, 3, 4, 4])
+    case(SCM, 4, num_train_timesteps=4, begin=2)
+    case(SCM, 4, shape=[1, 2, 3, 2, 2], begin=3)
+    case(SCM, {"timesteps": [1.5708]})
+    case(SCM, {"timesteps": [1.5708, 1.1]})
+    case(SCM, {"timesteps": [1.4, 1.2, 0.7, 0.1]}, sigma_data=0.7)
+    case(SCM, 5, num_train_timesteps=4, name="scm with more steps than timesteps")
+    case(SCM, 2, prediction_type="epsilon", name="scm of another path")
+
+
 def chosen(choice):
     """Class and keyword arguments for a sampler as a person names it."""
     arguments = {}
@@ -717,6 +735,12 @@ def start(scheduler, run):
         arguments["original_inference_steps"] = run["original_steps"]
     if "image_sequence_length" in run:
         arguments["mu"] = shift_of(scheduler.config, run["image_sequence_length"])
+    if isinstance(scheduler, diffusers.SCMScheduler):
+        # The end is one of its timesteps, and times of one's own take the place of both others.
+        if "timesteps" in run:
+            arguments |= {"timesteps": [*run["timesteps"], 0.0], "num_inference_steps": len(run["timesteps"]), "max_timesteps": None}
+        if run.get("steps") != 2:
+            arguments["intermediate_timesteps"] = None
     if "timesteps" not in run and "sigmas" not in run:
         arguments["num_inference_steps"] = run["steps"]
     scheduler.set_timesteps(**arguments)
@@ -768,20 +792,27 @@ def record(entry, bank):
     torch.randn_like = lambda tensor, **_: noise(tensor.shape)
 
     timesteps = scheduler.timesteps
+    # Its samples have a deviation of their own, which its pipeline gives the noise and the latents.
+    deviation = scheduler.config.sigma_data if isinstance(scheduler, diffusers.SCMScheduler) else None
+    if deviation:
+        timesteps = timesteps[:-1]
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(begin)
     entry["timesteps"] = [short(timestep) for timestep in timesteps]
     if isinstance(getattr(scheduler, "sigmas", None), torch.Tensor) and not isinstance(scheduler, diffusers.DDPMScheduler):
         entry["sigmas"] = [short(sigma) for sigma in scheduler.sigmas]
     # SD3's scheduler states none: the flow of pure noise begins at 1.
-    initial = getattr(scheduler, "init_noise_sigma", 1.0)
+    initial = deviation or getattr(scheduler, "init_noise_sigma", 1.0)
     entry["init_noise_sigma"] = short(initial)
     entry["order"] = scheduler.order
 
     random = taken(bank, 0, shape)
     if begin:
         original = taken(bank, 1, shape) * 0.5
-        if hasattr(scheduler, "scale_noise"):
+        if deviation:
+            time = timesteps[begin]
+            sample = torch.cos(time) * (original * deviation) + torch.sin(time) * (random * deviation)
+        elif hasattr(scheduler, "scale_noise"):
             sample = scheduler.scale_noise(original, timesteps[begin : begin + 1], random)
         else:
             sample = scheduler.add_noise(original, random, timesteps[begin : begin + 1])

@@ -8,7 +8,7 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import transformers  # noqa: E402
-from transformers import CLIPTokenizer, CLIPTokenizerFast, T5TokenizerFast  # noqa: E402
+from transformers import CLIPTokenizer, CLIPTokenizerFast, GemmaTokenizerFast, T5TokenizerFast  # noqa: E402
 
 from make_bundles import BUNDLES  # noqa: E402
 from make_pictures import PICTURES  # noqa: E402
@@ -79,6 +79,9 @@ def main() -> None:
     # T5's has a fast form alone here, since its slow one reads SentencePiece's own file.
     t5 = T5TokenizerFast.from_pretrained(BUNDLES / "sd3/tokenizer_3", extra_ids=0)
     slower["sd3_3"] = (t5, t5, "sd3/tokenizer_3")
+    # As Sana's pipeline sets it.
+    gemma = GemmaTokenizerFast.from_pretrained(BUNDLES / "sana/tokenizer", padding_side="right")
+    slower["sana"] = (gemma, gemma, "sana/tokenizer")
     for text in TEXTS:
         row = {"text": text, "input_ids": {}}
         for name, (slow, fast, _) in slower.items():

@@ -47,21 +47,24 @@ def use_onnx(pipeline, bundle: Path) -> None:
         pipeline.transformer.forward = transformer(Network(bundle / "transformer"))
     else:
         pipeline.unet.forward = denoiser(Network(bundle / "unet"))
-    encoder, decoder = Network(bundle / "vae_encoder"), Network(bundle / "vae_decoder")
+    decoder = Network(bundle / "vae_decoder")
+    pipeline.vae.decode = lambda latent, **_: (decoder(latent_sample=latent)["sample"],)
+    if not (bundle / "vae_encoder").is_dir():
+        return
+    encoder = Network(bundle / "vae_encoder")
 
     def encode(sample):
         found = encoder(sample=sample)
         if "latent_sample" in found:
-            return SimpleNamespace(latents=found["latent_sample"])
+            return SimpleNamespace(latents=found["latent_sample"], latent=found["latent_sample"])
         return SimpleNamespace(latent_dist=DiagonalGaussianDistribution(found["latent_parameters"]))
 
     pipeline.vae.encode = encode
-    pipeline.vae.decode = lambda latent, **_: (decoder(latent_sample=latent)["sample"],)
 
 
 def text_encoder(network: Network):
-    def forward(input_ids, **_):
-        found = network(input_ids=input_ids)
+    def forward(input_ids, attention_mask=None, **_):
+        found = network(input_ids=input_ids, attention_mask=attention_mask)
         count = sum(name.startswith("hidden_states.") for name in found)
         hidden = tuple(found[f"hidden_states.{at}"] for at in range(count)) or None
         if "text_embeds" in found:
@@ -83,7 +86,8 @@ def denoiser(network: Network):
 
 
 def transformer(network: Network):
-    def forward(joint_attention_kwargs=None, return_dict=False, **values):
-        return (network(**values)["out_hidden_states"],)
+    def forward(hidden_states, added_cond_kwargs=None, return_dict=False, **values):
+        told = {name: value for name, value in (values | (added_cond_kwargs or {})).items() if torch.is_tensor(value)}
+        return (network(hidden_states=hidden_states, **told)["out_hidden_states"],)
 
     return forward

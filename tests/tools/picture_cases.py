@@ -295,8 +295,104 @@ def transformers() -> list[dict]:
     return sd3 + flux
 
 
+def pix_art() -> list[dict]:
+    """`pixart_sigma` has DPM-Solver++ and longer texts, `pixart_lcm` is told the picture's size and was distilled.
+
+    Their noise ends at a signal of 1/160, by which a random predictor's mistakes are multiplied: latents go to hundreds.
+    """
+    hundreds = {"latent_tolerance": 0.05}
+
+    def sigma(name: str, **changes) -> dict:
+        return text(f"pixart_sigma{name}", "pixart_sigma", **({"guidance": 4.5} | hundreds | changes))
+
+    def lcm(name: str, **changes) -> dict:
+        return text(f"pixart_lcm{name}", "pixart_lcm", **({"guidance": 0.0} | hundreds | changes))
+
+    euler = sampler("EulerDiscreteScheduler", {})
+    return [
+        sigma(""),
+        sigma("_seed_0", seed=0, steps=7),
+        sigma("_seed_far", seed=FAR_SEED, steps=20),
+        sigma("_capitals", prompt="  A Red APPLE on a table, \u00c4PFEL  "),
+        sigma("_negative", negative=NEGATIVE),
+        sigma("_long", prompt=LONG * 2),
+        sigma("_empty", prompt=""),
+        sigma("_guidance_1", guidance=1.0),
+        sigma("_guidance_7", guidance=7.0, prompt=APPLE),
+        sigma("_steps_1", steps=1),
+        sigma("_wide", **WIDE),
+        sigma("_large", width=96, height=128),
+        sigma("_count", count=2),
+        sigma("_karras", steps=7, sampler=sampler("DPMSolverMultistepScheduler", KARRAS)),
+        sigma("_euler", steps=7, sampler=euler),
+        sigma("_lcm", guidance=1.0, sampler=sampler("LCMScheduler", {})),
+        lcm(""),
+        lcm("_1", steps=1, seed=0),
+        lcm("_2", steps=2, prompt=APPLE),
+        lcm("_8", steps=8),
+        lcm("_long", prompt=LONG),
+        lcm("_wide", **WIDE),
+        lcm("_tall", width=40, height=72),
+        lcm("_count", count=2),
+        lcm("_guided", guidance=4.5, negative=NEGATIVE, steps=7, sampler=sampler("DPMSolverMultistepScheduler", {})),
+        # With a single step its pipeline decodes the estimate; after this sampler's that is not the sample.
+        lcm("_euler_1", steps=1, sampler=euler),
+    ]
+
+
+def sana() -> list[dict]:
+    """`sana` reads prompts behind an instruction, `sana_sprint` without; the second is told its guidance."""
+
+    # Its pipelines ask for multiples of 32.
+    wide = {"width": 96, "height": 64}
+
+    def plain(name: str, **changes) -> dict:
+        return text(f"sana{name}", "sana", **({"guidance": 4.5} | changes))
+
+    def sprint(name: str, **changes) -> dict:
+        return text(f"sana_sprint{name}", "sana_sprint", **({"guidance": 4.5, "steps": 2} | changes))
+
+    def from_picture(name: str, **changes) -> dict:
+        return image(f"sana_sprint_img2img{name}", "sana_sprint", **({"guidance": 4.5, "steps": 2, "strength": 0.6} | changes))
+
+    return [
+        plain("_plain"),
+        plain("_seed_0", seed=0, steps=7),
+        plain("_seed_far", seed=FAR_SEED, steps=20),
+        plain("_capitals", prompt="  A Red APPLE on a table, \u00c4PFEL  "),
+        plain("_negative", negative=NEGATIVE),
+        plain("_long", prompt=LONG * 2),
+        plain("_empty", prompt=""),
+        plain("_guidance_1", guidance=1.0),
+        plain("_guidance_7", guidance=7.0, prompt=APPLE),
+        plain("_steps_1", steps=1),
+        plain("_wide", **wide),
+        plain("_large", width=96, height=128),
+        plain("_count", count=2),
+        plain("_flow_euler", sampler=sampler("FlowMatchEulerDiscreteScheduler", {"shift": 3.0})),
+        sprint("_2"),
+        sprint("_1", steps=1),
+        sprint("_3", steps=3, seed=0),
+        sprint("_4", steps=4, prompt=APPLE),
+        sprint("_long", prompt=LONG * 2),
+        sprint("_empty", prompt="", steps=1),
+        sprint("_guidance_0", guidance=0.0),
+        sprint("_guidance_1", guidance=1.0),
+        sprint("_guidance_9", guidance=9.0, seed=FAR_SEED),
+        sprint("_wide", **wide),
+        sprint("_tall", width=32, height=96, steps=4),
+        sprint("_count", count=2),
+        from_picture("_60"),
+        from_picture("_30", strength=0.3, steps=4),
+        from_picture("_full", strength=1.0, seed=0),
+        from_picture("_wide", group="resized", input="input_wide.png", steps=3, **wide),
+        from_picture("_resized", group="resized", input="input_odd.png"),
+        from_picture("_count", count=2, steps=4),
+    ]
+
+
 def all_cases() -> list[dict]:
-    cases = [*stable_diffusion(), *turbo(), *consistency(), *xl(), *from_pictures(), *variants(), *transformers()]
+    cases = [*stable_diffusion(), *turbo(), *consistency(), *xl(), *from_pictures(), *variants(), *transformers(), *pix_art(), *sana()]
     names = [case["name"] for case in cases]
     assert len(names) == len(set(names)), "two cases share a name"
     return cases

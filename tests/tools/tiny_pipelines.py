@@ -13,6 +13,7 @@ from diffusers import (
 from transformers import CLIPTokenizer
 
 import tiny_schedulers
+from tiny_masked import pixart_lcm, pixart_sigma, sana, sana_sprint
 from tiny_networks import autoencoder, denoiser, text_encoder
 from tiny_tokenizer import END, write_tokenizer
 from tiny_transformers import flux_dev, flux_schnell, sd3, sd35_turbo
@@ -123,6 +124,10 @@ PIPELINES = {
     "sd35_turbo": sd35_turbo,
     "flux_schnell": flux_schnell,
     "flux_dev": flux_dev,
+    "pixart_sigma": pixart_sigma,
+    "pixart_lcm": pixart_lcm,
+    "sana": sana,
+    "sana_sprint": sana_sprint,
 }
 # Derived by graph surgery; their pictures are those of the pipeline named.
 VARIANTS = {"sd_legacy": "sd", "sd_fp16": "sd", "sd_external": "sd"}
@@ -139,6 +144,10 @@ PUBLISHED_SCHEDULERS = {
     "sd35_turbo": tiny_schedulers.SD3,
     "flux_schnell": tiny_schedulers.FLUX_SCHNELL,
     "flux_dev": tiny_schedulers.FLUX_DEV,
+    "pixart_sigma": tiny_schedulers.PIXART,
+    "pixart_lcm": tiny_schedulers.PIXART_LCM,
+    "sana": tiny_schedulers.SANA,
+    "sana_sprint": tiny_schedulers.SANA_SPRINT,
 }
 
 

@@ -107,4 +107,48 @@ FLUX_SCHNELL = {
     "use_dynamic_shifting": False,
 }
 
+PIXART = {
+    "_class_name": "DPMSolverMultistepScheduler",
+    "_diffusers_version": "0.27.0.dev0",
+    "algorithm_type": "dpmsolver++",
+    "beta_end": 0.02,
+    "beta_schedule": "linear",
+    "beta_start": 0.0001,
+    "dynamic_thresholding_ratio": 0.995,
+    "euler_at_final": False,
+    "final_sigmas_type": "zero",
+    "lower_order_final": True,
+    "num_train_timesteps": 1000,
+    "prediction_type": "epsilon",
+    "sample_max_value": 1.0,
+    "solver_order": 2,
+    "solver_type": "midpoint",
+    "steps_offset": 0,
+    "thresholding": False,
+    "timestep_spacing": "linspace",
+    "trained_betas": None,
+    "use_karras_sigmas": False,
+    "use_lu_lambdas": False,
+    "variance_type": None,
+}
+
+PIXART_LCM = LCM | {"beta_end": 0.02, "beta_schedule": "linear", "beta_start": 0.0001}
+
+SANA = PIXART | {
+    "_diffusers_version": "0.32.0.dev0",
+    "flow_shift": 3.0,
+    "prediction_type": "flow_prediction",
+    "use_beta_sigmas": False,
+    "use_exponential_sigmas": False,
+    "use_flow_sigmas": True,
+}
+
+SANA_SPRINT = {
+    "_class_name": "SCMScheduler",
+    "_diffusers_version": "0.33.0.dev0",
+    "num_train_timesteps": 1000,
+    "prediction_type": "trigflow",
+    "sigma_data": 0.5,
+}
+
 FLUX_DEV = FLUX_SCHNELL | {"shift": 3.0, "use_dynamic_shifting": True}

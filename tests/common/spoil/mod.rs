@@ -9,6 +9,7 @@ use super::onnx;
 
 mod clips;
 mod families;
+mod masked;
 mod networks;
 mod runs;
 mod texts;
@@ -16,6 +17,7 @@ mod transformers;
 
 pub use clips::{clip_folders, clip_runs};
 pub use families::{family_folders, family_runs};
+pub use masked::{masked_folders, masked_runs};
 pub use runs::runs;
 pub use transformers::{transformer_folders, transformer_runs};
 
