@@ -1,9 +1,10 @@
 """Holds plans to their promises: budgets x sizes x bundles, the peak of each run against its budget, its time against the forecast.
 
-    check_forecasts.py KILN BUNDLE... [--sizes 64,128,256] [--threads N]
+    check_forecasts.py KILN BUNDLE... [--sizes 64,128,256] [--threads N] [--tune]
 
-A run whose forecast is of measurements (`kiln tune`) is also held to its time: the median of five within a fifth of the forecast. Prints a line
-for each run and ends with 1 when one broke its promise.
+A run whose forecast is of measurements (`kiln tune`) is also held to its time: the median of seven within a fifth of the forecast. With `--tune` each
+bundle is measured right before it is checked, so that both are of the machine as it is at the time. Prints a line for each run and ends with 1
+when one broke its promise.
 """
 
 import argparse
@@ -43,12 +44,15 @@ def main() -> None:
     parser.add_argument("bundles", nargs="+")
     parser.add_argument("--sizes", default="64,128,256")
     parser.add_argument("--threads", help="on a machine with other work one thread waits for no other")
+    parser.add_argument("--tune", action="store_true", help="measure each bundle anew before it is checked")
     asked = parser.parse_args()
     held = broken = refused = timed = 0
     with tempfile.TemporaryDirectory() as folder:
         output = str(Path(folder) / "picture.png")
         for bundle in asked.bundles:
             listing = json.loads(subprocess.check_output([asked.kiln, "inspect", bundle, "--json"]))
+            if asked.tune:
+                subprocess.run([asked.kiln, "tune", bundle, "--runs", "9", "--again"], stdout=subprocess.DEVNULL, check=True)
             takes_text = any(name == "text_encoder" for name in listing["components"])
             sizes = [None] if listing["size"]["fixed"] else [f"{side}x{side}" for side in asked.sizes.split(",")]
             for size in sizes:
@@ -65,7 +69,7 @@ def main() -> None:
                         refused += 1
                         print(f"{name}: refused")
                         continue
-                    runs = [run(asked.kiln, limited, output) for _ in range(5 if chosen["measured"] else 1)]
+                    runs = [run(asked.kiln, limited, output) for _ in range(7 if chosen["measured"] else 1)]
                     peak = max(peak for peak, _ in runs)
                     took = statistics.median(took for _, took in runs)
                     ratio = took / chosen["expected_time_ms"] if chosen["expected_time_ms"] else float("nan")
