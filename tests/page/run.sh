@@ -24,4 +24,6 @@ if ! cmp -s tests/page/requirements.txt "$environment/installed.txt"; then
     fi
     cp tests/page/requirements.txt "$environment/installed.txt"
 fi
-CHROMIUM=$chromium "$environment/bin/python" -m pytest -p no:cacheprovider -q -rs tests/page "$@"
+run() { CHROMIUM=$chromium "$environment/bin/python" -m pytest -o cache_dir="$PWD/$environment/cache" -q -rs tests/page "$@"; }
+# A browser on a busy machine is late now and then: what failed is run once more by itself, and must pass there.
+run "$@" || { echo "tests of the page: what failed is run once more"; run --last-failed "$@"; }
