@@ -10,6 +10,9 @@ use anyhow::{Context, Result, bail};
 use kiln::Picture;
 
 fn main() -> Result<()> {
+    // ONNX Runtime looks at it as it is loaded, and gathers what it would send without it.
+    // SAFETY: no other thread runs yet that could read the environment.
+    unsafe { std::env::set_var("ORT_DISABLE_TELEMETRY", "1") };
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [left, right, tolerance] = arguments.as_slice() else { bail!("expected two picture files and the allowed difference") };
     let tolerance: u8 = tolerance.parse().with_context(|| format!("tolerance {tolerance}: expected 0 to 255"))?;

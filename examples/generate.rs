@@ -36,6 +36,9 @@ impl Observer for Watcher {
 }
 
 fn main() -> Result<()> {
+    // ONNX Runtime looks at it as it is loaded, and gathers what it would send without it.
+    // SAFETY: no other thread runs yet that could read the environment.
+    unsafe { std::env::set_var("ORT_DISABLE_TELEMETRY", "1") };
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [folder, prompt, file] = arguments.as_slice() else {
         anyhow::bail!("usage: generate MODEL_FOLDER PROMPT FILE.png");

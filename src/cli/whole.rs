@@ -2,9 +2,9 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::look::Look;
 use crate::bundle::Bundle;
@@ -17,13 +17,16 @@ use crate::tune::median;
 const PICTURES: usize = 7;
 /// Of a picture that takes longer, what is beside its networks is a small part, and too little to be told from their own unrest.
 const LONGEST_MS: f64 = 4000.0;
+/// How often a process at work is looked at: far below what is measured.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// What a process takes beyond the networks of `bundle` to make its usual picture, from its start to its end, in milliseconds.
 ///
-/// `None` where it makes clips, takes long, or not all of its networks were measured.
+/// `None` where it makes clips, takes long, not all of its networks were measured, or a whole picture took less than they, as where
+/// `kiln prepare` made them open quickly.
 ///
 /// # Errors
-/// No process could be started, or one failed; the run was cancelled.
+/// No process could be started, one failed, or one took longer than the patience of `look`; the run was cancelled.
 pub(super) fn around_ms(bundle: &Bundle, model: &Path, measurements: &Measurements, look: Look<'_>) -> Result<Option<f64>> {
     if bundle.clip.is_some() {
         return Ok(None);
@@ -48,13 +51,24 @@ pub(super) fn around_ms(bundle: &Bundle, model: &Path, measurements: &Measuremen
             command.arg("--runtime").arg(file);
         }
         let begun = Instant::now();
-        let ended = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let ended = loop {
+            if let Some(ended) = child.try_wait()? {
+                break ended;
+            }
+            if look.cancel.is_cancelled() || begun.elapsed() > look.patience {
+                child.kill().and_then(|()| child.wait())?;
+                look.cancel.check()?;
+                bail!("the process that makes it did not end in {} s", look.patience.as_secs());
+            }
+            std::thread::sleep(LOOK);
+        };
         // Ctrl-C reaches the other process as well.
         look.cancel.check()?;
-        ensure!(ended.success(), "the process that makes it ended with {ended}");
+        ensure!(ended.success(), "`kiln generate --model {}` ended with {ended}", model.display());
         if number > 0 {
             times.push(begun.elapsed().as_secs_f64() * 1000.0);
         }
     }
-    Ok(Some((median(&times) - networks_ms).max(0.0)))
+    Ok(Some(median(&times) - networks_ms).filter(|around_ms| *around_ms > 0.0))
 }

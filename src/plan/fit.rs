@@ -39,8 +39,10 @@ struct Planner<'a> {
     settings: &'a Settings,
     assignments: &'a Assignments,
     measurements: Option<&'a Measurements>,
-    /// What the process can hold in all, where that matters and is known.
+    /// What the process can hold in all, where a plan gives way to that and it is known.
     free_bytes: Option<u64>,
+    /// What the process can hold in all, where it is known.
+    room_bytes: Option<u64>,
 }
 
 impl Plan {
@@ -56,8 +58,9 @@ impl Plan {
         measurements: Option<&Measurements>,
     ) -> Result<(Resolved, Self)> {
         let minds_free = settings.budget.minds_free_memory && settings.budget.memory_bytes.is_none();
-        let free_bytes = minds_free.then(free_bytes).flatten();
-        let found = Planner { bundle, settings, assignments, measurements, free_bytes }.choose(request)?;
+        let room_bytes = free_bytes();
+        let free_bytes = room_bytes.filter(|_| minds_free);
+        let found = Planner { bundle, settings, assignments, measurements, free_bytes, room_bytes }.choose(request)?;
         Ok((found.resolved, found.plan))
     }
 }
@@ -157,7 +160,7 @@ impl Planner<'_> {
             ("", "")
         } else if !plan.opens_ahead {
             ("one after the other", "another way needs two threads of the processor, and room for all of them")
-        } else if settings.budget.memory_bytes.is_some_and(is_too_much) || self.free_bytes.is_some_and(is_too_much) {
+        } else if settings.budget.memory_bytes.is_some_and(is_too_much) || self.room_bytes.is_none_or(is_too_much) {
             plan.opens_ahead = false;
             plan.forecast = Forecast::new(self.bundle, &resolved, &plan, self.measurements);
             ("one after the other", "beside each other they take more memory than there is")
@@ -251,7 +254,8 @@ mod tests {
     ) -> Result<Candidate> {
         let (bundle, assignments) = (turbo(), Assignments::default());
         let request = Request { size: Some((side, side)), seed: Some(7), ..Request::new("a sun") };
-        Planner { bundle: &bundle, settings, assignments: &assignments, measurements, free_bytes }.choose(&request)
+        let room_bytes = Some(free_bytes.unwrap_or(u64::MAX));
+        Planner { bundle: &bundle, settings, assignments: &assignments, measurements, free_bytes, room_bytes }.choose(&request)
     }
 
     #[test]

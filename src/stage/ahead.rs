@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::bundle::Role;
 use crate::error::is_cancelled;
@@ -39,8 +39,10 @@ impl Ahead {
     /// * `threads`: how many are opened at once
     /// * `cancel`: stops it, too
     ///
+    /// Where the system starts no thread, whoever needs a component opens it.
+    ///
     /// # Errors
-    /// The run was cancelled; the system starts no thread.
+    /// The run was cancelled.
     pub(super) fn begin(runtime: &Arc<Runtime>, wishes: Vec<Wish>, threads: usize, cancel: &Cancel) -> Result<Self> {
         let (cancel, watch) = cancel.branch()?;
         let (mut waiting, mut coming) = (VecDeque::new(), BTreeMap::new());
@@ -54,10 +56,18 @@ impl Ahead {
         let mut ahead = Self { waiting, coming, openers: Vec::new(), cancel, _watch: watch };
         for _ in 0..threads.min(ahead.coming.len()) {
             let (runtime, waiting, cancel) = (Arc::clone(runtime), Arc::clone(&ahead.waiting), ahead.cancel.clone());
-            let opener = std::thread::Builder::new().name("opener".into()).spawn(move || open(&runtime, &waiting, &cancel));
-            ahead.openers.push(opener.context("a thread that opens components could not be started")?);
+            match std::thread::Builder::new().name("opener".into()).spawn(move || open(&runtime, &waiting, &cancel)) {
+                Ok(opener) => ahead.openers.push(opener),
+                Err(error) => log::info!("components are opened one after the other: no thread is started: {error}"),
+            }
         }
         Ok(ahead)
+    }
+
+    /// Leaves `role` to whoever needs it later; what was opened of it is dropped.
+    pub(super) fn give_up(&mut self, role: Role) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).retain(|(wish, _)| wish.role != role);
+        self.coming.remove(&role);
     }
 
     /// The network of `role` once it is open; `None` where nobody has begun to open it, or it did not open.
@@ -137,6 +147,9 @@ mod tests {
         let mut ahead = Ahead::begin(&runtime, wishes(), 0, &Cancel::new()).unwrap();
         assert!(ahead.take(Role::TextEncoder).is_none());
         assert_eq!(ahead.waiting.lock().unwrap().len(), 1);
+        ahead.give_up(Role::Unet);
+        assert!(ahead.waiting.lock().unwrap().is_empty() && ahead.coming.is_empty());
+        let ahead = Ahead::begin(&runtime, wishes(), 0, &Cancel::new()).unwrap();
         let waiting = Arc::clone(&ahead.waiting);
         drop(ahead);
         assert!(waiting.lock().unwrap().is_empty());

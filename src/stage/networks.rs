@@ -113,7 +113,7 @@ impl Networks {
     /// Has other threads open the components that `plan` says, but for the first, which whoever runs it opens meanwhile.
     ///
     /// # Errors
-    /// The run was cancelled; the system starts no thread.
+    /// The run was cancelled.
     pub fn open_ahead(&mut self, plan: &Plan, cancel: &Cancel) -> Result<()> {
         let roles = plan.opened_ahead().into_iter().filter(|role| !self.is_open(*role) && !self.with_vectors.contains(role));
         let wish = |role| {
@@ -211,7 +211,9 @@ impl Networks {
     /// Drops the component of `role`, and with it its memory.
     pub fn close(&mut self, role: Role) {
         self.open.remove(&role);
-        self.ahead.as_mut().and_then(|ahead| ahead.take(role));
+        if let Some(ahead) = &mut self.ahead {
+            ahead.give_up(role);
+        }
     }
 
     /// The inputs of the component of `role`, which is opened if need be.

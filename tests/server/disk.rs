@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -23,7 +24,11 @@ struct SmallDisk {
     state: PathBuf,
     mounted: bool,
     _shared: Option<tempfile::TempDir>,
+    _alone: Option<MutexGuard<'static, ()>>,
 }
+
+/// Whoever fills the one shared memory there is does so alone.
+static SHARED: Mutex<()> = Mutex::new(());
 
 impl SmallDisk {
     /// Whoever may mount gets a disk of 4 MiB. Containers without that right have one of 64 MiB as their shared memory.
@@ -32,7 +37,7 @@ impl SmallDisk {
         fs::create_dir(&state).unwrap();
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(&state).output();
         if mounted.is_ok_and(|mounted| mounted.status.success()) {
-            return Some(Self { state, mounted: true, _shared: None });
+            return Some(Self { state, mounted: true, _shared: None, _alone: None });
         }
         let size = Command::new("df").args(["--output=size,fstype", "/dev/shm"]).output().ok()?;
         let told = String::from_utf8_lossy(&size.stdout).into_owned();
@@ -40,10 +45,11 @@ impl SmallDisk {
         if kind.trim() != "tmpfs" || kilobytes.parse::<u64>().ok()? > 128 << 10 {
             return None;
         }
+        let alone = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = tempfile::tempdir_in("/dev/shm").ok()?;
         fs::remove_dir(&state).unwrap();
         std::os::unix::fs::symlink(shared.path(), &state).unwrap();
-        Some(Self { state, mounted: false, _shared: Some(shared) })
+        Some(Self { state, mounted: false, _shared: Some(shared), _alone: Some(alone) })
     }
 
     /// Somebody else takes all that is left.
@@ -110,16 +116,17 @@ fn a_disk_that_fills_while_jobs_run_loses_none() {
 
 #[test]
 fn on_a_full_disk_ends_that_were_told_of_stay_true_and_pictures_outlast_their_deadline() {
-    const DEADLINE: Duration = Duration::from_secs(10);
+    // Far longer than a picture takes on a machine with other work.
+    const DEADLINE: Duration = Duration::from_secs(60);
     let folder = tempfile::tempdir().unwrap();
     let Some(disk) = SmallDisk::new(folder.path()) else { return skipped("a full disk: no small one can be made here") };
     let more = both(&["--keep-free", "1KiB"]);
     let mut server = Server::start_in(folder.path(), &more);
     let log = || fs::read_to_string(folder.path().join("log")).unwrap();
     let stopped = server.endless();
-    let late = server.submit(&json!({ "prompt": "animal", "deadline_s": 3, "model": "ddpm" }));
     let made = server.submit(&json!({ "prompt": "a red apple", "model": "sticker", "deadline_s": DEADLINE.as_secs() }));
     let submitted = Instant::now();
+    let late = server.submit(&json!({ "prompt": "animal", "deadline_s": 10, "model": "ddpm" }));
     let ballast = disk.fill();
 
     server.wait(&late, &["failed"]);
@@ -179,7 +186,9 @@ fn a_picture_that_waits_for_room_can_be_given_up() {
 
 /// A server below strace, which writes what it saw to `trace`; `None` where there is none.
 fn traced(folder: &Path, options: &[&str], more: &[&str]) -> Option<Server> {
-    if !Command::new("strace").arg("--version").output().is_ok_and(|asked| asked.status.success()) {
+    // Where it is installed it may be forbidden.
+    let probe = Command::new("strace").args(["-D", "-f", "-o", "/dev/null", "true"]).output();
+    if !probe.is_ok_and(|asked| asked.status.success()) {
         return None;
     }
     // A database that is there already begins with fewer syncs.
@@ -198,12 +207,14 @@ fn traced(folder: &Path, options: &[&str], more: &[&str]) -> Option<Server> {
 
 #[test]
 fn a_job_is_shown_to_nobody_before_it_is_synced() {
-    const DELAY: Duration = Duration::from_secs(3);
+    const DELAY: Duration = Duration::from_secs(6);
     let folder = tempfile::tempdir().unwrap();
     let delay = format!("inject=fdatasync:delay_enter={}", DELAY.as_micros());
     let log = folder.path().join("state/kiln.db-wal").display().to_string();
     let options = ["-e", "trace=fdatasync", "-P", &log, "-e", &delay];
-    let Some(server) = traced(folder.path(), &options, &[]) else { return skipped("a slow disk: strace is missing") };
+    let Some(server) = traced(folder.path(), &options, &[]) else {
+        return skipped("a slow disk: strace is missing or forbidden");
+    };
     let state = folder.path().join("state");
     std::thread::scope(|threads| {
         let asked = threads.spawn(|| server.submit(&sun()));
@@ -220,7 +231,7 @@ fn a_job_is_shown_to_nobody_before_it_is_synced() {
             looks += 1;
             std::thread::sleep(Duration::from_millis(50));
         }
-        assert!(looks >= 3 && begun.elapsed() > DELAY / 3, "it was listed after {looks} looks, {:?}", begun.elapsed());
+        assert!(looks >= 1 && begun.elapsed() > DELAY / 3, "it was listed after {looks} looks, {:?}", begun.elapsed());
         let id = asked.join().unwrap();
         server.wait(&id, &["finished"]);
     });
@@ -230,22 +241,28 @@ fn a_job_is_shown_to_nobody_before_it_is_synced() {
 fn a_job_whose_sync_failed_is_refused_and_shown_to_nobody() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("state/kiln.db-wal").display().to_string();
-    // The log's first sync is SQLite's own, of its head; then the store's.
+    // The first sync of a thread passes: the log's first is SQLite's own, of its head.
     let options = ["-e", "trace=fdatasync", "-P", &log, "-e", "inject=fdatasync:error=EIO:when=2+"];
-    let Some(server) = traced(folder.path(), &options, &[]) else { return skipped("a disk that fails: strace is missing") };
+    let Some(server) = traced(folder.path(), &options, &[]) else {
+        return skipped("a disk that fails: strace is missing or forbidden");
+    };
     let mut refused = 0;
     let mut known = Vec::new();
-    for _ in 0..6 {
+    // The server answers by several threads.
+    for _ in 0..60 {
         let answer = server.post("/jobs", &sun());
         match answer.status {
-            202 => known.push(answer.json()["id"].as_str().unwrap().to_owned()),
+            202 if refused == 0 => known.push(answer.json()["id"].as_str().unwrap().to_owned()),
             _ => {
                 answer.refused(500, "internal");
                 refused += 1;
             }
         }
+        if refused == 4 {
+            break;
+        }
     }
-    assert!(refused >= 4, "the disk failed {refused} times");
+    assert_eq!(refused, 4, "once the disk failed, no job is accepted");
     for id in &known {
         server.wait(id, &["failed", "finished", "cancelled"]);
         let told = told(&server, id);
@@ -318,7 +335,7 @@ fn nobody_is_told_of_a_job_or_a_picture_before_the_disk_has_it() {
         let folder = tempfile::tempdir().unwrap();
         let options = ["-e", "trace=fdatasync,fsync,pwrite64,write,writev,sendto,sendmsg,recvfrom,read,readv"];
         let Some(mut server) = traced(folder.path(), &options, &["--model", model, "--threads", "1"]) else {
-            return skipped("the order of syncs and answers: strace is missing");
+            return skipped("the order of syncs and answers: strace is missing or forbidden");
         };
         let id = server.submit(&wish);
         let stream = server.open("GET", &format!("/jobs/{id}/events"), &[], None);
