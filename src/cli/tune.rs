@@ -30,7 +30,7 @@ pub(super) struct Arguments {
     /// The model: a folder, or a name that `kiln models` lists
     model: PathBuf,
 
-    /// Calls whose median is taken, after two that warm up; fewer where they take long
+    /// Calls whose median is taken, after two that warm up; fewer where they take long, more where they are soon done
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     runs: u16,
 

@@ -48,7 +48,7 @@ fn a_model_is_measured_once_and_its_figures_are_kept() {
     assert!(first.rows.len() >= 2 && first.base_bytes.unwrap() > 1 << 20, "{first:?}");
     assert_eq!(ran.text().contains("beside its networks a picture takes"), first.around_ms.is_some(), "{first:?}");
     for row in &first.rows {
-        assert!(row.load_ms > 0.0 && row.run_ms > 0.0 && row.runs == 2, "{row:?}");
+        assert!(row.load_ms > 0.0 && row.run_ms > 0.0 && row.runs >= 2, "{row:?}");
         assert!(row.peak_memory_bytes.unwrap() > 0 && row.peak_memory_bytes >= row.resident_bytes, "{row:?}");
     }
     let loaded = Measurements::load(&file, &first.key).unwrap().unwrap();
