@@ -102,6 +102,12 @@ impl Shelf {
                 format!("{offer}known by name: {}", names.join(", "))
             }
         };
+        if wanted.is_file() {
+            refuse!(
+                "model {}: is a file, expected the folder of a model, which holds model_index.json; {known}",
+                wanted.display()
+            );
+        }
         refuse!(
             "model {}: there is neither such a folder nor such a name; {known}; name a folder with --model, or in KILN_MODELS \
              the folder in which your models lie",

@@ -14,6 +14,9 @@ use crate::output::{self, Target, Written};
 use crate::pipeline::{Again, likelihood_kind};
 use crate::runtime::Cancel;
 
+/// A picture that comes back with a smaller ratio of signal to noise is another to the eye, in decibels.
+const POOR_DB: f64 = 18.0;
+
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// A picture: PNG, JPEG or WebP
@@ -64,6 +67,13 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
     record.input_sha256 = Some(sum);
     // A picture goes to strangers: of this device's folders it tells only what was typed.
     record.bundle.path = Some(arguments.reading.model());
+    if again.difference.peak_signal_to_noise_db < POOR_DB {
+        log::warn!(
+            "the picture comes back as another ({:.1} dB): it is not one that the model would make with this class and these steps; \
+             --class says what it shows, more --steps follow its path more closely",
+            again.difference.peak_signal_to_noise_db
+        );
+    }
     let written = output::write(&again.picture, Some(&record), &target)?;
 
     let path = match written {

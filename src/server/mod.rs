@@ -230,7 +230,9 @@ async fn until_stopped(dispatcher: &Dispatcher, stop: &Stop, drain: Duration) {
 async fn bind(listen: &Listen) -> Result<Listener> {
     match listen {
         Listen::Address(address) => {
-            let listener = tokio::net::TcpListener::bind(address).await.with_context(|| format!("listen {address}"))?;
+            let listener = tokio::net::TcpListener::bind(address)
+                .await
+                .with_context(|| format!("listen {address}: cannot be listened at; --listen ADDRESS:PORT names another"))?;
             Ok(Listener::Tcp(listener))
         }
         #[cfg(unix)]

@@ -54,7 +54,10 @@ impl ClipReader {
             let files = numbered_files(path)?;
             let frames = Some(files.len());
             let source = Box::new(files.into_iter().map(|path| Picture::open(&path)));
-            return Ok(Some(Self { name, source, rate: None, frames, size: None, read: 0, is_uneven: false }));
+            // Frames that Kiln wrote have their record beside them; those of others say nothing of their speed.
+            let record = crate::output::read(path).ok().and_then(|(_, record)| record);
+            let rate = record.and_then(|record| record.clip).map(|clip| clip.frames_per_second);
+            return Ok(Some(Self { name, source, rate, frames, size: None, read: 0, is_uneven: false }));
         }
         if !path.is_file() {
             // What reads a picture says what is wrong with it.
@@ -189,6 +192,31 @@ mod tests {
         let mut writer = ClipWriter::create(path, format, head).unwrap();
         pictures.iter().for_each(|picture| writer.push(picture).unwrap());
         writer.finish(None).unwrap();
+    }
+
+    #[test]
+    fn numbered_files_are_as_quick_as_the_record_beside_them_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let frames = folder.path().join("frames");
+        fs::create_dir(&frames).unwrap();
+        write(&frames, ClipFormat::Frames, "12", &pictures(3, 3));
+        let rate = || ClipReader::open(&frames).unwrap().unwrap().rate().map(f64::from);
+        let record = |clip: &str| {
+            format!(
+                r#"{{"schema": 1, "kiln": "1", "bundle": {{"name": "x"}}, "family": "gan", "seed": 1, "rng": "cpu", "sampler": "none",
+                "steps": 1, "guidance": 1, "width": 6, "height": 4, "prompt": ""{clip}}}"#
+            )
+        };
+        for (text, expected) in [
+            (record(r#", "clip": {"frames": 3, "frames_per_second": 12}"#), Some(12.0)),
+            (record(""), None),
+            ("{".to_owned(), None),
+        ] {
+            fs::write(frames.join("clip.json"), text).unwrap();
+            assert_eq!(rate(), expected);
+        }
+        fs::remove_file(frames.join("clip.json")).unwrap();
+        assert_eq!(rate(), None);
     }
 
     fn refusal_of(path: &Path) -> String {
