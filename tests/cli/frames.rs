@@ -68,14 +68,22 @@ fn each_frame_is_what_its_picture_alone_becomes() {
 fn every_kind_of_clip_goes_in() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    for (name, rate) in [("in.gif", "5"), ("in.webp", "5"), ("in.y4m", "5"), ("stills", "24"), ("stills/%04d.png", "24")] {
+    for (name, rate) in
+        [("in.gif", "5"), ("in.webp", "5"), ("in.y4m", "5"), ("stills", "5"), ("stills/%04d.png", "5"), ("bare", "24")]
+    {
         clip(path, if name.starts_with("in.") { name } else { "in.png" });
+        if name == "bare" {
+            // Frames of others have no record beside them.
+            fs::rename(path.join("stills"), path.join(name)).unwrap();
+            fs::remove_file(path.join(name).join("clip.json")).unwrap();
+        }
         let ran = redraw(path, &[name, "--frames", "2", "-o", "-", "--format", "y4m"]).expect_code(0);
         let head = String::from_utf8_lossy(&ran.stdout[..60]).into_owned();
         assert!(head.contains(&format!(" F{rate}:1 ")), "{name}: {head}");
         let count = ran.stdout.windows(6).filter(|window| window == b"FRAME\n").count();
         assert_eq!((count, ran.stderr.as_str()), (2, ""), "{name}");
     }
+    fs::rename(path.join("bare"), path.join("stills")).unwrap();
     redraw(path, &["stills", "--seconds", "0.1", "--fps", "20", "-o", "out.gif"]).expect_code(0);
     let made = record(path, "out.gif");
     assert_eq!(made["clip"], serde_json::json!({ "frames": 2, "frames_per_second": 20 }));
