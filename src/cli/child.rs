@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Seek};
-use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -46,23 +46,10 @@ pub(super) fn ask<T: DeserializeOwned>(arguments: &[OsString], patience: Option<
         .stderr(messages.try_clone()?)
         .spawn()
         .context("another process of this program could not be started")?;
-    let begun = Instant::now();
-    let status = loop {
-        if let Some(status) = child.try_wait()? {
-            break status;
-        }
-        let late = patience.filter(|patience| begun.elapsed() >= *patience);
-        if cancel.is_cancelled() || late.is_some() {
-            child.kill().and_then(|()| child.wait())?;
-            cancel.check()?;
-        }
-        if let Some(patience) = late {
-            bail!("did not answer in {} s{}", patience.as_secs(), last_words(&mut messages)?);
-        }
-        std::thread::sleep(LOOK);
+    let status = match ended(&mut child, patience, LOOK, cancel)? {
+        Ok(status) => status,
+        Err(Late(patience)) => bail!("did not answer in {} s{}", patience.as_secs(), last_words(&mut messages)?),
     };
-    // Ctrl-C reaches the other process as well.
-    cancel.check()?;
     // Drivers print on standard output too, before the answer.
     let said = beginning(&mut answer)?;
     let outcome = said.lines().rev().find_map(|line| serde_json::from_str::<Result<T, Failure>>(line).ok());
@@ -72,6 +59,41 @@ pub(super) fn ask<T: DeserializeOwned>(arguments: &[OsString], patience: Option<
         Some(Err(Failure { because, .. })) => Err(anyhow!(because)),
         None => bail!("{}{}", ending(status), last_words(&mut messages)?),
     }
+}
+
+/// A process was ended since it took longer than this.
+pub(super) struct Late(pub(super) Duration);
+
+/// Waits for the end of `child`, and ends it where it takes longer than `patience` or the run is cancelled.
+///
+/// * `look`: how often it is looked at
+///
+/// # Errors
+/// The run was cancelled; the system does not say what became of the process.
+pub(super) fn ended(
+    child: &mut Child,
+    patience: Option<Duration>,
+    look: Duration,
+    cancel: &Cancel,
+) -> Result<Result<ExitStatus, Late>> {
+    let begun = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break Ok(status);
+        }
+        let late = patience.filter(|patience| begun.elapsed() >= *patience);
+        if cancel.is_cancelled() || late.is_some() {
+            child.kill().and_then(|()| child.wait())?;
+            cancel.check()?;
+        }
+        if let Some(patience) = late {
+            break Err(Late(patience));
+        }
+        std::thread::sleep(look);
+    };
+    // Ctrl-C reaches the other process as well.
+    cancel.check()?;
+    Ok(status)
 }
 
 /// Hands `outcome` to the process that asked for it.

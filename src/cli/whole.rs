@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::child::{Late, ended};
 use super::look::Look;
 use crate::bundle::Bundle;
 use crate::plan::{Assignments, Measurements, Plan, Settings};
@@ -52,20 +53,10 @@ pub(super) fn around_ms(bundle: &Bundle, model: &Path, measurements: &Measuremen
         }
         let begun = Instant::now();
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        let ended = loop {
-            if let Some(ended) = child.try_wait()? {
-                break ended;
-            }
-            if look.cancel.is_cancelled() || begun.elapsed() > look.patience {
-                child.kill().and_then(|()| child.wait())?;
-                look.cancel.check()?;
-                bail!("the process that makes it did not end in {} s", look.patience.as_secs());
-            }
-            std::thread::sleep(LOOK);
-        };
-        // Ctrl-C reaches the other process as well.
-        look.cancel.check()?;
-        ensure!(ended.success(), "`kiln generate --model {}` ended with {ended}", model.display());
+        match ended(&mut child, Some(look.patience), LOOK, look.cancel)? {
+            Ok(status) => ensure!(status.success(), "`kiln generate --model {}` ended with {status}", model.display()),
+            Err(Late(patience)) => bail!("the process that makes it did not end in {} s", patience.as_secs()),
+        }
         if number > 0 {
             times.push(begun.elapsed().as_secs_f64() * 1000.0);
         }

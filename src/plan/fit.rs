@@ -156,18 +156,17 @@ impl Planner<'_> {
         plan.opens_ahead = plan.may_open_ahead();
         plan.forecast = Forecast::new(self.bundle, &resolved, &plan, self.measurements);
         let is_too_much = |bytes: u64| plan.forecast.memory_bytes > bytes;
-        let (choice, because) = if plan.forecast.components.len() < 2 {
-            ("", "")
-        } else if !plan.opens_ahead {
-            ("one after the other", "another way needs two threads of the processor, and room for all of them")
+        let because = if !plan.opens_ahead {
+            "another way needs two threads of the processor, and room for all of them"
         } else if settings.budget.memory_bytes.is_some_and(is_too_much) || self.room_bytes.is_none_or(is_too_much) {
             plan.opens_ahead = false;
             plan.forecast = Forecast::new(self.bundle, &resolved, &plan, self.measurements);
-            ("one after the other", "beside each other they take more memory than there is")
+            "beside each other they take more memory than there is"
         } else {
-            ("beside each other", "the processor has cores to spare while a network is opened")
+            "the processor has cores to spare while a network is opened"
         };
-        if !choice.is_empty() {
+        if plan.forecast.components.len() > 1 {
+            let choice = if plan.opens_ahead { "beside each other" } else { "one after the other" };
             plan.decisions.push(Decision { what: "opening", choice: choice.to_owned(), because: because.to_owned() });
         }
         Ok(Candidate { resolved, plan })
