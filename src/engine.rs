@@ -21,7 +21,7 @@ use crate::bundle::{Bundle, Family, Role};
 use crate::output::{BundleId, ComponentRun, PROVENANCE_SCHEMA, Picture, Provenance, WalkPlace};
 use crate::pipeline::{self, Inverted, Likelihood, Observer, Painted, SafetyChecker, log_mean};
 use crate::plan::{Assignments, Measurements, Plan, Settings};
-use crate::request::{ClassChoice, Request, Resolved, Task};
+use crate::request::{ClassChoice, Request, Resolved};
 use crate::runtime::{Cancel, Runtime};
 
 use crate::stage::{ComponentTimes, Decoding, Networks, PreviewMap, TextEncoders};
@@ -318,7 +318,6 @@ impl Engine {
                 })
             })
             .collect::<Result<_>>()?;
-        let with_input = !matches!(resolved.task, Task::TextToPicture);
         let class = resolved.class_of(made.index).and_then(|class| bundle.classes.get(class)).cloned();
         let has_temperature = matches!(bundle.family, Family::Vae { .. } | Family::Flow { .. });
         #[expect(clippy::cast_possible_truncation, reason = "a share between 0 and 1")]
@@ -353,7 +352,7 @@ impl Engine {
             inversion: false,
             width: resolved.width,
             height: resolved.height,
-            strength: with_input.then_some(resolved.strength),
+            strength: resolved.task.has_strength().then_some(resolved.strength),
             forced: request.force,
             input: None,
             input_sha256: None,

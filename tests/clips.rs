@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use kiln::error::is_refusal;
 use kiln::pipeline::{Event, Observer};
@@ -37,6 +38,7 @@ struct Case {
     frames: usize,
     strength: Option<f32>,
     input: Option<String>,
+    clip: Option<String>,
     sampler: Option<SamplerCase>,
     tolerance: u8,
     latent_tolerance: f32,
@@ -74,6 +76,12 @@ fn sampler_choice(case: &Case) -> SamplerChoice {
     SamplerChoice { config: Some(sampler::Config::from_json(&Value::Object(config)).unwrap()), ..SamplerChoice::default() }
 }
 
+/// The first `count` frames of a clip.
+fn taken(name: &str, count: usize) -> Arc<[Picture]> {
+    let reader = kiln::output::ClipReader::open(&golden(name)).unwrap().unwrap();
+    reader.take(count).collect::<anyhow::Result<Vec<_>>>().unwrap().into()
+}
+
 fn request(case: &Case) -> Request {
     Request {
         negative: case.negative.clone(),
@@ -84,6 +92,7 @@ fn request(case: &Case) -> Request {
         frames: Some(case.frames),
         sampler: sampler_choice(case),
         input: case.input.as_ref().map(|name| Picture::open(&golden(name)).unwrap()),
+        input_frames: case.clip.as_ref().map(|name| taken(name, case.frames)).unwrap_or_default(),
         strength: case.strength,
         // The cases run models beyond what they were distilled for, to test the arithmetic.
         force: true,
@@ -143,7 +152,7 @@ fn every_golden_clip_is_made_again() {
     }
     println!("golden clips: {} cases, {counts:?}", cases.len());
     assert!(wrong.is_empty(), "{} of {} cases differ:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
-    assert_eq!((cases.len(), engines.len()), (46, 3), "the cases in cases.json, and their bundles");
+    assert_eq!((cases.len(), engines.len()), (67, 4), "the cases in cases.json, and their bundles");
 }
 
 #[test]
@@ -151,7 +160,16 @@ fn low_memory_gives_the_same_clips() {
     let cases = cases();
     let bytes = fs::read(golden("latents.safetensors")).unwrap();
     let latents = SafeTensors::deserialize(&bytes).unwrap();
-    let names = ["animatediff_negative", "animatediff_long_12", "animatediff_picture_lightning", "wan_negative", "wan_frames_17"];
+    let names = [
+        "animatediff_negative",
+        "animatediff_long_12",
+        "animatediff_picture_lightning",
+        "animatediff_clip_many",
+        "wan_negative",
+        "wan_frames_17",
+        "wan_i2v_negative",
+        "wan_i2v_frames_17",
+    ];
     let settings = Settings { memory: Memory::Low, threads: Some(1), ..Settings::default() };
     let mut ran = 0;
     for case in cases.iter().filter(|case| names.contains(&case.name.as_str())) {
@@ -249,6 +267,43 @@ fn what_a_model_of_clips_does_not_take_is_refused_before_anything_is_loaded() {
     says("wan", &|request| request.frames = Some(1001), "expected 1 to 1000");
     says("wan", &|request| request.input = Some(picture.clone()), "has no vae_encoder");
 
+    let clip: Arc<[Picture]> = vec![picture.clone(); 3].into();
+    let given = |request: &mut Request| request.input_frames = clip.clone();
+    says(
+        "animatediff",
+        &|request| (given(request), request.frames = Some(4)).1,
+        "frames: is 4, and the clip to begin with has 3",
+    );
+    says("animatediff", &|request| (given(request), request.input = Some(picture.clone())).1, "a picture and a clip are given");
+    says("animatediff", &|request| (given(request), request.mask = Some(picture.clone())).1, "mask:");
+    for strength in [0.0, -0.5, 1.01, f32::NAN, f32::INFINITY] {
+        let expected = format!("strength: is {strength}, expected above 0 and at most 1");
+        says("animatediff", &|request| (given(request), request.strength = Some(strength)).1, &expected);
+    }
+    says("animatediff", &|request| (given(request), request.strength = Some(0.3)).1, "leaves none; take 4 steps or more");
+    says("animatediff_windows", &|request| request.input_frames = vec![picture.clone(); 10].into(), "has no vae_encoder");
+    says("animatediff_windows", &given, "this export takes 10 only");
+    let other = Picture::new(9, 8, 3, vec![7; 216]).unwrap();
+    says("animatediff", &|request| request.input_frames = [picture.clone(), other.clone()].into(), "frame 1 of the clip");
+    let empty = Picture { width: 0, ..picture.clone() };
+    says("animatediff", &|request| request.input_frames = [empty.clone()].into(), "the picture is empty");
+    says("wan", &|request| request.input_frames = vec![picture.clone(); 5].into(), "begin with a picture at most");
+    says("sd", &given, "`Engine::redraw` makes each frame of a clip anew");
+    says(
+        "gan",
+        &|request| (given(request), *request = Request { prompt: String::new(), steps: None, size: None, ..request.clone() }).1,
+        "is a clip",
+    );
+
+    says("wan_i2v", &|_| {}, "go on from a picture; name it with --input");
+    says("wan_i2v", &|request| request.strength = Some(0.5), "strength: is given without an input picture");
+    let begun = |request: &mut Request| request.input = Some(picture.clone());
+    says("wan_i2v", &|request| (begun(request), request.strength = Some(0.5)).1, "goes on from the picture");
+    says("wan_i2v", &|request| (begun(request), request.mask = Some(picture.clone())).1, "mask:");
+    says("wan_i2v", &|request| request.input = Some(empty.clone()), "the picture is empty");
+    says("wan_i2v", &|request| (begun(request), request.frames = Some(8)).1, "the nearest are 5 and 9");
+    says("wan_i2v", &|request| request.input_frames = vec![picture.clone(); 5].into(), "begin with a picture at most");
+
     let error = engine("animatediff", &Settings::default()).generate(&short(), &mut (), &Cancel::new()).unwrap_err();
     assert!(is_refusal(&error) && format!("{error:#}").contains("makes clips"), "{error:#}");
     let pictures = Request { frames: None, ..short() };
@@ -270,6 +325,47 @@ fn the_decoder_of_a_causal_clip_takes_as_much_memory_for_any_length() {
     assert_eq!((short.0, long.0), (2, 20));
     assert_eq!(short.1, long.1);
     assert!(of(9, "transformer").unwrap().1 < of(81, "transformer").unwrap().1, "it sees all frames at once");
+}
+
+#[test]
+fn every_way_in_which_a_first_frame_is_seen_changes_the_clip() {
+    let mut engine = engine("wan_i2v", &Settings::default());
+    let picture = |name: &str| Picture::open(&golden(name)).unwrap();
+    let mut of = |input: Picture| {
+        let request = Request { input: Some(input), guidance: Some(1.0), frames: Some(5), ..short() };
+        film(&mut engine, &request).unwrap().1.latents
+    };
+    let (input, wide) = (picture("input.png"), picture("input_wide.png"));
+    // At the clip's size they are the same for the autoencoder, and not for the image encoder, which sees a picture as it was given.
+    let (as_given, scaled) = (of(wide.clone()), of(wide.resize(32, 32).unwrap()));
+    let another = of(input);
+    let apart = |other: &ndarray::ArrayD<f32>| {
+        as_given.iter().zip(other).map(|(left, right)| (left - right).abs()).fold(0.0_f32, f32::max)
+    };
+    println!("{} by the image encoder alone, {} by all", apart(&scaled), apart(&another));
+    assert!(apart(&scaled) > 0.01 && apart(&another) > 0.1, "{} {}", apart(&scaled), apart(&another));
+}
+
+#[test]
+fn a_clip_that_goes_on_from_a_picture_has_its_shape_and_counts_what_encodes_it() {
+    let engine = engine("wan_i2v", &Settings::default());
+    let picture = Picture::open(&golden("input_wide.png")).unwrap();
+    let request = Request { input: Some(picture), size: None, frames: Some(13), ..short() };
+    let (resolved, plan) = engine.plan(&request).unwrap();
+    // 416 by 240 pixels are as many as 447 by 223, whose sides are brought to multiples of 8.
+    assert_eq!((resolved.width, resolved.height, resolved.task.name()), (440, 216, "picture to clip"));
+    let calls: Vec<(&str, usize)> =
+        plan.forecast.components.iter().map(|component| (component.role.folder(), component.calls)).collect();
+    let expected = [
+        ("text_encoder", 2),
+        ("image_encoder", 1),
+        ("vae_encoder_first", 1),
+        ("vae_encoder", 3),
+        ("transformer", 2),
+        ("vae_decoder_first", 1),
+        ("vae_decoder", 3),
+    ];
+    assert_eq!(calls, expected);
 }
 
 #[test]

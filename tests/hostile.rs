@@ -110,7 +110,9 @@ fn open_and_film(folder: &Path) -> Result<()> {
     let mut engine = Engine::open(folder, &Settings::default(), None)?;
     let shape = engine.bundle().clip.clone().unwrap();
     let least = shape.fixed.unwrap_or(1 + shape.frames_per_latent);
+    let begun = shape.first_frame.map(|_| Picture::new(8, 8, 3, (0..192).collect()).unwrap());
     let request = Request {
+        input: begun,
         seed: Some(3),
         steps: Some(1),
         size: Some((32, 32)),
@@ -125,14 +127,14 @@ fn open_and_film(folder: &Path) -> Result<()> {
 fn every_spoilt_folder_of_clips_is_refused_with_one_clear_error() {
     let cases = spoil::clip_folders();
     run_cases(&cases, Bundle::open);
-    assert_eq!(cases.len(), 80, "the number of cases in the table");
+    assert_eq!(cases.len(), 104, "the number of cases in the table");
 }
 
 #[test]
 fn what_only_a_run_of_a_clip_can_know_is_refused_with_one_clear_error() {
     let cases = spoil::clip_runs();
     run_cases(&cases, open_and_film);
-    assert_eq!(cases.len(), 7, "the number of cases in the table");
+    assert_eq!(cases.len(), 9, "the number of cases in the table");
 }
 
 /// Makes a picture, and goes back from one where the family can.

@@ -112,9 +112,10 @@ pub(super) fn fingerprint(bundle: &Bundle) -> Result<String> {
 }
 
 /// The files of a bundle that are read and belong to no component.
-const WITHOUT_ROLE: [&str; 12] = [
+const WITHOUT_ROLE: [&str; 13] = [
     "model_index.json",
     "scheduler/scheduler_config.json",
+    "image_processor/preprocessor_config.json",
     "tokenizer/tokenizer.json",
     "tokenizer/tokenizer_config.json",
     "tokenizer/special_tokens_map.json",

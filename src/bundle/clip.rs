@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use super::card::{Card, ClipHabits};
 use super::component::{Component, Role};
 use super::family::Architecture;
+use super::first_frame::FirstFrame;
 use super::names;
 use crate::runtime::Port;
 
@@ -34,7 +35,7 @@ pub struct Window {
 }
 
 /// The frames of a model's clips.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ClipShape {
     /// Frames that a frame of latents stands for, but for the first, which stands for one.
     pub frames_per_latent: usize,
@@ -53,12 +54,15 @@ pub struct ClipShape {
     pub whole: usize,
     /// The windows that the export has inside its motion modules.
     pub inner_window: Option<Window>,
+    /// How the denoiser sees the picture that a clip begins with; `None` where it sees the latents alone.
+    pub first_frame: Option<FirstFrame>,
 }
 
 impl ClipShape {
     /// Reads what the components and the card say; `None` for an architecture of pictures.
     pub(super) fn read(
         architecture: Architecture,
+        class_name: &str,
         components: &BTreeMap<Role, Component>,
         card: Option<&Card>,
     ) -> Result<Option<Self>> {
@@ -81,7 +85,8 @@ impl ClipShape {
         trained.sort_unstable();
         trained.dedup();
         if architecture == Architecture::Wan {
-            return Self::of_causal(components, fixed, trained, habits).map(Some);
+            let first_frame = FirstFrame::read(class_name, components)?;
+            return Self::of_causal(components, fixed, trained, habits, first_frame).map(Some);
         }
         let places = denoiser.integer("motion_max_seq_length", 1..=MOST_FRAMES_IN_CALL)?;
         let inner_window = inner_window(denoiser, fixed, places)?;
@@ -114,6 +119,7 @@ impl ClipShape {
             window: (inner_window.is_none() && length > 1).then_some(window),
             whole,
             inner_window,
+            first_frame: None,
         }))
     }
 
@@ -123,11 +129,12 @@ impl ClipShape {
         fixed: Option<usize>,
         trained: Vec<usize>,
         habits: Option<&ClipHabits>,
+        first_frame: Option<FirstFrame>,
     ) -> Result<Self> {
         let decoder = components.get(&Role::VaeDecoder).context("there is no vae_decoder/model.onnx")?;
         let first = components.get(&Role::VaeDecoderFirst).context("there is no vae_decoder_first/model.onnx")?;
         check_memory(first, decoder)?;
-        let frames_per_latent = decoder.integer("scale_factor_temporal", 1..=64)?.unwrap_or(WAN_FRAMES_PER_LATENT);
+        let frames_per_latent = frames_per_latent(decoder)?;
         let frames = fixed.map(|latents| (latents - 1) * frames_per_latent + 1);
         let said = habits.and_then(|habits| habits.default_frames);
         let default_frames = said.or(frames).or(trained.last().copied()).unwrap_or(WAN_FRAMES);
@@ -150,6 +157,7 @@ impl ClipShape {
             window: None,
             whole: usize::MAX,
             inner_window: None,
+            first_frame,
         })
     }
 
@@ -169,16 +177,21 @@ impl ClipShape {
     }
 }
 
-/// The decoder of further latents takes and gives what the decoder of the first gives.
-fn check_memory(first: &Component, decoder: &Component) -> Result<()> {
+/// Frames that a frame of latents of a causal `decoder` stands for.
+pub(super) fn frames_per_latent(decoder: &Component) -> Result<usize> {
+    Ok(decoder.integer("scale_factor_temporal", 1..=64)?.unwrap_or(WAN_FRAMES_PER_LATENT))
+}
+
+/// The network of what comes further in a clip takes and gives what the network of its first frame gives.
+pub(super) fn check_memory(first: &Component, further: &Component) -> Result<()> {
     let of = |ports: &[Port], prefix: &str| -> BTreeMap<String, Vec<Option<usize>>> {
         let numbered = |port: &Port| Some((port.name.strip_prefix(prefix)?.to_owned(), port.shape.clone()));
         ports.iter().filter_map(numbered).collect()
     };
-    let past = of(&decoder.header.inputs, names::PAST);
-    ensure!(!past.is_empty(), "vae_decoder/model.onnx: remembers nothing, expected inputs `{}0` and on", names::PAST);
+    let past = of(&further.header.inputs, names::PAST);
+    ensure!(!past.is_empty(), "{}/model.onnx: remembers nothing, expected inputs `{}0` and on", further.role, names::PAST);
     for (role, given) in
-        [(first.role, of(&first.header.outputs, names::PRESENT)), (decoder.role, of(&decoder.header.outputs, names::PRESENT))]
+        [(first.role, of(&first.header.outputs, names::PRESENT)), (further.role, of(&further.header.outputs, names::PRESENT))]
     {
         let agrees = |(number, shape): (&String, &Vec<Option<usize>>)| {
             given.get(number).is_some_and(|found| {
@@ -188,9 +201,10 @@ fn check_memory(first: &Component, decoder: &Component) -> Result<()> {
         };
         ensure!(
             given.len() == past.len() && past.iter().all(agrees),
-            "{role}/model.onnx: gives {} outputs `{}…`, and vae_decoder/model.onnx takes {} inputs `{}…` of other shapes or numbers: they are of two exports",
+            "{role}/model.onnx: gives {} outputs `{}…`, and {}/model.onnx takes {} inputs `{}…` of other shapes or numbers: they are of two exports",
             given.len(),
             names::PRESENT,
+            further.role,
             past.len(),
             names::PAST
         );

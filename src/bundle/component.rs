@@ -25,7 +25,11 @@ pub enum Role {
     Unet,
     /// One denoising prediction of a transformer over patches.
     Transformer,
-    /// A picture into latents.
+    /// A picture into embeddings.
+    ImageEncoder,
+    /// The first frame of a clip into its first latents, and what the encoder remembers of it.
+    VaeEncoderFirst,
+    /// A picture into latents; of a clip further frames into further latents.
     VaeEncoder,
     /// The first latents of a clip into its first frame, and what the decoder remembers of it.
     VaeDecoderFirst,
@@ -47,10 +51,12 @@ pub enum Role {
 
 impl Role {
     /// Every role, in the order in which they are used.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::TextEncoder,
         Self::TextEncoder2,
         Self::TextEncoder3,
+        Self::ImageEncoder,
+        Self::VaeEncoderFirst,
         Self::VaeEncoder,
         Self::Encoder,
         Self::Mapping,
@@ -73,6 +79,8 @@ impl Role {
             Self::TextEncoder3 => "text_encoder_3",
             Self::Unet => "unet",
             Self::Transformer => "transformer",
+            Self::ImageEncoder => "image_encoder",
+            Self::VaeEncoderFirst => "vae_encoder_first",
             Self::VaeEncoder => "vae_encoder",
             Self::VaeDecoderFirst => "vae_decoder_first",
             Self::VaeDecoder => "vae_decoder",
@@ -267,7 +275,8 @@ impl Component {
         }
         let known = role.known(conditioning);
         let is_past = |port: &Port| {
-            (role, conditioning) == (Role::VaeDecoder, Conditioning::CausalClip) && port.name.starts_with(names::PAST)
+            matches!((role, conditioning), (Role::VaeDecoder | Role::VaeEncoder, Conditioning::CausalClip))
+                && port.name.starts_with(names::PAST)
         };
         let is_known = |port: &Port| is_past(port) || known.iter().any(|names| names.contains(&port.name.as_str()));
         if let Some(port) = self.header.inputs.iter().find(|port| !is_known(port)) {

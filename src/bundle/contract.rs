@@ -87,7 +87,9 @@ impl Role {
                 ("timestep", 1, names::TIMESTEP),
                 ("text embeddings", 3, names::ENCODER_HIDDEN_STATES),
             ],
-            (Self::VaeEncoder | Self::Encoder, _) => &[("picture", 4, names::PICTURE)],
+            (Self::ImageEncoder, _) => &[("picture", 4, names::PIXEL_VALUES)],
+            (Self::VaeEncoder | Self::VaeEncoderFirst, Conditioning::CausalClip) => &[("frames", 5, names::PICTURE)],
+            (Self::VaeEncoder | Self::VaeEncoderFirst | Self::Encoder, _) => &[("picture", 4, names::PICTURE)],
             (Self::VaeDecoder | Self::VaeDecoderFirst, Conditioning::CausalClip) => &[("latents of a frame", 5, names::LATENT)],
             (Self::VaeDecoder | Self::VaeDecoderFirst | Self::TinyDecoder | Self::PreviewDecoder, _) => {
                 &[("latents", 4, names::LATENT)]
@@ -111,7 +113,7 @@ impl Role {
                 names::GUIDANCE,
             ],
             (Self::Transformer, Conditioning::CausalClip) => {
-                &[names::HIDDEN_STATES, names::TIMESTEP, names::ENCODER_HIDDEN_STATES]
+                &[names::HIDDEN_STATES, names::TIMESTEP, names::ENCODER_HIDDEN_STATES, names::ENCODER_HIDDEN_STATES_IMAGE]
             }
             (Self::Transformer, Conditioning::MaskedText) => &[
                 names::HIDDEN_STATES,
@@ -143,7 +145,8 @@ impl Role {
                 names::CONTROL,
                 names::CONTROL_SCALE,
             ],
-            (Self::VaeEncoder, _) => &[names::PICTURE],
+            (Self::ImageEncoder, _) => &[names::PIXEL_VALUES],
+            (Self::VaeEncoder | Self::VaeEncoderFirst, _) => &[names::PICTURE],
             (Self::Encoder, _) => &[names::PICTURE, names::CLASS_LABELS],
             (Self::VaeDecoder | Self::VaeDecoderFirst | Self::TinyDecoder | Self::PreviewDecoder, _) => &[names::LATENT],
             (Self::Decoder | Self::Mapping, _) => &[names::LATENT, names::CLASS_LABELS],

@@ -68,6 +68,12 @@ impl Architecture {
         }
     }
 
+    /// Whether it makes clips out of clips.
+    #[must_use]
+    pub fn takes_clips(self) -> bool {
+        self == Self::AnimateDiff
+    }
+
     /// Whether it makes clips, many frames at once, rather than pictures.
     #[must_use]
     pub fn makes_clips(self) -> bool {

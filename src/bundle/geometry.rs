@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 
+use super::clip::frames_per_latent;
 use super::component::{Component, Role, find};
 use super::family::Architecture;
 use super::latent_scaling::{DEFAULT_SCALING_FACTOR, LatentScaling};
@@ -80,15 +81,25 @@ impl Geometry {
             true => taken.is_none_or(|taken| taken == latent_channels * PACKED_SIDE * PACKED_SIDE),
             false => denoiser_channels == latent_channels,
         };
+        // Of a clip that begins with a picture: which frames are there, and their latents.
+        let with_frames = match architecture {
+            Architecture::Wan => Some(2 * latent_channels + frames_per_latent(decoder)?),
+            _ => None,
+        };
         ensure!(
-            as_many || (role == Role::Unet && denoiser_channels == 2 * latent_channels + 1),
+            as_many
+                || with_frames == Some(denoiser_channels)
+                || (role == Role::Unet && denoiser_channels == 2 * latent_channels + 1),
             "{role} takes {} channels and vae_decoder {latent_channels}, expected {}",
             taken.unwrap_or(denoiser_channels),
             match (role, packed) {
                 (Role::Unet, _) => format!("as many, or for inpainting {}", 2 * latent_channels + 1),
                 (_, true) =>
                     format!("{}: patches of {PACKED_SIDE} by {PACKED_SIDE}", latent_channels * PACKED_SIDE * PACKED_SIDE),
-                (_, false) => "as many".to_owned(),
+                (_, false) => match with_frames {
+                    Some(with_frames) => format!("as many, or to begin with a picture {with_frames}"),
+                    None => "as many".to_owned(),
+                },
             }
         );
         let blocks = decoder.list_length(blocks_key)?.unwrap_or(4);

@@ -24,7 +24,7 @@ pub(super) enum Layout {
 }
 
 /// The pipeline classes that this build runs; exporters put a prefix before diffusers' own names.
-const CLASSES: [(&str, Layout); 33] = [
+const CLASSES: [(&str, Layout); 34] = [
     ("StableDiffusionPipeline", Layout::Text(Architecture::StableDiffusion)),
     ("StableDiffusionImg2ImgPipeline", Layout::Text(Architecture::StableDiffusion)),
     ("StableDiffusionInpaintPipeline", Layout::Text(Architecture::StableDiffusion)),
@@ -49,6 +49,7 @@ const CLASSES: [(&str, Layout); 33] = [
     ("AnimateDiffPipeline", Layout::Text(Architecture::AnimateDiff)),
     ("AnimateDiffVideoToVideoPipeline", Layout::Text(Architecture::AnimateDiff)),
     ("WanPipeline", Layout::Text(Architecture::Wan)),
+    ("WanImageToVideoPipeline", Layout::Text(Architecture::Wan)),
     ("VaePipeline", Layout::Vae),
     ("GanPipeline", Layout::Gan),
     ("FlowPipeline", Layout::Flow),
@@ -95,7 +96,15 @@ impl Layout {
     /// The components that it looks for.
     pub(super) fn roles(self) -> &'static [Role] {
         match self {
-            Self::Text(Architecture::Wan) => self.required(),
+            Self::Text(Architecture::Wan) => &[
+                Role::TextEncoder,
+                Role::ImageEncoder,
+                Role::VaeEncoderFirst,
+                Role::VaeEncoder,
+                Role::Transformer,
+                Role::VaeDecoderFirst,
+                Role::VaeDecoder,
+            ],
             Self::Text(Architecture::StableDiffusion3) => &[
                 Role::TextEncoder,
                 Role::TextEncoder2,

@@ -12,6 +12,7 @@ mod contract;
 mod external;
 mod extras;
 mod family;
+mod first_frame;
 mod geometry;
 mod habits;
 mod json;
@@ -36,6 +37,7 @@ pub use checksum::{FileState, sha256_of_bytes, sha256_of_file, verify};
 pub use clip::{ClipShape, Window};
 pub use component::{Component, Role, find};
 pub use family::{Architecture, Family};
+pub use first_frame::FirstFrame;
 pub use geometry::{Geometry, PACKED_SIDE, PLACE};
 pub use habits::Habits;
 pub use latent_scaling::LatentScaling;
@@ -154,9 +156,8 @@ impl Bundle {
         let family = Family::read(layout, &components, values, classes.len()).with_context(|| folder.display().to_string())?;
 
         let clip = match layout {
-            Layout::Text(architecture) => {
-                ClipShape::read(architecture, &components, card.as_ref()).with_context(|| folder.display().to_string())?
-            }
+            Layout::Text(architecture) => ClipShape::read(architecture, &class_name, &components, card.as_ref())
+                .with_context(|| folder.display().to_string())?,
             _ => None,
         };
 
@@ -307,7 +308,7 @@ impl Bundle {
     /// Whether the denoiser sees the mask and the masked picture beside the latents (an inpainting model).
     #[must_use]
     pub fn takes_mask(&self) -> bool {
-        self.geometry.denoiser_channels > self.geometry.latent_channels
+        self.clip.is_none() && self.geometry.denoiser_channels > self.geometry.latent_channels
     }
 
     /// The sampler's configuration as diffusers' pipelines mend it when they are made: the first exports of the line carried

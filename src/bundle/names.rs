@@ -22,6 +22,8 @@ pub const GUIDANCE: &[&str] = &["guidance"];
 pub const TIMESTEP: &[&str] = &["timestep", "timesteps", "t"];
 /// Text embeddings into the denoiser.
 pub const ENCODER_HIDDEN_STATES: &[&str] = &["encoder_hidden_states"];
+/// What an image encoder gives of a picture, into a transformer.
+pub const ENCODER_HIDDEN_STATES_IMAGE: &[&str] = &["encoder_hidden_states_image"];
 /// Which tokens of the text embeddings are the text's rather than padding.
 pub const ENCODER_ATTENTION_MASK: &[&str] = &["encoder_attention_mask"];
 /// Height and width of the picture in pixels.
@@ -36,6 +38,10 @@ pub const TEXT_EMBEDS: &[&str] = &["text_embeds"];
 pub const TIME_IDS: &[&str] = &["time_ids"];
 /// A picture into an encoder.
 pub const PICTURE: &[&str] = &["sample", "image", "pixel_values"];
+/// A picture as CLIP sees it, into an image encoder.
+pub const PIXEL_VALUES: &[&str] = &["pixel_values"];
+/// What an image encoder gives of it.
+pub const IMAGE_EMBEDS: &[&str] = &["image_embeds"];
 /// Latents into a decoder.
 pub const LATENT: &[&str] = &["latent_sample", "latent", "latents", "sample", "z"];
 /// The encoder's mean and logarithm of the variance, one after the other along the channels.
@@ -46,7 +52,7 @@ pub const CLIP_INPUT: &[&str] = &["clip_input"];
 pub const SHOWN: &[&str] = &["images"];
 /// Whether a safety checker holds a picture back.
 pub const VERDICT: &[&str] = &["has_nsfw_concepts"];
-/// What a decoder of clips is given of what it remembers, one port for each convolution: this and a number.
+/// What a causal encoder or decoder is given of what it remembers, one port for each convolution: this and a number.
 pub const PAST: &str = "past.";
 /// The same as it gives it for the next latents.
 pub const PRESENT: &str = "present.";

@@ -86,7 +86,7 @@ impl SafetyFiles {
 }
 
 impl ClipPreparation {
-    fn open(path: &Path) -> Result<Self> {
+    pub(super) fn open(path: &Path) -> Result<Self> {
         let config = Object::open(path)?;
         for step in ["do_resize", "do_center_crop", "do_rescale", "do_normalize"] {
             ensure!(

@@ -1,6 +1,7 @@
 //! `--interpolate`: the pictures on the way from one seed to another, as a clip.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 
@@ -22,6 +23,8 @@ const DEFAULT_FRAMES_PER_SECOND: u32 = 12;
 const USUAL_FRAMES_PER_SECOND: u32 = 24;
 /// The most memory that the pictures of a walk take: all are made before the first is written.
 const LARGEST_WALK_BYTES: u64 = 1 << 30;
+/// The most memory that the frames of a clip to begin with take: a model of clips makes all out of all of them.
+const LARGEST_CLIP_IN_MEMORY_BYTES: u64 = 1 << 30;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ClipArguments {
@@ -98,6 +101,13 @@ impl FromStr for Ends {
     }
 }
 
+/// What a model of clips begins with.
+pub(super) struct Taken {
+    pub(super) frames: Arc<[Picture]>,
+    /// How fast they follow each other, where that is said.
+    pub(super) rate: Option<FrameRate>,
+}
+
 /// A clip that was asked for.
 pub(super) struct Wish {
     /// The new walk; `None` where the record's is repeated.
@@ -156,6 +166,52 @@ impl ClipArguments {
         };
         let bounce = self.bounce || recorded.is_some_and(|clip| clip.bounce);
         Frames::new(reader, rate, FrameRate::whole(USUAL_FRAMES_PER_SECOND)?, most, bounce, self.background())
+    }
+
+    /// The frames that a model of clips begins with, of the clip that `--input` names, at `size` where that is known.
+    pub(super) fn taken(&self, reader: ClipReader, recorded: Option<ClipRecord>, size: Option<(u32, u32)>) -> Result<Taken> {
+        if self.fps.is_none() && recorded.is_none() && reader.is_uneven() {
+            log::warn!(
+                "--input: frames are shown for different times, and for the mean of them in the new clip; --fps says another"
+            );
+        }
+        let rate = self.fps.or(recorded.map(|clip| clip.frames_per_second)).or(reader.rate());
+        let most = match (self.frames, self.seconds, rate) {
+            (Some(frames), ..) => frames,
+            (None, Some(seconds), Some(rate)) => rate.frames_in(seconds).context("--seconds")?,
+            (None, Some(_), None) => {
+                refuse!("--seconds: nothing says how fast the frames of --input follow each other; --fps does")
+            }
+            (None, None, _) => recorded.map_or(usize::MAX, |clip| clip.frames),
+        };
+        let (mut frames, mut bytes): (Vec<Picture>, u64) = (Vec::new(), 0);
+        for frame in reader.take(most) {
+            let mut frame = frame?;
+            if let Some((width, height)) = size {
+                let share = |wide: u32, tall: u32| f64::from(wide) * f64::from(tall);
+                if frames.is_empty() && (share(frame.width, height) / share(width.max(1), frame.height) - 1.0).abs() > 0.02 {
+                    log::warn!(
+                        "the input is {}x{} and the clip {width}x{height}: its shape is changed",
+                        frame.width,
+                        frame.height
+                    );
+                }
+                frame = frame.resize(width, height)?;
+            }
+            bytes += frame.pixels.len() as u64;
+            if bytes > LARGEST_CLIP_IN_MEMORY_BYTES {
+                refuse!(
+                    "--input: more than {} frames of {}x{} take more than {} MiB of memory; take fewer with --frames, or smaller ones with \
+                     --size",
+                    frames.len(),
+                    frame.width,
+                    frame.height,
+                    LARGEST_CLIP_IN_MEMORY_BYTES >> 20
+                );
+            }
+            frames.push(frame);
+        }
+        Ok(Taken { frames: frames.into(), rate })
     }
 
     /// The clip that these and the record of `--from` ask for; `None` where pictures are asked for.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::bundle::{Bundle, ClipShape, Shelf};
+use crate::bundle::{Architecture, Bundle, ClipShape, Shelf};
 use crate::runtime::Port;
 
 #[derive(Debug, clap::Args)]
@@ -39,10 +39,16 @@ pub(super) fn megabytes(bytes: u64) -> String {
 
 fn tasks(bundle: &Bundle) -> Vec<&'static str> {
     let mut tasks = Vec::new();
-    if bundle.makes_clips() {
+    if let Some(shape) = &bundle.clip {
+        if shape.first_frame.is_some() {
+            return vec!["picture to clip"];
+        }
         tasks.push("text to clip");
         if bundle.components.contains_key(&crate::bundle::Role::VaeEncoder) {
             tasks.push("picture to clip");
+        }
+        if bundle.architecture().is_some_and(Architecture::takes_clips) && tasks.len() > 1 {
+            tasks.push("clip to clip");
         }
         return tasks;
     }

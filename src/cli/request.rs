@@ -4,6 +4,7 @@
 mod distant;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
@@ -93,7 +94,7 @@ pub(super) struct RequestArguments {
     rng: Option<String>,
 
     /// A picture to begin with; it is brought to the size of the new one. Or a clip (.gif, animated .png or .webp, .y4m, a folder of
-    /// numbered .png): each frame is drawn anew from the same noise
+    /// numbered .png): each frame is drawn anew from the same noise; by a model that makes clips, all of them together
     #[arg(long, short, value_name = "FILE", help_heading = "Picture to picture")]
     input: Option<PathBuf>,
 
@@ -199,23 +200,28 @@ impl RequestArguments {
         let inputs = Inputs::of(self.input.as_deref(), self.mask.as_deref(), self.control.as_deref(), record.as_ref())?;
         let recorded = record.as_ref().and_then(Record::clip);
         let count = usize::try_from(self.count)?;
-        let frames = inputs.clip()?.map(|reader| self.clip.frames(reader, count, recorded)).transpose()?;
-        let input = match &frames {
-            Some(frames) => Some(frames.first().clone()),
+        let makes_clips = Bundle::is_of_clips(&folder);
+        let (mut frames, mut taken) = (None, None);
+        let input = match inputs.clip()? {
+            Some(reader) if makes_clips => {
+                taken = Some(self.clip.taken(reader, recorded, self.size)?);
+                None
+            }
+            Some(reader) => Some(frames.insert(self.clip.frames(reader, count, recorded)?).first().clone()),
             None => inputs.input()?,
         };
         let mut request = self.request(base, input, &inputs)?;
         let (mut clip, mut film) = (None, None);
-        let makes_clips = Bundle::is_of_clips(&folder);
         // The record of a clip that was drawn frame by frame counts them, and each is a picture of its own.
         request.frames = request.frames.filter(|_| makes_clips);
         match (makes_clips, &frames) {
-            (true, Some(_)) => {
-                refuse!("--input: is a clip, and this model makes clips of its own; name a model that makes pictures")
-            }
-            (true, None) => {
-                let (wish, frames) = self.clip.film(recorded)?;
+            (true, _) => {
+                let (mut wish, frames) = self.clip.film(recorded)?;
                 request.frames = frames.or(request.frames);
+                if let Some(taken) = taken {
+                    wish.rate = wish.rate.or(taken.rate);
+                    request.input_frames = taken.frames;
+                }
                 film = Some(wish);
             }
             (false, Some(_)) => {}
@@ -281,6 +287,7 @@ impl RequestArguments {
             count: usize::try_from(self.count)?,
             sampler: self.sampler_choice(base.sampler)?,
             input,
+            input_frames: Arc::default(),
             mask: inputs.mask()?,
             strength: self.strength.or(base.strength),
             control: inputs.control()?,

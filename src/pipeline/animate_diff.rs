@@ -6,9 +6,9 @@
 //!
 //! In: a resolved request. Out: frames, each as soon as it is decoded. Random numbers are drawn in the order of diffusers'
 //! `AnimateDiffPipeline`: the noise of all frames as one tensor; and of its `AnimateDiffVideoToVideoPipeline`, where each frame begins
-//! with the picture: its latents, sixteen frames at a time, then the noise with the frames before the channels.
+//! with one of a clip, or all with one picture: their latents, sixteen frames at a time, then the noise with the frames before the channels.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use ndarray::{ArrayD, ArrayViewD, Axis, Ix3, IxDyn, concatenate};
 
 use super::clip::{ClipModel, Filmed, FrameSink, frames_of};
@@ -40,9 +40,9 @@ pub(super) fn film(
 ) -> Result<Filmed> {
     let frames = frames_of(job)?;
     let conditioning = encode_texts(job, encoders, observer)?;
-    let input = encode_input(job, observer)?;
+    let inputs = encode_inputs(job, observer)?;
     let preview = Preview::prepare(job, preview_map, observer)?;
-    let (latents, timesteps) = denoise_clip(job, &frames, &conditioning, input.as_ref(), preview.as_ref(), observer)?;
+    let (latents, timesteps) = denoise_clip(job, &frames, &conditioning, &inputs, preview.as_ref(), observer)?;
     job.release(Role::Unet);
     job.release(Role::PreviewDecoder);
     job.release(Role::TinyDecoder);
@@ -51,14 +51,22 @@ pub(super) fn film(
     Ok(Filmed { latents: latents.index_axis_move(Axis(0), 0), timesteps, decoding })
 }
 
-/// Encodes the picture that every frame begins with; `None` without one.
-fn encode_input(job: &mut Job<'_>, observer: &mut dyn Observer) -> Result<Option<EncodedPicture>> {
-    let Task::PictureToPicture { input } = &job.request.task else { return Ok(None) };
+/// Encodes what the frames begin with: one picture for all, or one for each; nothing where they begin with noise.
+fn encode_inputs(job: &mut Job<'_>, observer: &mut dyn Observer) -> Result<Vec<EncodedPicture>> {
+    let pictures: &[Picture] = match &job.request.task {
+        Task::PictureToPicture { input } => std::slice::from_ref(input),
+        Task::ClipToClip { frames } => frames,
+        _ => return Ok(Vec::new()),
+    };
     job.open(Role::VaeEncoder, observer)?;
-    let picture = input.to_tensor(job.bundle.geometry.picture_channels)?.insert_axis(Axis(0)).into_dyn();
-    let encoded = encode_picture(job.bundle, job.networks, picture, job.cancel)?;
+    let mut encoded = Vec::with_capacity(pictures.len());
+    for picture in pictures {
+        job.cancel.check()?;
+        let picture = picture.to_tensor(job.bundle.geometry.picture_channels)?.insert_axis(Axis(0)).into_dyn();
+        encoded.push(encode_picture(job.bundle, job.networks, picture, job.cancel)?);
+    }
     job.release(Role::VaeEncoder);
-    Ok(Some(encoded))
+    Ok(encoded)
 }
 
 /// Makes the latents, `[1, C, F, h, w]` f32; returns them and the timesteps of the calls.
@@ -66,7 +74,7 @@ fn denoise_clip(
     job: &mut Job<'_>,
     frames: &Frames,
     conditioning: &Conditioning,
-    input: Option<&EncodedPicture>,
+    inputs: &[EncodedPicture],
     preview: Option<&Preview>,
     observer: &mut dyn Observer,
 ) -> Result<(ArrayD<f32>, Vec<f32>)> {
@@ -79,9 +87,9 @@ fn denoise_clip(
     let mut noise = job.noise(0..1);
     let side = bundle.geometry.pixels_per_latent;
     let shape = [bundle.geometry.latent_channels, frames.latents, request.height as usize / side, request.width as usize / side];
-    let start = match input {
-        Some(encoded) => start_with(encoded, &*sampler, begin, job, &shape, &mut noise)?,
-        None => free_noise::draw(&mut noise, &shape, frames.noise_window)? * sampler.init_noise_sigma(),
+    let start = match inputs {
+        [] => free_noise::draw(&mut noise, &shape, frames.noise_window)? * sampler.init_noise_sigma(),
+        inputs => start_with(inputs, &*sampler, begin, job, &shape, &mut noise)?,
     };
     job.open(Role::Unet, observer)?;
     let mut denoiser = Denoiser::new(bundle, job.networks, conditioning.passes(job.plan.guidance_passes), conditioning, cancel)?;
@@ -104,9 +112,9 @@ fn denoise_clip(
     Ok((sample, timesteps))
 }
 
-/// The clip whose every frame is the picture, at the noise level of network call `begin`.
+/// The clip whose frames are `inputs`, the last again for those beyond it, at the noise level of network call `begin`.
 fn start_with(
-    encoded: &EncodedPicture,
+    inputs: &[EncodedPicture],
     sampler: &dyn Sampler,
     begin: usize,
     job: &Job<'_>,
@@ -117,13 +125,14 @@ fn start_with(
     let mut rows = Vec::with_capacity(count);
     for first in (0..count).step_by(FRAMES_AT_ONCE) {
         let drawn = FRAMES_AT_ONCE.min(count - first);
-        let normals = match encoded {
+        let of_frame = |at: usize| inputs.get(at).or(inputs.last()).context("a clip begins with nothing");
+        let normals = match of_frame(first)? {
             EncodedPicture::Distribution { .. } => noise.draw(&[drawn, channels, height, width])?,
             // An export that drew by itself takes nothing from the generator.
             EncodedPicture::Drawn(_) => ArrayD::zeros(IxDyn(&[1, drawn, channels, height, width])),
         };
-        for normals in normals.index_axis(Axis(0), 0).axis_chunks_iter(Axis(0), 1) {
-            rows.push(encoded.draw(&normals.to_owned(), &job.bundle.geometry.scaling)?);
+        for (at, normals) in normals.index_axis(Axis(0), 0).axis_chunks_iter(Axis(0), 1).enumerate() {
+            rows.push(of_frame(first + at)?.draw(&normals.to_owned(), &job.bundle.geometry.scaling)?);
         }
     }
     let views: Vec<ArrayViewD<'_, f32>> = rows.iter().map(|row| row.view()).collect();

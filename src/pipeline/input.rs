@@ -3,7 +3,7 @@
 //! Random numbers are drawn in the order of diffusers' picture-to-picture and inpainting pipelines: the picture's latents, the
 //! noise it is buried in, the latents of the picture with the masked part taken out.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use ndarray::{Array3, ArrayD, Axis, IxDyn, concatenate};
 
 use super::denoise::Noise;
@@ -47,6 +47,9 @@ impl Input {
             Task::TextToPicture => return Ok(Self::default()),
             Task::PictureToPicture { input } => (input, None),
             Task::Inpaint { input, mask } => (input, Some(mask)),
+            Task::FirstFrame { .. } | Task::ClipToClip { .. } => {
+                bail!("model {}: makes pictures, and a clip is asked for", bundle.name())
+            }
         };
         let mut encode = |picture: Array3<f32>| encode_picture(bundle, networks, picture.insert_axis(Axis(0)).into_dyn(), cancel);
         let picture = input.to_tensor(bundle.geometry.picture_channels)?;
@@ -85,7 +88,7 @@ impl Input {
         let masked = draw(self.masked.as_ref(), noise)?;
         let from_noise = match &request.task {
             Task::TextToPicture => true,
-            Task::PictureToPicture { .. } => false,
+            Task::PictureToPicture { .. } | Task::FirstFrame { .. } | Task::ClipToClip { .. } => false,
             Task::Inpaint { .. } => request.strength >= 1.0,
         };
         let sample = match &picture {

@@ -47,5 +47,6 @@ pub(super) fn encode_texts(job: &mut Job<'_>, encoders: &TextEncoders, observer:
         }
         None => None,
     };
-    Ok(Conditioning { prompt, negative, guidance: request.guidance, size: (request.width, request.height), control })
+    let size = (request.width, request.height);
+    Ok(Conditioning { prompt, negative, guidance: request.guidance, size, control, image: None, first_frame: None })
 }

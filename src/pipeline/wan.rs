@@ -3,21 +3,23 @@
 //! Wan Team, 2025, "Wan: Open and Advanced Large-Scale Video Generative Models", arXiv:2503.20314.
 //!
 //! In: a resolved request. Out: frames, each as soon as it is decoded. The noise of all frames is drawn as one tensor, as in diffusers'
-//! `WanPipeline`.
+//! `WanPipeline` and `WanImageToVideoPipeline`. Of the latter the picture is seen thrice: by an image encoder, as the first frame of a grey
+//! clip that was encoded, and by a mask that says which frames of it are there.
 
 use anyhow::{Result, ensure};
-use ndarray::{ArrayD, Axis, Ix3, Slice};
+use ndarray::{ArrayD, ArrayViewD, Axis, Ix3, IxDyn, Slice, concatenate};
 
 use super::clip::{ClipModel, Filmed, FrameSink, frames_of};
 use super::denoise::denoise;
 use super::job::Job;
 use super::observer::{Event, Observer};
 use super::preview::Preview;
+use super::safety_checker::clip_input;
 use super::texts::encode_texts;
 use crate::bundle::Role;
 use crate::output::Picture;
-use crate::request::Frames;
-use crate::stage::{CausalDecoder, Conditioning, Decoding, PreviewMap, TextEncoders, Transformer};
+use crate::request::{Frames, Task};
+use crate::stage::{CausalDecoder, CausalEncoder, Conditioning, Decoding, PreviewMap, TextEncoders, Transformer, encode_image};
 
 /// Makes the clip; see [`generate_clip`](super::generate_clip).
 pub(super) fn film(
@@ -28,13 +30,56 @@ pub(super) fn film(
     observer: &mut dyn Observer,
 ) -> Result<Filmed> {
     let frames = frames_of(job)?;
-    let conditioning = encode_texts(job, encoders, observer)?;
+    let mut conditioning = encode_texts(job, encoders, observer)?;
+    encode_first_frame(job, &frames, &mut conditioning, observer)?;
     let preview = Preview::prepare(job, preview_map, observer)?;
     let (latents, timesteps) = denoise_clip(job, &frames, &conditioning, preview.as_ref(), observer)?;
     job.release(Role::Transformer);
     hand_out(job, &latents, sink, observer)?;
     job.release(Role::VaeDecoder);
     Ok(Filmed { latents: latents.index_axis_move(Axis(0), 0), timesteps, decoding: Decoding::default() })
+}
+
+/// Encodes the picture that the clip goes on from, where there is one.
+fn encode_first_frame(
+    job: &mut Job<'_>,
+    frames: &Frames,
+    conditioning: &mut Conditioning,
+    observer: &mut dyn Observer,
+) -> Result<()> {
+    let (bundle, cancel) = (job.bundle, job.cancel);
+    let Task::FirstFrame { input, given } = &job.request.task else { return Ok(()) };
+    let Some((shape, first_frame)) = bundle.clip.as_ref().and_then(|shape| Some((shape, shape.first_frame.as_ref()?))) else {
+        return Ok(());
+    };
+    if let Some(preparation) = &first_frame.preparation {
+        job.open(Role::ImageEncoder, observer)?;
+        conditioning.image = Some(encode_image(job.networks, clip_input(preparation, given)?, cancel)?);
+        job.release(Role::ImageEncoder);
+    }
+    let picture = input.to_tensor(bundle.geometry.picture_channels)?.insert_axis(Axis(0)).insert_axis(Axis(2)).into_dyn();
+    let mut grey = picture.shape().to_vec();
+    grey[2] = shape.frames_per_latent;
+    let mut encoder = CausalEncoder::default();
+    let mut latents = Vec::with_capacity(frames.latents);
+    for at in 0..frames.latents {
+        cancel.check()?;
+        let role = encoder.role();
+        job.open(role, observer)?;
+        let part = if at == 0 { picture.clone() } else { ArrayD::zeros(IxDyn(&grey)) };
+        latents.push(encoder.encode(bundle, job.networks, part, cancel)?);
+        if role == Role::VaeEncoderFirst {
+            job.release(role);
+        }
+    }
+    job.release(Role::VaeEncoder);
+    let views: Vec<ArrayViewD<'_, f32>> = latents.iter().map(|latents| latents.view()).collect();
+    let latents = concatenate(Axis(2), &views)?;
+    let mut mask = latents.shape().to_vec();
+    mask[1] = shape.frames_per_latent;
+    let mask = ArrayD::from_shape_fn(IxDyn(&mask), |at| f32::from(u8::from(at[2] == 0)));
+    conditioning.first_frame = Some(concatenate(Axis(1), &[mask.view(), latents.view()])?);
+    Ok(())
 }
 
 /// Makes the latents, `[1, C, F, h, w]` f32; returns them and the timesteps of the calls.

@@ -91,8 +91,8 @@ impl Forecast {
                 provider: Some(&provider),
                 precision: Some(assignment.map_or(&header.precision, |file| &file.precision)),
                 threads: Some(plan.threads),
-                // The size of the picture is nothing to a text encoder, which is measured at one.
-                size: u32::try_from(width).ok().zip(u32::try_from(height).ok()).filter(|_| !reads_text(role)),
+                // The size of the picture is nothing to an encoder of texts or for embeddings, which is measured at one.
+                size: u32::try_from(width).ok().zip(u32::try_from(height).ok()).filter(|_| !sees_one_size(role)),
                 batch: Some(if role == Role::Transformer { rows } else { rows / frames_in(bundle, request, role) }),
             };
             // Rows are of providers without options, which change both time and memory.
@@ -177,8 +177,8 @@ fn together(parts: &[Need], plan: &Plan) -> f64 {
     most
 }
 
-fn reads_text(role: Role) -> bool {
-    matches!(role, Role::TextEncoder | Role::TextEncoder2 | Role::TextEncoder3)
+fn sees_one_size(role: Role) -> bool {
+    matches!(role, Role::TextEncoder | Role::TextEncoder2 | Role::TextEncoder3 | Role::ImageEncoder)
 }
 
 /// Frames of latents that a component sees at once.
@@ -219,7 +219,7 @@ fn calls(bundle: &Bundle, request: &Resolved, plan: &Plan) -> Vec<(Role, usize, 
     let solver_calls = request.solver.map(|solver| request.steps * solver.method.evaluations_per_step());
     let full = sampler_calls.or(solver_calls).unwrap_or(request.steps);
     let taken = match request.task {
-        Task::TextToPicture => full,
+        Task::TextToPicture | Task::FirstFrame { .. } => full,
         _ => full * steps_taken(bundle, request.steps, request.strength) / request.steps.max(1),
     };
     let passes = if plan.guidance_passes == GuidancePasses::TwoRuns { 2 } else { 1 };
@@ -227,8 +227,14 @@ fn calls(bundle: &Bundle, request: &Resolved, plan: &Plan) -> Vec<(Role, usize, 
     let texts = if plan.guidance_passes == GuidancePasses::One { 1 } else { 2 };
     if bundle.takes_text() {
         found.extend([Role::TextEncoder, Role::TextEncoder2, Role::TextEncoder3].map(|role| (role, texts, 1)));
-        if !matches!(request.task, Task::TextToPicture) {
-            found.push((Role::VaeEncoder, 1, 1));
+        match &request.task {
+            Task::TextToPicture => {}
+            Task::PictureToPicture { .. } | Task::Inpaint { .. } => found.push((Role::VaeEncoder, 1, 1)),
+            Task::ClipToClip { frames } => found.push((Role::VaeEncoder, frames.len(), 1)),
+            Task::FirstFrame { .. } => {
+                let further = request.frames.map_or(0, |frames| frames.latents.saturating_sub(1));
+                found.extend([(Role::ImageEncoder, 1, 1), (Role::VaeEncoderFirst, 1, 1), (Role::VaeEncoder, further, 1)]);
+            }
         }
     }
     let shows = bundle.preview_decoder().filter(|_| plan.previews);

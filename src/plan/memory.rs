@@ -8,7 +8,7 @@
 
 use crate::bundle::{Architecture, Bundle, Component, Role};
 use crate::plan::{GuidancePasses, Plan};
-use crate::request::Resolved;
+use crate::request::{Resolved, Task};
 
 /// The process with ONNX Runtime loaded and no network open, where it was not measured.
 pub(super) const BASE_BYTES: u64 = 30 << 20;
@@ -117,18 +117,21 @@ fn activations(bundle: &Bundle, component: &Component, (width, height): (usize, 
     match component.role {
         Role::TextEncoder if reads_sentences(bundle) => 32.0 * MEBIBYTE,
         Role::TextEncoder | Role::TextEncoder2 => 4.0 * MEBIBYTE,
-        Role::TextEncoder3 => 32.0 * MEBIBYTE,
+        Role::TextEncoder3 | Role::ImageEncoder => 32.0 * MEBIBYTE,
         Role::Transformer if has_linear_attention(bundle) => linear_transformer(component, points(side)),
         Role::Transformer => transformer(component, points(side) / 4.0 * count(frames) + TOKENS_OF_TEXTS),
         // It has no attention, and the same channels at each size.
         Role::TinyDecoder => maps(channels.last().copied().unwrap_or(UNKNOWN_CHANNELS), points(1)),
-        Role::VaeDecoder | Role::VaeDecoderFirst if bundle.architecture() == Some(Architecture::Wan) => {
+        Role::VaeDecoder | Role::VaeDecoderFirst | Role::VaeEncoder | Role::VaeEncoderFirst
+            if bundle.architecture() == Some(Architecture::Wan) =>
+        {
             // Of each feature map two frames are remembered beside those at work.
             let width = component.value("base_dim").and_then(serde_json::Value::as_f64).unwrap_or(UNKNOWN_CHANNELS / 2.0);
             let frames_each = bundle.clip.as_ref().map_or(1, |shape| shape.frames_per_latent);
-            maps(2.0 * width, points(1)) * count(if component.role == Role::VaeDecoder { frames_each } else { 1 })
+            let is_first = matches!(component.role, Role::VaeDecoderFirst | Role::VaeEncoderFirst);
+            maps(2.0 * width, points(1)) * count(if is_first { 1 } else { frames_each })
         }
-        Role::VaeDecoder | Role::VaeDecoderFirst | Role::VaeEncoder | Role::PreviewDecoder => {
+        Role::VaeDecoder | Role::VaeDecoderFirst | Role::VaeEncoder | Role::VaeEncoderFirst | Role::PreviewDecoder => {
             // Before its last block a decoder works at full size with the channels of the block before.
             let finest = channels.iter().take(2).copied().fold(0.0, f64::max);
             let finest = if channels.is_empty() { UNKNOWN_CHANNELS } else { finest };
@@ -206,7 +209,11 @@ pub(super) fn beside(bundle: &Bundle, request: &Resolved, plan: &Plan) -> f64 {
     // Bytes of every picture; of the one at work also its values, a tile's copy of them and the one that is checked.
     let finished = pixels * channels * count(request.count);
     let at_work = pixels * channels * FLOAT_BYTES * 3.0 * count(plan.batch);
-    tokenizer_bytes(bundle) * TOKENIZER_BYTES + finished + at_work + latents_of_clip(bundle, request)
+    let given = match &request.task {
+        Task::ClipToClip { frames } => pixels * channels * count(frames.len()),
+        _ => 0.0,
+    };
+    tokenizer_bytes(bundle) * TOKENIZER_BYTES + finished + at_work + given + latents_of_clip(bundle, request)
 }
 
 /// Latents of all frames of a clip: the sample, what the sampler remembers and makes of it, what the windows add up to. The frames
@@ -216,7 +223,10 @@ fn latents_of_clip(bundle: &Bundle, request: &Resolved) -> f64 {
     let side = bundle.geometry.pixels_per_latent.max(1);
     let points = count(request.width as usize / side) * count(request.height as usize / side);
     let frames = request.frames.map_or(0, |frames| frames.latents);
-    points * count(frames) * count(bundle.geometry.latent_channels) * FLOAT_BYTES * HELD_AT_ONCE
+    // A denoiser that sees the first frame has it beside the latents throughout, and once more at each call.
+    let beside = 2 * bundle.geometry.denoiser_channels.saturating_sub(bundle.geometry.latent_channels);
+    let channels = count(bundle.geometry.latent_channels) * HELD_AT_ONCE + count(beside);
+    points * count(frames) * channels * FLOAT_BYTES
 }
 
 /// The size of the tokenizers' files in bytes.

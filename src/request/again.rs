@@ -1,5 +1,7 @@
 //! The request that makes a picture again, out of the picture's provenance.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result};
 
 use super::{Request, SamplerChoice, Walk};
@@ -29,6 +31,7 @@ impl Request {
             count: 1,
             sampler: SamplerChoice::from_map(&provenance.sampler_overrides)?,
             input: None,
+            input_frames: Arc::default(),
             mask: None,
             strength: provenance.strength,
             control: None,

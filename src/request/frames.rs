@@ -62,9 +62,13 @@ impl Request {
         if self.mask.is_some() {
             refuse!("mask: model {} makes clips, which begin with a whole picture; leave the mask out", bundle.name());
         }
-        let count = self.frames.unwrap_or(shape.default_frames);
+        let given = Some(self.input_frames.len()).filter(|given| *given > 0);
+        let count = self.frames.or(given).unwrap_or(shape.default_frames);
         if !(1..=MOST_FRAMES).contains(&count) {
             refuse!("frames: is {count}, expected 1 to {MOST_FRAMES}");
+        }
+        if let Some(given) = given.filter(|given| *given != count) {
+            refuse!("frames: is {count}, and the clip to begin with has {given}; it becomes a clip of as many");
         }
         let unit = shape.frames_per_latent;
         if !(count - 1).is_multiple_of(unit) {
@@ -78,7 +82,7 @@ impl Request {
             refuse!("frames: is {count}, and this export takes {frames}{more}");
         }
         let window = shape.window.filter(|_| latents > shape.whole);
-        let noise_window = if self.input.is_some() { None } else { shape.inner_window.or(window) };
+        let noise_window = if self.input.is_some() || given.is_some() { None } else { shape.inner_window.or(window) };
         if noise_window.is_some() && self.random_device != Device::Cpu {
             refuse!(
                 "frames: is {count}, and the windows of a long clip share noise that only the processor's random numbers give; \

@@ -9,16 +9,19 @@ mod family;
 mod frames;
 mod resolve;
 mod sampler_choice;
+mod task;
 mod walk;
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result};
-use ndarray::Array3;
 
 pub use family::{ClassChoice, Solver, StyleMix};
 pub use frames::Frames;
 pub use resolve::steps_taken;
 pub(crate) use resolve::widen;
 pub use sampler_choice::SamplerChoice;
+pub use task::Task;
 pub use walk::{LARGEST_WALK, Walk};
 
 use crate::output::Picture;
@@ -56,6 +59,8 @@ pub struct Request {
     pub sampler: SamplerChoice,
     /// A picture to begin with.
     pub input: Option<Picture>,
+    /// The frames of a clip to begin with, for a model that makes clips out of clips; empty for none.
+    pub input_frames: Arc<[Picture]>,
     /// Where the input picture may change: white may, black stays.
     pub mask: Option<Picture>,
     /// How much of the input picture is made anew, above 0 to 1.
@@ -85,45 +90,6 @@ impl Request {
     #[must_use]
     pub fn new(prompt: impl Into<String>) -> Self {
         Self { prompt: prompt.into(), count: 1, ..Self::default() }
-    }
-}
-
-/// What is made out of what.
-#[derive(Debug, Clone)]
-pub enum Task {
-    /// A picture out of a prompt alone.
-    TextToPicture,
-    /// A picture out of a prompt and a picture.
-    PictureToPicture {
-        /// The picture at the request's size.
-        input: Picture,
-    },
-    /// A part of a picture made anew.
-    Inpaint {
-        /// The picture at the request's size.
-        input: Picture,
-        /// `[1, H, W]` f32 at the request's size, 1 where it may change and 0 where it stays.
-        mask: Array3<f32>,
-    },
-}
-
-impl Task {
-    /// The field's name for it.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::TextToPicture => "text to picture",
-            Self::PictureToPicture { .. } => "picture to picture",
-            Self::Inpaint { .. } => "inpainting",
-        }
-    }
-
-    /// Puts another picture of the request's size in the place of the input; a mask stays.
-    pub(crate) fn set_input(&mut self, picture: Picture) {
-        match self {
-            Self::TextToPicture => {}
-            Self::PictureToPicture { input } | Self::Inpaint { input, .. } => *input = picture,
-        }
     }
 }
 

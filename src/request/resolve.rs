@@ -5,8 +5,9 @@ use std::hash::{BuildHasher, Hasher};
 use anyhow::{Context, Result};
 
 use super::family::check_path;
+use super::task::of_area;
 use super::{LARGEST_COUNT, LONGEST_SIDE, Request, Resolved, Task};
-use crate::bundle::{Architecture, Bundle, Family, Role};
+use crate::bundle::{Architecture, Bundle, Family};
 use crate::{refuse, sampler, text};
 
 /// Steps of a sampler that a pixel model was not published with, where the person names none.
@@ -131,11 +132,15 @@ impl Request {
 
     fn resolve_size(&self, bundle: &Bundle) -> Result<(u32, u32)> {
         let geometry = &bundle.geometry;
-        // An input picture keeps its size where the model can take it, as in diffusers.
+        // An input picture keeps its size where the model can take it, as in diffusers; one that a clip goes on from its shape alone,
+        // at as many pixels as the model was trained for.
         let unit = geometry.side_unit;
-        let of_input = self.input.as_ref().filter(|_| geometry.fixed_size.is_none()).map(|input| {
+        let goes_on = bundle.clip.as_ref().is_some_and(|shape| shape.first_frame.is_some());
+        let input = self.input.as_ref().or(self.input_frames.first()).filter(|_| geometry.fixed_size.is_none());
+        let of_input = input.map(|input| {
             let fit = |side: u32| (side.min(LONGEST_SIDE) / unit * unit).max(unit);
-            (fit(input.width), fit(input.height))
+            let (width, height) = if goes_on { of_area(input, bundle.default_size()) } else { (input.width, input.height) };
+            (fit(width), fit(height))
         });
         let (width, height) = self.size.or(of_input).unwrap_or(bundle.default_size());
         if let Some((fixed_width, fixed_height)) = geometry.fixed_size.filter(|fixed| *fixed != (width, height)) {
@@ -154,78 +159,6 @@ impl Request {
             );
         }
         Ok((width, height))
-    }
-
-    fn resolve_task(&self, bundle: &Bundle, width: u32, height: u32, warnings: &mut Vec<String>) -> Result<Task> {
-        let Some(input) = &self.input else {
-            if self.mask.is_some() {
-                refuse!("mask: is given without an input picture; name the picture with --input");
-            }
-            if self.strength.is_some() {
-                refuse!("strength: is given without an input picture; name the picture with --input");
-            }
-            if bundle.takes_mask() {
-                refuse!("model {}: makes a part of a picture anew, and needs --input and --mask", bundle.name());
-            }
-            return Ok(Task::TextToPicture);
-        };
-        if !bundle.takes_text() {
-            refuse!(
-                "input: model {} makes no picture out of another; `kiln invert` finds the latent of a picture",
-                bundle.name()
-            );
-        }
-        let (begins, paints) = bundle.architecture().map_or((true, true), Architecture::takes_pictures);
-        if !begins || (!paints && self.mask.is_some()) {
-            let what = if begins { "mask: paints no part of a picture" } else { "input: begins with no picture" };
-            refuse!("{what} with a {}: diffusers has no pipeline that does, to hold it against", bundle.class_name);
-        }
-        if !bundle.components.contains_key(&Role::VaeEncoder) {
-            refuse!("input: model {} has no vae_encoder, so it cannot begin with a picture", bundle.name());
-        }
-        if input.width == 0 || input.height == 0 {
-            refuse!("input: the picture is empty");
-        }
-        let (wide, tall) = (f64::from(input.width) * f64::from(height), f64::from(input.height) * f64::from(width));
-        if (wide / tall - 1.0).abs() > 0.02 {
-            warnings.push(format!(
-                "the input is {}x{} and the picture {width}x{height}: its shape is changed",
-                input.width, input.height
-            ));
-        }
-        let input = input.resize(width, height)?;
-        match &self.mask {
-            None if bundle.takes_mask() => {
-                refuse!("model {}: makes a part of a picture anew, and needs --mask beside --input", bundle.name())
-            }
-            None => Ok(Task::PictureToPicture { input }),
-            Some(mask) if mask.width == 0 || mask.height == 0 => refuse!("mask: the picture is empty"),
-            Some(mask) => {
-                let mask = mask.mask(width, height)?;
-                if mask.iter().all(|value| *value < 0.5) {
-                    warnings.push("the mask is black throughout, so nothing of the input may change".to_owned());
-                }
-                Ok(Task::Inpaint { input, mask })
-            }
-        }
-    }
-
-    fn resolve_strength(&self, bundle: &Bundle, task: &Task) -> Result<f32> {
-        // The defaults of diffusers' pipelines, which differ.
-        let is_transformer = bundle.architecture().is_some_and(Architecture::is_transformer);
-        let default = match (task, bundle.is_xl()) {
-            (Task::TextToPicture, _) => 1.0,
-            (Task::PictureToPicture { .. } | Task::Inpaint { .. }, _) if is_transformer => 0.6,
-            (Task::PictureToPicture { .. }, false) => 0.8,
-            (Task::PictureToPicture { .. }, true) => 0.3,
-            (Task::Inpaint { .. }, false) => 1.0,
-            (Task::Inpaint { .. }, true) => 0.9999,
-        };
-        let strength = self.strength.unwrap_or(default);
-        if !(strength > 0.0 && strength <= 1.0) {
-            refuse!("strength: is {strength}, expected above 0 and at most 1");
-        }
-        Ok(strength)
     }
 
     fn resolve_guidance(&self, bundle: &Bundle) -> Result<f32> {

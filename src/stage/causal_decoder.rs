@@ -3,19 +3,19 @@
 //! A causal decoder sees no later frame, and of earlier ones only what its convolutions remember: two frames of each feature map. So a
 //! clip of any length is decoded in the memory of one frame of latents, and gives the same frames as all at once.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use ndarray::{ArrayD, Axis};
 
+use super::causal::Past;
 use super::decoder::{check_not_plain, unscaled};
 use super::networks::Networks;
-use crate::bundle::{Bundle, Role, find, names};
-use crate::runtime::{Cancel, Tensor};
+use crate::bundle::{Bundle, Role, names};
+use crate::runtime::Cancel;
 
 /// A decoder on its way through a clip.
 #[derive(Default)]
 pub struct CausalDecoder {
-    /// What it remembers, by number; nothing before the first frame.
-    past: Vec<(String, ArrayD<f32>)>,
+    past: Past,
 }
 
 impl CausalDecoder {
@@ -43,27 +43,8 @@ impl CausalDecoder {
     ) -> Result<ArrayD<f32>> {
         let role = self.role();
         let geometry = &bundle.geometry;
-        let port =
-            find(networks.inputs(role, cancel)?, names::LATENT).with_context(|| format!("{role}: has no input for latents"))?;
-        let port = port.name.clone();
-        let outputs = networks.outputs(role, cancel)?;
-        let remembers = |name: &&str| name.starts_with(names::PRESENT);
-        let all: Vec<String> = outputs.iter().map(|output| output.name.clone()).collect();
-        let frames = all.iter().map(String::as_str).find(|name| !remembers(name));
-        let frames = frames.with_context(|| format!("{role}: has no output for frames"))?;
-        let present: Vec<&str> = all.iter().map(String::as_str).filter(remembers).collect();
-        let wanted: Vec<&str> = std::iter::once(frames).chain(present.iter().copied()).collect();
-
-        let tensor = Tensor::from(unscaled(latents, &geometry.scaling));
-        let past: Vec<(String, Tensor)> =
-            std::mem::take(&mut self.past).into_iter().map(|(name, value)| (name, Tensor::from(value))).collect();
-        let inputs: Vec<(&str, &Tensor)> =
-            std::iter::once((port.as_str(), &tensor)).chain(past.iter().map(|(name, value)| (name.as_str(), value))).collect();
-        let mut found = networks.run(role, &inputs, &wanted, cancel)?.into_iter();
-        let decoded = found.next().with_context(|| format!("{role}: gave nothing"))?;
-        let number = |name: &str| format!("{}{}", names::PAST, name.trim_start_matches(names::PRESENT));
-        self.past = present.iter().map(|name| number(name)).zip(found).collect();
-
+        let latents_given = unscaled(latents, &geometry.scaling);
+        let decoded = self.past.call(networks, role, names::LATENT, latents_given, cancel)?;
         let frames_each = bundle.clip.as_ref().map_or(1, |shape| shape.frames_per_latent);
         let side = geometry.pixels_per_latent;
         let expected = [

@@ -35,6 +35,10 @@ pub struct Conditioning {
     pub size: (u32, u32),
     /// What steers the denoiser: `[1, 3, H, W]` f32 in [0, 1], and how strongly.
     pub control: Option<(ArrayD<f32>, f32)>,
+    /// What an image encoder gives of the picture that a clip begins with, `[1, T, D]` f32.
+    pub image: Option<ArrayD<f32>>,
+    /// What a denoiser sees of that picture beside the latents, `[1, C, F, h, w]` f32.
+    pub first_frame: Option<ArrayD<f32>>,
 }
 
 impl Conditioning {

@@ -4,10 +4,13 @@
 
 mod ahead;
 mod call;
+mod causal;
 mod causal_decoder;
+mod causal_encoder;
 mod class_denoiser;
 mod decoder;
 mod denoiser;
+mod image_encoder;
 mod networks;
 mod new_words;
 mod picture_encoder;
@@ -19,9 +22,11 @@ mod transformer;
 
 pub use call::{ClassLabels, call, check_shape, picture_shape};
 pub use causal_decoder::CausalDecoder;
+pub use causal_encoder::CausalEncoder;
 pub use class_denoiser::ClassDenoiser;
 pub use decoder::{Decoding, PreviewMap, decode, decode_within_memory, preview_decode};
 pub use denoiser::{Conditioning, Denoiser, MaskChannels};
+pub use image_encoder::encode_image;
 pub use networks::{ComponentTimes, Networks};
 pub use picture_encoder::{EncodedPicture, encode_picture};
 pub use text_encoder::{Embeddings, Reading, TextEncoders};

@@ -42,16 +42,21 @@ impl EncodedPicture {
     /// `noise` has another shape.
     pub fn draw(&self, noise: &ArrayD<f32>, scaling: &LatentScaling) -> Result<ArrayD<f32>> {
         ensure!(noise.shape() == self.shape(), "noise has shape {:?}, expected {:?}", noise.shape(), self.shape());
-        let mut latents = match self {
+        let latents = match self {
             Self::Distribution { mean, deviation } => mean + &(deviation * noise),
             Self::Drawn(latents) => latents.clone(),
         };
-        for (index, mut channel) in latents.axis_iter_mut(Axis(1)).enumerate() {
-            let (shift, deviation) = scaling.of_channel(index);
-            channel.mapv_inplace(|value| (value - shift) * scaling.factor / deviation);
-        }
-        Ok(latents)
+        Ok(scaled(latents, scaling))
     }
+}
+
+/// Latents as the denoiser has them, out of the autoencoder's: channels in axis 1.
+pub(super) fn scaled(mut latents: ArrayD<f32>, scaling: &LatentScaling) -> ArrayD<f32> {
+    for (index, mut channel) in latents.axis_iter_mut(Axis(1)).enumerate() {
+        let (shift, deviation) = scaling.of_channel(index);
+        channel.mapv_inplace(|value| (value - shift) * scaling.factor / deviation);
+    }
+    latents
 }
 
 /// Encodes one picture, `[1, C, H, W]` f32 in [-1, 1].

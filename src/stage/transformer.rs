@@ -105,8 +105,12 @@ impl<'a> Transformer<'a> {
             Some(held) => held,
             None => self.told.keep(pass, &shape, self.join(pass, batch, sides)?),
         };
-        let sample = if self.packed { packed(latents)? } else { latents.clone() };
-        let expected = sample.shape().to_vec();
+        let sample = match &self.conditioning.first_frame {
+            Some(first_frame) => beside(latents, first_frame)?,
+            None if self.packed => packed(latents)?,
+            None => latents.clone(),
+        };
+        let expected = if self.packed { sample.shape().to_vec() } else { shape.clone() };
         let hidden = find(&self.ports, names::HIDDEN_STATES).context("transformer: has no input for latents")?;
         let mut inputs: Vec<(&str, Tensor)> = vec![(&hidden.name, sample.into())];
         for port in self.ports.iter().filter(|port| names::TIMESTEP.contains(&port.name.as_str())) {
@@ -142,6 +146,10 @@ impl<'a> Transformer<'a> {
                 continue;
             } else if names::ENCODER_HIDDEN_STATES.contains(&name) {
                 rows(texts, batch, name, |text| Some(&text.tokens))?.into()
+            } else if names::ENCODER_HIDDEN_STATES_IMAGE.contains(&name) {
+                let image = self.conditioning.image.as_ref();
+                let image = image.with_context(|| format!("transformer: takes `{name}`, and no picture was encoded"))?;
+                concatenate(Axis(0), &vec![image.view(); batch])?.into()
             } else if names::POOLED_PROJECTIONS.contains(&name) {
                 rows(texts, batch, name, |text| text.pooled.as_ref())?.into()
             } else if names::ENCODER_ATTENTION_MASK.contains(&name) {
@@ -184,6 +192,12 @@ impl Scales {
             _ => Self { timestep_scale: 1.0, guidance_scale: 1.0 },
         })
     }
+}
+
+/// `latents`, `[B, C, F, h, w]`, and what is seen of the first frame, `[1, C', F, h, w]`, behind each other along the channels.
+fn beside(latents: &ArrayD<f32>, first_frame: &ArrayD<f32>) -> Result<ArrayD<f32>> {
+    let rows = concatenate(Axis(0), &vec![first_frame.view(); latents.len_of(Axis(0))])?;
+    concatenate(Axis(1), &[latents.view(), rows.view()]).context("transformer: latents and first frame differ in size")
 }
 
 /// `prediction` without the variance that some networks learned beside it, in as many channels behind it.

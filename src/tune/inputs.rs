@@ -79,7 +79,11 @@ fn tensor(bundle: &Bundle, role: Role, port: &Port, configuration: &Configuratio
         Role::Unet if is(names::TIME_IDS) => vec![Some(batch), Some(TIME_IDS)],
         Role::Unet if is(names::CONTROL) => vec![Some(batch), Some(3), Some(height), Some(width)],
         Role::Unet if is(names::CONTROL_SCALE) => return Ok(Tensor::number_for(port, 1.0, batch)),
-        Role::VaeEncoder | Role::Encoder => vec![Some(batch), Some(geometry.picture_channels), Some(height), Some(width)],
+        Role::ImageEncoder => vec![Some(batch), Some(3), None, None],
+        Role::Transformer if is(names::ENCODER_HIDDEN_STATES_IMAGE) => vec![Some(batch), None, None],
+        Role::VaeEncoder | Role::VaeEncoderFirst | Role::Encoder => {
+            vec![Some(batch), Some(geometry.picture_channels), Some(height), Some(width)]
+        }
         Role::VaeDecoder | Role::VaeDecoderFirst if is(names::LATENT) && port.shape.len() == 5 => {
             vec![Some(batch), Some(geometry.latent_channels), Some(1), Some(height / side), Some(width / side)]
         }

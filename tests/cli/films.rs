@@ -26,10 +26,16 @@ fn film(folder: &Path, more: &[&str]) -> Ran {
 
 /// How many frames an animated PNG has, and how many are shown in a second.
 fn of_apng(path: &Path) -> (u32, u16) {
+    let (frames, (parts, rate)) = frames_and_delay(path);
+    assert_eq!(parts, 1);
+    (frames, rate)
+}
+
+/// How many frames it has, and for what part of a second the first is shown.
+fn frames_and_delay(path: &Path) -> (u32, (u16, u16)) {
     let reader = png::Decoder::new(Cursor::new(fs::read(path).unwrap())).read_info().unwrap();
     let (control, shown) = (reader.info().animation_control.unwrap(), reader.info().frame_control.unwrap());
-    assert_eq!(shown.delay_num, 1);
-    (control.num_frames, shown.delay_den)
+    (control.num_frames, (shown.delay_num, shown.delay_den))
 }
 
 #[test]
@@ -86,6 +92,86 @@ fn a_picture_becomes_a_clip() {
     assert_eq!((record["input"].as_str(), record["strength"].as_f64()), (Some("in.png"), Some(0.5)));
 }
 
+/// The pixels of every frame of an animated PNG.
+fn pixels(path: &Path) -> Vec<Vec<u8>> {
+    let mut reader = png::Decoder::new(Cursor::new(fs::read(path).unwrap())).read_info().unwrap();
+    let mut frame = vec![0; reader.output_buffer_size().unwrap()];
+    let mut next = || {
+        reader.next_frame(&mut frame).unwrap();
+        frame.clone()
+    };
+    (0..frames_and_delay(path).0).map(|_| next()).collect()
+}
+
+#[test]
+fn a_clip_becomes_a_clip_at_its_own_speed_and_is_repeated_from_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/clips/input.gif");
+    fs::copy(&golden, path.join("in.gif")).unwrap();
+    let begun = ["--input", "in.gif", "--strength", "0.5", "--seed", "7"];
+    film(path, &[&begun[..], &["--frames", "6", "--output", "out.png"]].concat()).expect_code(0);
+    let shown = pixels(&path.join("out.png"));
+    // Its frames last 8 hundredths of a second.
+    assert_eq!(frames_and_delay(&path.join("out.png")), (6, (2, 25)));
+    let record: Value = serde_json::from_str(kiln(path, &["show", "out.png", "--json"]).expect_code(0).text()).unwrap();
+    assert_eq!((record["input"].as_str(), record["strength"].as_f64()), (Some("in.gif"), Some(0.5)));
+    kiln(path, &["generate", "--from", "out.png", "--output", "again.png"]).expect_code(0);
+    assert_eq!(pixels(&path.join("again.png")), shown);
+
+    // The same frames one by one, of which nobody says how fast they follow each other.
+    let mut frames = kiln::output::ClipReader::open(&golden).unwrap().unwrap();
+    fs::create_dir(path.join("frames")).unwrap();
+    for at in 0..6 {
+        let target = kiln::output::Target::new(&path.join(format!("frames/{at:04}.png")), None).unwrap();
+        kiln::output::write(&frames.next().unwrap().unwrap(), None, &target).unwrap();
+    }
+    film(path, &["--input", "frames", "--strength", "0.5", "--seed", "7", "--output", "same.png"]).expect_code(0);
+    assert_eq!(pixels(&path.join("same.png")), shown);
+    assert_eq!(of_apng(&path.join("same.png")), (6, 8));
+
+    for (more, expected) in [
+        (&["--input", "in.gif", "--frames", "21"][..], "frames: is 21, and the clip to begin with has 20"),
+        (&["--input", "in.gif", "--strength", "0"], "strength: is 0"),
+        (&["--input", "in.gif", "--strength", "1.5"], "strength: is 1.5"),
+        (&["--input", "frames", "--seconds", "0.5"], "--seconds: nothing says how fast"),
+        (&["--input", "in.gif", "--interpolate", "1:2"], "--interpolate"),
+        (&["--input", "in.gif", "--count", "2"], "makes one clip at a time"),
+    ] {
+        let ran = film(path, &[more, &["--output", "none.png"]].concat()).expect_code(2);
+        assert!(ran.stderr.contains(expected) && !path.join("none.png").exists(), "{more:?}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_picture_is_gone_on_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let model = model("wan_i2v");
+    let input = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/clips/input_wide.png");
+    fs::copy(input, path.join("in.png")).unwrap();
+    let run = |more: &[&str]| {
+        kiln(
+            path,
+            &[&["generate", "a smiling sun", "--model", &model, "--force", "--steps", "2", "--frames", "5"], more].concat(),
+        )
+    };
+    run(&["--input", "in.png", "--size", "48x32", "--seed", "7", "--output", "out.png"]).expect_code(0);
+    assert_eq!(of_apng(&path.join("out.png")), (5, 16));
+    kiln(path, &["generate", "--from", "out.png", "--output", "again.png"]).expect_code(0);
+    assert_eq!(pixels(&path.join("again.png")), pixels(&path.join("out.png")));
+    let inspected = kiln(path, &["inspect", &model]).expect_code(0);
+    assert!(inspected.text().contains("makes        picture to clip\n"), "{}", inspected.text());
+    for (more, expected) in [
+        (&["--size", "48x32"][..], "go on from a picture; name it with --input"),
+        (&["--input", "in.png", "--strength", "0.5"], "strength: model wan_i2v goes on from the picture"),
+        (&["--input", "missing.png"], "missing.png"),
+    ] {
+        let ran = run(&[more, &["--output", "none.png"]].concat()).expect_code(2);
+        assert!(ran.stderr.contains(expected) && !path.join("none.png").exists(), "{more:?}: {}", ran.stderr);
+    }
+}
+
 #[test]
 fn what_a_model_of_clips_does_not_take_is_one_line_and_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
@@ -121,7 +207,7 @@ fn plan_inspect_and_bench_know_clips() {
         |what: &str| plan["decisions"].as_array().unwrap().iter().find(|made| made["what"] == what).unwrap()["choice"].clone();
     assert_eq!((decided("windows"), decided("decoding")), ("7 of 8 frames".into(), "frame by frame".into()));
     let inspected = kiln(path, &["inspect", &model("animatediff")]).expect_code(0);
-    for line in ["text to clip, picture to clip", "8 by default, 8 in a second; more than 8 in windows of 8"] {
+    for line in ["text to clip, picture to clip, clip to clip", "8 by default, 8 in a second; more than 8 in windows of 8"] {
         assert!(inspected.text().contains(line), "{}", inspected.text());
     }
     let measured = kiln(

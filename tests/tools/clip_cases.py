@@ -18,6 +18,8 @@ def case(name: str, bundle: str, **changes) -> dict:
         "frames": 8,
         "strength": None,
         "input": None,
+        # A clip to begin with, whose first frames are taken.
+        "clip": None,
         "sampler": None,
         # Frames in a window and from one window to the next, where the clip is longer than the model was trained for.
         "windows": None,
@@ -64,6 +66,19 @@ def animatediff() -> list[dict]:
         from_picture("_picture_many", frames=18, strength=0.5, windows=[8, 2]),
         from_picture("_picture_lightning", guidance=1.0, strength=0.5, sampler=LIGHTNING),
         from_picture("_picture_lcm", guidance=1.0, sampler=LCM, **WIDE),
+        *[
+            clip(f"_clip{name}", task="video2video", **({"clip": "input.gif", "strength": 0.75} | changes))
+            for name, changes in {
+                "": {},
+                "_negative": {"negative": NEGATIVE, "guidance": 5.0, "strength": 0.5},
+                "_full": {"strength": 1.0, "frames": 5},
+                "_frames_1": {"frames": 1},
+                "_many": {"frames": 18, "strength": 0.5, "windows": [8, 2]},
+                "_lightning": {"guidance": 1.0, "strength": 0.5, "sampler": LIGHTNING, "seed": 0},
+                "_lcm": {"guidance": 1.0, "sampler": LCM, **WIDE},
+                "_ancestral": {"sampler": sampler("EulerAncestralDiscreteScheduler", {}), "width": 24, "height": 40},
+            }.items()
+        ],
         clip("_long_9", frames=9, windows=[8, 2]),
         clip("_long_12", frames=12, windows=[8, 2]),
         clip("_long_13", frames=13, windows=[8, 2], guidance=1.0, seed=3, sampler=LIGHTNING),
@@ -104,8 +119,30 @@ def wan() -> list[dict]:
     ]
 
 
+def wan_i2v() -> list[dict]:
+    def clip(name: str, **changes) -> dict:
+        return case(f"wan_i2v{name}", "wan_i2v", **({"task": "image2video", "guidance": 5.0, "frames": 9, "input": "input.png"} | changes))
+
+    return [
+        clip(""),
+        clip("_seed_0", seed=0, steps=7),
+        clip("_apple", prompt=APPLE, seed=7),
+        clip("_negative", negative=NEGATIVE),
+        clip("_guidance_1", guidance=1.0),
+        clip("_steps_1", guidance=1.0, steps=1),
+        clip("_frames_1", frames=1),
+        clip("_frames_5", frames=5, guidance=1.0),
+        clip("_frames_17", frames=17, guidance=1.0, steps=2),
+        clip("_wide", **WIDE),
+        clip("_tall", width=16, height=48, frames=5),
+        # CLIP sees the middle of the picture, the autoencoder all of it in another shape.
+        clip("_wide_picture", input="input_wide.png", frames=5),
+        clip("_flow_euler", sampler=sampler("FlowMatchEulerDiscreteScheduler", {"shift": 3.0}), frames=5),
+    ]
+
+
 def all_cases() -> list[dict]:
-    cases = [*animatediff(), *wan()]
+    cases = [*animatediff(), *wan(), *wan_i2v()]
     names = [case["name"] for case in cases]
     assert len(names) == len(set(names)), "two cases share a name"
     return cases

@@ -16,12 +16,13 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "models" / "recipes" /
 
 import diffusers  # noqa: E402
 import diffusers.pipelines.wan.pipeline_wan  # noqa: E402
+import diffusers.pipelines.wan.pipeline_wan_i2v  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
 from diffusers.models.attention import FreeNoiseTransformerBlock  # noqa: E402
 from diffusers.pipelines.free_noise_utils import AnimateDiffFreeNoiseMixin  # noqa: E402
-from PIL import Image  # noqa: E402
+from PIL import Image, ImageSequence  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
 import surgery  # noqa: E402
@@ -52,7 +53,16 @@ def write_wan(target: Path) -> None:
     export_wan(tiny_clips.wan(), target)
 
 
-WRITERS = {"animatediff": write_animatediff, "animatediff_windows": write_animatediff_windows, "wan": write_wan}
+def write_wan_i2v(target: Path) -> None:
+    export_wan(tiny_clips.wan_i2v(), target)
+
+
+WRITERS = {
+    "animatediff": write_animatediff,
+    "animatediff_windows": write_animatediff_windows,
+    "wan": write_wan,
+    "wan_i2v": write_wan_i2v,
+}
 
 
 def write_bundle(name: str) -> None:
@@ -67,38 +77,50 @@ def write_bundle(name: str) -> None:
         shutil.rmtree(target / "tokenizer")
         write_tokenizer(target / "tokenizer", END)
         write_json(target / "scheduler" / "scheduler_config.json", tiny_clips.ANIMATEDIFF)
-    if name == "wan":
+    if name.startswith("wan"):
         shutil.rmtree(target / "tokenizer")
         write_sentences(target / "tokenizer")
         write_json(target / "scheduler" / "scheduler_config.json", tiny_clips.WAN)
-    compared = (wan_agreement if name == "wan" else agreement)(name, target)
+    compared = (wan_agreement if name.startswith("wan") else agreement)(name, target)
     print(f"{name}: exported, largest difference from torch {compared:.1e}, {size(target) / 1024:.0f} KiB")
 
 
 def wan_agreement(name: str, target: Path) -> float:
     """The same for a batch of two, and a clip that is decoded frame by frame of its latents."""
-    pipeline = tiny_clips.wan()
+    pipeline = getattr(tiny_clips, name)()
     generator = torch.Generator("cpu").manual_seed(7)
 
     def noise(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator)
 
-    sample, words, timestep = noise(2, tiny_clips.WAN_CHANNELS, 5, 6, 10), noise(2, 512, 32), torch.tensor([420.0, 420.0])
-    first, following = (session(target / role / "model.onnx") for role in ("vae_decoder_first", "vae_decoder"))
+    def run(role: str, inputs: dict) -> list[np.ndarray]:
+        return session(target / role / "model.onnx").run(None, {name: value.numpy() for name, value in inputs.items()})
+
+    def piece_by_piece(role: str, port: str, whole: torch.Tensor, each: int) -> np.ndarray:
+        first, following = (session(target / part / "model.onnx") for part in (f"{role}_first", role))
+        part, *past = first.run(None, {port: whole[:, :, :1].numpy()})
+        parts = [part]
+        for begin in range(1, whole.shape[2], each):
+            caches = {f"past.{at}": cache for at, cache in enumerate(past)}
+            part, *past = following.run(None, {port: whole[:, :, begin : begin + each].numpy()} | caches)
+            parts.append(part)
+        return np.concatenate(parts, axis=2)
+
+    config = pipeline.transformer.config
+    sample, words = noise(2, config.in_channels, 5, 6, 10), noise(2, 512, config.text_dim)
+    inputs = {"hidden_states": sample, "timestep": torch.tensor([420.0, 420.0]), "encoder_hidden_states": words}
+    latents = sample[:1, : tiny_clips.WAN_CHANNELS]
+    pairs = []
     with torch.no_grad():
-        expected = pipeline.transformer(sample, timestep, words, return_dict=False)[0]
-        decoded = pipeline.vae.decode(sample[:1]).sample
-    inputs = {"hidden_states": sample, "timestep": timestep, "encoder_hidden_states": words}
-    found = session(target / "transformer" / "model.onnx").run(None, {name: value.numpy() for name, value in inputs.items()})[0]
-    frame, *past = first.run(None, {"latent_sample": sample[:1, :, :1].numpy()})
-    frames = [frame]
-    for at in range(1, sample.shape[2]):
-        caches = {f"past.{at}": cache for at, cache in enumerate(past)}
-        frame, *past = following.run(None, {"latent_sample": sample[:1, :, at : at + 1].numpy()} | caches)
-        frames.append(frame)
-    worst = max(
-        float(np.abs(found - expected.numpy()).max()), float(np.abs(np.concatenate(frames, axis=2) - decoded.numpy()).max())
-    )
+        if config.image_dim is not None:
+            picture, clip = noise(2, 3, tiny_clips.PICTURE_SIDE, tiny_clips.PICTURE_SIDE), noise(1, 3, 13, 24, 40)
+            inputs["encoder_hidden_states_image"] = pipeline.image_encoder(picture, output_hidden_states=True).hidden_states[-2]
+            pairs.append((run("image_encoder", {"pixel_values": picture})[0], inputs["encoder_hidden_states_image"]))
+            pairs.append((piece_by_piece("vae_encoder", "sample", clip, 4), pipeline.vae.encode(clip).latent_dist.parameters))
+        pairs.append((run("transformer", inputs)[0], pipeline.transformer(**inputs, return_dict=False)[0]))
+        # diffusers cuts off what is out of range, which Kiln does when it makes pixels.
+        pairs.append((piece_by_piece("vae_decoder", "latent_sample", latents, 1).clip(-1, 1), pipeline.vae.decode(latents).sample))
+    worst = max(float(np.abs(found - expected.numpy()).max()) for found, expected in pairs)
     if not worst < LIMIT:
         raise SystemExit(f"{name} differs from torch by {worst}, at most {LIMIT} is allowed")
     return worst
@@ -188,8 +210,12 @@ def run_animatediff(case: dict):
         }
         if case["task"] == "text2video":
             return found | {"num_frames": case["frames"]}
-        picture = Image.open(CLIPS / case["input"]).convert("RGB").resize((case["width"], case["height"]), Image.Resampling.LANCZOS)
-        return found | {"video": [picture] * case["frames"], "strength": case["strength"]}
+        if case["clip"]:
+            given = [frame.convert("RGB") for frame in ImageSequence.Iterator(Image.open(CLIPS / case["clip"]))][: case["frames"]]
+        else:
+            given = [Image.open(CLIPS / case["input"]).convert("RGB")] * case["frames"]
+        pictures = [picture.resize((case["width"], case["height"]), Image.Resampling.LANCZOS) for picture in given]
+        return found | {"video": pictures, "strength": case["strength"]}
 
     latents = pipeline(**arguments(), output_type="latent").frames
     return latents, pipeline(**arguments(), output_type="pil").frames[0]
@@ -197,8 +223,10 @@ def run_animatediff(case: dict):
 
 def run_wan(case: dict):
     # Its texts are of letters that need no mending.
-    diffusers.pipelines.wan.pipeline_wan.ftfy = SimpleNamespace(fix_text=lambda text: text)
-    pipeline = tiny_clips.wan()
+    for module in (diffusers.pipelines.wan.pipeline_wan, diffusers.pipelines.wan.pipeline_wan_i2v):
+        module.ftfy = SimpleNamespace(fix_text=lambda text: text)
+    pipeline = getattr(tiny_clips, case["bundle"])()
+    given = {"image": Image.open(CLIPS / case["input"]).convert("RGB")} if case["input"] else {}
     if case["sampler"]:
         pipeline.scheduler = getattr(diffusers, case["sampler"]["class"]).from_config(pipeline.scheduler.config, **case["sampler"]["config"])
 
@@ -213,13 +241,30 @@ def run_wan(case: dict):
             num_frames=case["frames"],
             generator=torch.Generator("cpu").manual_seed(case["seed"]),
             output_type=output,
+            **given,
         ).frames
 
     return film("latent"), film("pil")[0]
 
 
 def run(case: dict):
-    return (run_wan if case["bundle"] == "wan" else run_animatediff)(case)
+    return (run_wan if case["bundle"].startswith("wan") else run_animatediff)(case)
+
+
+def write_inputs() -> None:
+    """A picture, one of another shape, and a clip: a disc that crosses coloured bands."""
+    shutil.copy(CLIPS.parent / "pictures" / "input.png", CLIPS / "input.png")
+    whole = Image.open(CLIPS / "input.png").convert("RGB")
+    whole.crop((0, whole.height // 4, whole.width, whole.height // 4 + whole.height // 2)).save(CLIPS / "input_wide.png")
+    bands = [(40 + 24 * at, 200 - 20 * at, 90 + 16 * at) for at in range(8)]
+    rows, columns = np.mgrid[0:32, 0:32]
+    frames = []
+    for at in range(20):
+        disc = (rows - 16) ** 2 + (columns - 3 - 1.4 * at) ** 2 < 60
+        frame = Image.fromarray(np.where(disc, 8, rows // 4).astype(np.uint8), "P")
+        frame.putpalette([value for colour in [*bands, (250, 230, 60)] for value in colour])
+        frames.append(frame)
+    frames[0].save(CLIPS / "input.gif", save_all=True, append_images=frames[1:], duration=80, loop=0, disposal=1, optimize=False)
 
 
 def sheet(frames: list[Image.Image]) -> Image.Image:
@@ -244,10 +289,10 @@ def main() -> None:
             write_bundle(name)
         return
     CLIPS.mkdir(parents=True, exist_ok=True)
-    shutil.copy(CLIPS.parent / "pictures" / "input.png", CLIPS / "input.png")
+    write_inputs()
     if not given.only:
         for old in [*CLIPS.glob("*.png"), *CLIPS.glob("*.safetensors")]:
-            if old.name != "input.png":
+            if not old.name.startswith("input"):
                 old.unlink()
     cases = [case for case in all_cases() if not given.only or case["name"].startswith(given.only)]
     kept = {}

@@ -8,10 +8,11 @@ from diffusers import (
     MotionAdapter,
     UniPCMultistepScheduler,
     UNetMotionModel,
+    WanImageToVideoPipeline,
     WanPipeline,
     WanTransformer3DModel,
 )
-from transformers import UMT5Config, UMT5EncoderModel
+from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5EncoderModel
 
 from tiny_networks import autoencoder, denoiser, fill, text_encoder
 from tiny_pipelines import tokenizer
@@ -80,10 +81,10 @@ WAN = {
 WAN_CHANNELS = 4
 
 
-def umt5(seed: int) -> UMT5EncoderModel:
+def umt5(seed: int, width: int = 32) -> UMT5EncoderModel:
     config = UMT5Config(
         vocab_size=len(sentence_vocabulary()),
-        d_model=32,
+        d_model=width,
         d_kv=8,
         d_ff=48,
         num_layers=2,
@@ -97,11 +98,11 @@ def umt5(seed: int) -> UMT5EncoderModel:
     return fill(UMT5EncoderModel(config), seed, gain=0.7)
 
 
-def wan_autoencoder(seed: int) -> AutoencoderKLWan:
+def wan_autoencoder(seed: int, widths: tuple[int, ...] = (1, 2, 2)) -> AutoencoderKLWan:
     vae = AutoencoderKLWan(
         base_dim=4,
         z_dim=WAN_CHANNELS,
-        dim_mult=[1, 2, 2],
+        dim_mult=list(widths),
         num_res_blocks=1,
         temperal_downsample=[True, True],
         latents_mean=[-0.3, 0.2, 0.1, -0.1],
@@ -133,6 +134,55 @@ def wan(seed: int = 720) -> WanPipeline:
         text_encoder=umt5(seed + 2),
         vae=wan_autoencoder(seed + 1),
         scheduler=UniPCMultistepScheduler.from_config(WAN),
+        transformer=fill(transformer, seed),
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+PICTURE_SIDE = 28
+
+
+def image_encoder(seed: int, width: int) -> CLIPVisionModel:
+    config = CLIPVisionConfig(
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        image_size=PICTURE_SIDE,
+        patch_size=PICTURE_SIDE // 2,
+        hidden_act="gelu",
+    )
+    return fill(CLIPVisionModel(config), seed)
+
+
+def wan_i2v(seed: int = 740) -> WanImageToVideoPipeline:
+    """Narrower than `wan`, since it holds the encoder as well."""
+    width = 16
+    transformer = WanTransformer3DModel(
+        patch_size=(1, 2, 2),
+        num_attention_heads=2,
+        attention_head_dim=12,
+        # The latents, which of a latent's four frames are there, the latents of the first frame.
+        in_channels=2 * WAN_CHANNELS + 4,
+        out_channels=WAN_CHANNELS,
+        text_dim=width,
+        freq_dim=32,
+        ffn_dim=48,
+        num_layers=2,
+        image_dim=width,
+        added_kv_proj_dim=24,
+        rope_max_seq_len=64,
+    )
+    pipeline = WanImageToVideoPipeline(
+        tokenizer=sentence_tokenizer(),
+        text_encoder=umt5(seed + 2, width),
+        vae=wan_autoencoder(seed + 1, (1, 1, 1)),
+        scheduler=UniPCMultistepScheduler.from_config(WAN),
+        image_processor=CLIPImageProcessor(
+            size={"shortest_edge": PICTURE_SIDE}, crop_size={"height": PICTURE_SIDE, "width": PICTURE_SIDE}
+        ),
+        image_encoder=image_encoder(seed + 3, width),
         transformer=fill(transformer, seed),
     )
     pipeline.set_progress_bar_config(disable=True)

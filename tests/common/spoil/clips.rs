@@ -101,6 +101,70 @@ pub fn clip_folders() -> Vec<Case> {
         case("no frames", "animatediff", dimension(UNET, INPUT, "sample", 2, 0), &[UNET, "no dimension of a unet is 0"]),
     ]);
     cases.extend(wan_folders());
+    cases.extend(first_frame_folders());
+    cases
+}
+
+/// Of a model whose clips go on from a picture.
+fn first_frame_folders() -> Vec<Case> {
+    const I2V: &str = "wan_i2v";
+    const PREPARATION: &str = "image_processor/preprocessor_config.json";
+    const IMAGE: &str = "image_encoder/model.onnx";
+    const ENCODER: &str = "vae_encoder/model.onnx";
+    const ENCODER_FIRST: &str = "vae_encoder_first/model.onnx";
+    let mut cases = vec![
+        case("no encoder", I2V, gone("vae_encoder"), &["12 channels, the first frame's among them", ENCODER]),
+        case("no first encoder", I2V, gone("vae_encoder_first"), &["12 channels", ENCODER_FIRST]),
+        case("no image encoder", I2V, gone("image_encoder"), &["`encoder_hidden_states_image`", IMAGE]),
+        case("no preparation", I2V, gone("image_processor"), &[PREPARATION]),
+        case("preparation that is cut off", I2V, written(PREPARATION, "{\"size\": "), &[PREPARATION]),
+        case("encoder of pictures", I2V, of_bundle("sd", ENCODER, ENCODER), &[ENCODER, "5 dimensions for the frames"]),
+        case("the first encoder twice", I2V, of_bundle(I2V, ENCODER_FIRST, ENCODER), &[ENCODER, "remembers nothing"]),
+        case("the other encoder twice", I2V, of_bundle(I2V, ENCODER, ENCODER_FIRST), &[ENCODER_FIRST, "`past.0`"]),
+        case("the decoder as encoder", I2V, of_bundle(I2V, DECODER, ENCODER), &[ENCODER, "is not a vae_encoder"]),
+        case("a memory of another width", I2V, dimension(ENCODER, INPUT, "past.0", 1, 9), &["they are of two exports"]),
+        case("transformer of text alone", I2V, of_bundle(WAN, TRANSFORMER, TRANSFORMER), &["`in_channels` 12"]),
+        case("an image encoder of other sides", I2V, dimension(IMAGE, INPUT, "pixel_values", 2, 32), &[IMAGE, "28x28"]),
+        case(
+            "embeddings of another width",
+            I2V,
+            dimension(TRANSFORMER, INPUT, "encoder_hidden_states_image", 2, 17),
+            &["width 17", "gives 16"],
+        ),
+        case(
+            "a text encoder as image encoder",
+            I2V,
+            of_bundle("sd", "text_encoder/model.onnx", IMAGE),
+            &[IMAGE, "is not a image_encoder"],
+        ),
+        case(
+            "channels that are neither",
+            I2V,
+            by(|folder| {
+                set(TRANSFORMER_CONFIG, "in_channels", json!(13))(folder);
+                dimension(TRANSFORMER, INPUT, "hidden_states", 1, 13)(folder);
+            }),
+            &["takes 13 channels", "or to begin with a picture 12"],
+        ),
+        case(
+            "the class of picture to clip alone",
+            WAN,
+            set(INDEX, "_class_name", json!("WanImageToVideoPipeline")),
+            &["expects the first frame", "Wan 2.1"],
+        ),
+    ];
+    for (key, value) in [
+        ("size", json!({ "shortest_edge": 0 })),
+        ("size", json!("28")),
+        ("crop_size", json!({ "height": 4000, "width": 28 })),
+        ("crop_size", json!(-1)),
+        ("image_mean", json!([0.5])),
+        ("image_std", json!([1.0, 0.0, 1.0])),
+        ("resample", json!(2)),
+        ("do_center_crop", json!(false)),
+    ] {
+        cases.push(case(&format!("`{key}` is {value}"), I2V, set(PREPARATION, key, value), &[PREPARATION, key]));
+    }
     cases
 }
 
@@ -199,6 +263,13 @@ pub fn clip_runs() -> Vec<Case> {
         ),
         case("a first decoder of one colour", WAN, filled(FIRST, 1, 0.0), &["vae_decoder_first", "frame 0"]),
         case("a decoder that gives no number", WAN, filled(DECODER, 64, f32::NAN), &["vae_decoder", "frame 1"]),
+        case("an encoder that gives no number", "wan_i2v", filled("vae_encoder/model.onnx", 64, f32::NAN), &["vae_encoder"]),
+        case(
+            "an image encoder that gives no number",
+            "wan_i2v",
+            filled("image_encoder/model.onnx", 64, f32::NAN),
+            &["image_encoder"],
+        ),
         case("a unet of one value", "animatediff_windows", filled(UNET, 1, 0.0), &["unet", "every value"]),
     ]
 }
