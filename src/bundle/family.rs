@@ -80,6 +80,18 @@ impl Architecture {
         matches!(self, Self::AnimateDiff | Self::Wan)
     }
 
+    /// Tokens of a text that the encoder of `role` is given at most, and one that is told its padding always, as diffusers' pipelines have it
+    /// whatever the tokenizer says.
+    #[must_use]
+    pub fn sentence_tokens(self, role: Role) -> usize {
+        match (self, role) {
+            (Self::StableDiffusion3, Role::TextEncoder3) => 256,
+            (Self::PixArtAlpha, _) => 120,
+            (Self::PixArtSigma | Self::Sana | Self::SanaSprint, _) => 300,
+            _ => 512,
+        }
+    }
+
     /// Its text encoders, each with the folder of its tokenizer, in the order in which their embeddings are joined.
     #[must_use]
     pub fn text_encoders(self) -> &'static [(Role, &'static str)] {

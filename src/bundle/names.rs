@@ -56,6 +56,8 @@ pub const VERDICT: &[&str] = &["has_nsfw_concepts"];
 pub const PAST: &str = "past.";
 /// The same as it gives it for the next latents.
 pub const PRESENT: &str = "present.";
+/// What a dimension is called that is as long as a side of a latent; behind a number and `*`, that many times as long.
+pub const LATENT_SIDES: [&str; 2] = ["latent_height", "latent_width"];
 /// Which tokens are the text's rather than padding.
 pub const ATTENTION_MASK: &[&str] = &["attention_mask"];
 /// A picture's class.

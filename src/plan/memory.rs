@@ -129,7 +129,9 @@ fn activations(bundle: &Bundle, component: &Component, (width, height): (usize, 
             let width = component.value("base_dim").and_then(serde_json::Value::as_f64).unwrap_or(UNKNOWN_CHANNELS / 2.0);
             let frames_each = bundle.clip.as_ref().map_or(1, |shape| shape.frames_per_latent);
             let is_first = matches!(component.role, Role::VaeDecoderFirst | Role::VaeEncoderFirst);
-            maps(2.0 * width, points(1)) * count(if is_first { 1 } else { frames_each })
+            // Its attention looks at one frame of latents.
+            let scores = points(side).powi(2) * FLOAT_BYTES * SCORES;
+            maps(2.0 * width, points(1)) * count(if is_first { 1 } else { frames_each }) + scores
         }
         Role::VaeDecoder | Role::VaeDecoderFirst | Role::VaeEncoder | Role::VaeEncoderFirst | Role::PreviewDecoder => {
             // Before its last block a decoder works at full size with the channels of the block before.

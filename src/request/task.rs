@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn a_first_frame_keeps_its_shape_at_the_size_of_the_model() {
         let of =
-            |width, height| of_area(&Picture::new(width, height, 1, vec![0; (width * height) as usize]).unwrap(), (832, 480));
+            |width, height| of_area(&Picture::new(width, height, 3, vec![0; (3 * width * height) as usize]).unwrap(), (832, 480));
         assert_eq!(of(832, 480), (832, 480));
         assert_eq!(of(100, 100), (632, 632));
         assert_eq!(of(48, 96), (447, 894));

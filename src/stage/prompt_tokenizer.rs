@@ -9,15 +9,6 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::bundle::{Architecture, Bundle, Role, names};
 use crate::text::Tokenizer;
 
-/// Tokens of a text that a T5 is given at most, as diffusers' pipelines have it.
-const SENTENCE_TOKENS: usize = 512;
-/// The same for Stable Diffusion 3, and as many zeros where there is no T5.
-pub(super) const SENTENCE_TOKENS_SD3: usize = 256;
-/// Tokens that every text of these architectures is filled up to, whatever their tokenizer says.
-const TOKENS_PIXART_ALPHA: usize = 120;
-const TOKENS_PIXART_SIGMA: usize = 300;
-const TOKENS_SANA: usize = 300;
-
 /// What becomes of the padding behind a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Padding {
@@ -65,14 +56,8 @@ impl PromptTokenizer {
         let folder = bundle.folder.join(folder);
         let name = || folder.display().to_string();
         let mut tokenizer = Tokenizer::open(&folder)?;
-        let (longest, is_filled_up) = match (architecture, role) {
-            (Architecture::StableDiffusion3, Role::TextEncoder3) => (SENTENCE_TOKENS_SD3, false),
-            (Architecture::PixArtAlpha, _) => (TOKENS_PIXART_ALPHA, true),
-            (Architecture::PixArtSigma, _) => (TOKENS_PIXART_SIGMA, true),
-            (Architecture::Sana | Architecture::SanaSprint, _) => (TOKENS_SANA, true),
-            _ => (SENTENCE_TOKENS, false),
-        };
-        if tokenizer.max_length() > longest || (is_filled_up && tokenizer.max_length() != longest) {
+        let longest = architecture.sentence_tokens(role);
+        if tokenizer.max_length() > longest || (architecture.is_masked() && tokenizer.max_length() != longest) {
             tokenizer = tokenizer.with_max_length(longest).with_context(name)?;
         }
         let encoder = bundle.component(role)?;

@@ -19,7 +19,7 @@ use ndarray::{ArrayD, Axis, IxDyn, Slice, concatenate};
 
 use super::networks::Networks;
 use super::new_words::new_words;
-use super::prompt_tokenizer::{Padding, PromptTokenizer, SENTENCE_TOKENS_SD3};
+use super::prompt_tokenizer::{Padding, PromptTokenizer};
 use crate::bundle::{Architecture, Bundle, Role, find, names};
 use crate::refuse;
 use crate::runtime::token_vectors::{KEPT, VECTORS};
@@ -325,7 +325,8 @@ fn below_each_other(pair: &ArrayD<f32>, sentence: Option<&ArrayD<f32>>, width: u
     let sentence = match sentence {
         Some(sentence) => sentence,
         None => {
-            none = ArrayD::zeros(IxDyn(&[batch, SENTENCE_TOKENS_SD3, width]));
+            let tokens = Architecture::StableDiffusion3.sentence_tokens(Role::TextEncoder3);
+            none = ArrayD::zeros(IxDyn(&[batch, tokens, width]));
             &none
         }
     };

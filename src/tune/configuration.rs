@@ -55,7 +55,9 @@ pub fn configurations(bundle: &Bundle, providers: &[String], cores: usize) -> Ve
     let mut found = Vec::new();
     for (role, component) in &bundle.components {
         let own_size = bundle.default_size();
-        let sizes = if has_open_sides(component) && bundle.geometry.fixed_size.is_none() {
+        // A denoiser of clips sees all frames in one call, which takes minutes at larger sizes.
+        let is_long = *role == bundle.denoiser() && bundle.makes_clips();
+        let sizes = if has_open_sides(component) && !is_long && bundle.geometry.fixed_size.is_none() {
             sizes(own_size, bundle.geometry.side_unit)
         } else {
             vec![own_size]
@@ -97,7 +99,10 @@ fn thread_counts(cores: usize) -> Vec<usize> {
 
 /// Whether pictures or latents of other sides go through it.
 fn has_open_sides(component: &Component) -> bool {
-    component.header.inputs.iter().any(|port| port.shape.len() == 4 && port.shape[2..].iter().any(Option::is_none))
+    // Of a clip the frames stand before the sides.
+    component.header.inputs.iter().any(|port| {
+        matches!(port.shape.as_slice(), [_, _, height, width] | [_, _, _, height, width] if height.is_none() || width.is_none())
+    })
 }
 
 /// `own`, half of it and half as much again, on sides that are multiples of `unit`.
@@ -144,6 +149,9 @@ mod tests {
         assert_eq!(of_role(&found, "text_encoder"), 2);
         let found = configurations(&open("gan"), &cpu, 2);
         assert_eq!((of_role(&found, "mapping"), of_role(&found, "synthesis"), found.len()), (2, 2, 4));
+        let found = configurations(&open("wan"), &cpu, 2);
+        let of_wan = ["text_encoder", "transformer", "vae_decoder_first", "vae_decoder"].map(|role| of_role(&found, role));
+        assert_eq!(of_wan, [2, 3, 6, 6], "the transformer, which sees all frames at once, at its own size only");
         let another = ["cpu".to_owned(), "openvino".to_owned()];
         assert_eq!(configurations(&open("gan"), &another, 8).len(), 2 * (4 + 1));
     }

@@ -4,13 +4,15 @@ use anyhow::{Context, Result, bail};
 use ndarray::{ArrayD, IxDyn};
 
 use super::Configuration;
-use crate::bundle::{Bundle, ClipShape, Component, PACKED_SIDE, Role, names};
+use crate::bundle::{Architecture, Bundle, ClipShape, Component, PACKED_SIDE, Role, names};
 use crate::runtime::{Port, Tensor};
 
 /// Tokens of a text where an export leaves their number open: CLIP's.
 const TOKENS: usize = 77;
-/// Tokens of a text for a T5.
+/// Tokens of a text for a T5 that is not told its padding.
 const SENTENCE_TOKENS: usize = 256;
+/// The most that a side of what is remembered is of a latent's; more would fill the memory before a network is asked.
+const MOST_LATENT_SIDES: usize = 64;
 /// Values of SDXL's `time_ids`.
 const TIME_IDS: usize = 6;
 /// A timestep in the middle of the usual 1000.
@@ -35,9 +37,13 @@ fn tensor(bundle: &Bundle, role: Role, port: &Port, configuration: &Configuratio
     let side = geometry.pixels_per_latent.max(1);
     let is = |names: &[&str]| names.contains(&port.name.as_str());
     let batch = configuration.batch;
+    // A text that is told its padding is filled up, and so is Wan's, whose padding becomes zeros.
+    let filled = bundle.architecture().filter(|architecture| architecture.is_masked() || *architecture == Architecture::Wan);
+    let sentence = filled.map_or(SENTENCE_TOKENS, |architecture| architecture.sentence_tokens(Role::TextEncoder));
     // Each dimension as it would be if the export left it open; what the export fixes stands.
     let open: Vec<Option<usize>> = match role {
         _ if is(names::CLASS_LABELS) => vec![Some(batch)],
+        Role::TextEncoder if filled.is_some() => vec![Some(batch), Some(sentence)],
         Role::TextEncoder | Role::TextEncoder2 => vec![Some(batch), Some(TOKENS)],
         Role::TextEncoder3 => vec![Some(batch), Some(SENTENCE_TOKENS)],
         Role::Transformer if is(names::HIDDEN_STATES) && port.shape.len() == 3 => {
@@ -57,8 +63,8 @@ fn tensor(bundle: &Bundle, role: Role, port: &Port, configuration: &Configuratio
         Role::Transformer if is(names::TIMESTEP) || is(names::GUIDANCE) => {
             return Ok(Tensor::number_for(port, TIMESTEP, batch));
         }
-        Role::Transformer if is(names::ENCODER_HIDDEN_STATES) => vec![Some(batch), Some(SENTENCE_TOKENS), None],
-        Role::Transformer if is(names::ENCODER_ATTENTION_MASK) => vec![Some(batch), Some(SENTENCE_TOKENS)],
+        Role::Transformer if is(names::ENCODER_HIDDEN_STATES) => vec![Some(batch), Some(sentence), None],
+        Role::Transformer if is(names::ENCODER_ATTENTION_MASK) => vec![Some(batch), Some(sentence)],
         Role::Transformer if is(names::RESOLUTION) => vec![Some(batch), Some(2)],
         Role::Transformer if is(names::ASPECT_RATIO) => vec![Some(batch), Some(1)],
         Role::Transformer if is(names::POOLED_PROJECTIONS) => vec![Some(batch), None],
@@ -81,6 +87,15 @@ fn tensor(bundle: &Bundle, role: Role, port: &Port, configuration: &Configuratio
         Role::Unet if is(names::CONTROL_SCALE) => return Ok(Tensor::number_for(port, 1.0, batch)),
         Role::ImageEncoder => vec![Some(batch), Some(3), None, None],
         Role::Transformer if is(names::ENCODER_HIDDEN_STATES_IMAGE) => vec![Some(batch), None, None],
+        Role::VaeEncoder | Role::VaeDecoder if port.name.starts_with(names::PAST) => {
+            let times = |axis: usize, side: usize| Some(latent_sides(port, axis)? * side);
+            vec![Some(batch), None, None, times(3, height / side), times(4, width / side)]
+        }
+        Role::VaeEncoder | Role::VaeEncoderFirst if port.shape.len() == 5 => {
+            let further = bundle.clip.as_ref().map(|shape| shape.frames_per_latent);
+            let frames = if role == Role::VaeEncoder { further } else { Some(1) };
+            vec![Some(batch), Some(geometry.picture_channels), frames, Some(height), Some(width)]
+        }
         Role::VaeEncoder | Role::VaeEncoderFirst | Role::Encoder => {
             vec![Some(batch), Some(geometry.picture_channels), Some(height), Some(width)]
         }
@@ -95,12 +110,25 @@ fn tensor(bundle: &Bundle, role: Role, port: &Port, configuration: &Configuratio
     };
     let shape: Option<Vec<usize>> =
         port.shape.iter().enumerate().map(|(axis, declared)| declared.or_else(|| open.get(axis).copied().flatten())).collect();
-    let shape = shape.context("leaves open a dimension that nothing else in the bundle tells")?;
+    let shape = shape.context(match port.name.starts_with(names::PAST) {
+        true => {
+            "leaves open sides whose names do not say how many times a latent's they are; models/recipes/export names them so"
+        }
+        false => "leaves open a dimension that nothing else in the bundle tells",
+    })?;
     Ok(match port.element.is_float() {
         // All zeros would let some kernels skip their work, and tiny numbers slow them down.
         true => Tensor::Float(ArrayD::from_shape_vec(IxDyn(&shape), wave(shape.iter().product()))?),
         false => Tensor::Integer(ArrayD::ones(IxDyn(&shape))),
     })
+}
+
+/// How many times a latent's side that of `port` along `axis` is, which its name says.
+fn latent_sides(port: &Port, axis: usize) -> Option<usize> {
+    let (_, name) = port.dimension_names.iter().find(|(place, _)| *place == axis)?;
+    let (times, side) = name.split_once('*').unwrap_or(("1", name));
+    let times = times.parse().ok().filter(|times| (1..=MOST_LATENT_SIDES).contains(times));
+    times.filter(|_| names::LATENT_SIDES.contains(&side))
 }
 
 /// Patches of latents that are packed.

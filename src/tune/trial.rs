@@ -119,6 +119,9 @@ mod tests {
 
     use super::super::configurations;
     use super::*;
+    use crate::output::Picture;
+    use crate::plan::{Assignments, MeasurementKey, Measurements, Plan, Settings};
+    use crate::request::Request;
 
     #[test]
     fn every_component_of_every_kind_of_bundle_is_measured() {
@@ -137,6 +140,41 @@ mod tests {
         }
         assert_eq!(roles.len(), 9, "{roles:?}");
         assert!(count >= 60, "{count} configurations were measured");
+    }
+
+    #[test]
+    fn every_call_of_a_clip_is_measured_as_it_is_made_and_its_forecast_rests_on_that() {
+        let runtime = Runtime::open(None).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let bundle = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bundles/wan_i2v");
+        for entry in std::fs::read_dir(bundle).unwrap().flatten() {
+            std::os::unix::fs::symlink(entry.path(), folder.path().join(entry.file_name())).unwrap();
+        }
+        let card = "name = \"clips\"\n[size]\ndefault = [32, 32]\n[clip]\ndefault_frames = 9\n";
+        std::fs::write(folder.path().join("kiln.toml"), card).unwrap();
+        let bundle = Bundle::open(folder.path()).unwrap();
+        let key = MeasurementKey { bundle: bundle.fingerprint.clone(), runtime: "1".into(), device: "a board".into() };
+        let mut known = Measurements::new(key);
+        let all = configurations(&bundle, &["cpu".to_owned()], 1);
+        // What guidance asks of the transformer, and of the others one row.
+        let usual = |found: &&Configuration| found.width == 32 && (found.role != "transformer" || found.batch == 2);
+        for configuration in all.iter().filter(usual) {
+            let trial = measure(&runtime, &bundle, configuration, 1, &Cancel::new());
+            known.put(trial.with_context(|| format!("{configuration:?}")).unwrap().measurement);
+        }
+        assert_eq!(known.rows.len(), 7);
+        let settings = Settings { threads: Some(1), ..Settings::default() };
+        let assignments = Assignments::new(&bundle, &settings, &runtime).unwrap();
+        let measured = |frames: usize| -> Vec<(Role, bool)> {
+            let input = Some(Picture::new(32, 32, 3, vec![9; 3072]).unwrap());
+            let request = Request { input, frames: Some(frames), ..Request::new("a sun") };
+            let (_, plan) = Plan::within(&bundle, &request, &settings, &assignments, Some(&known)).unwrap();
+            plan.forecast.components.iter().map(|component| (component.role, component.is_measured)).collect()
+        };
+        assert!(measured(9).len() == 7 && measured(9).iter().all(|(_, is_known)| *is_known), "{:?}", measured(9));
+        // Of another number of frames only the denoiser's calls are others.
+        let longer = measured(17);
+        assert!(longer.iter().all(|(role, is_known)| *is_known == (*role != Role::Transformer)), "{longer:?}");
     }
 
     #[test]

@@ -192,3 +192,25 @@ fn cut(path: &Path) {
     let bytes = fs::read(path).unwrap();
     fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
 }
+
+#[test]
+fn every_network_of_a_clip_is_prepared_with_what_it_remembers_and_gives_the_same_clip() {
+    let input = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/clips/input.png");
+    let mut ran = 0;
+    for (name, roles, more) in [("wan", 4, &[][..]), ("wan_i2v", 7, &["--input", input.to_str().unwrap()])] {
+        let place = Place::new();
+        let model = model(name);
+        let film = |output: &str| {
+            let asked = ["generate", "a sun", "--model", &model, "--size", "32x32", "--frames", "9", "--steps", "2", "--force"];
+            let ran = place.run(&[&asked[..], &["--seed", "5", "-v", "-o", output], more].concat()).expect_code(0);
+            ran.stderr.matches(": as prepared in").count()
+        };
+        assert_eq!(film("before.y4m"), 0, "{name}");
+        place.run(&["prepare", &model, "--size", "32x32"]).expect_code(0);
+        assert_eq!((place.prepared().len(), film("after.y4m")), (roles, roles), "{name}");
+        let bytes = |name: &str| fs::read(place.folder.path().join(name)).unwrap();
+        assert!(bytes("before.y4m") == bytes("after.y4m"), "{name}");
+        ran += 1;
+    }
+    assert_eq!(ran, 2);
+}
