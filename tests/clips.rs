@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use kiln::error::is_refusal;
 use kiln::pipeline::{Event, Observer};
+use kiln::plan::TileChoice;
 use kiln::request::SamplerChoice;
 use kiln::{Cancel, Engine, Memory, Picture, Request, Settings, sampler};
 use safetensors::SafeTensors;
@@ -152,7 +153,7 @@ fn every_golden_clip_is_made_again() {
     }
     println!("golden clips: {} cases, {counts:?}", cases.len());
     assert!(wrong.is_empty(), "{} of {} cases differ:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
-    assert_eq!((cases.len(), engines.len()), (67, 4), "the cases in cases.json, and their bundles");
+    assert_eq!((cases.len(), engines.len()), (70, 4), "the cases in cases.json, and their bundles");
 }
 
 #[test]
@@ -324,7 +325,10 @@ fn the_decoder_of_a_causal_clip_takes_as_much_memory_for_any_length() {
     let (short, long) = (of(9, "vae_decoder").unwrap(), of(81, "vae_decoder").unwrap());
     assert_eq!((short.0, long.0), (2, 20));
     assert_eq!(short.1, long.1);
-    assert!(of(9, "transformer").unwrap().1 < of(81, "transformer").unwrap().1, "it sees all frames at once");
+    assert!(of(9, "transformer").unwrap().1 < of(29, "transformer").unwrap().1, "it sees all frames at once");
+    let (whole, windowed) = (of(29, "transformer").unwrap(), of(81, "transformer").unwrap());
+    assert_eq!((whole.0, windowed.0), (2, 16), "two steps, of one window and of eight");
+    assert_eq!(whole.1, windowed.1, "and no more than it was trained for");
 }
 
 #[test]
@@ -366,6 +370,32 @@ fn a_clip_that_goes_on_from_a_picture_has_its_shape_and_counts_what_encodes_it()
         ("vae_decoder", 3),
     ];
     assert_eq!(calls, expected);
+}
+
+#[test]
+fn a_causal_clip_is_decoded_in_tiles_where_the_memory_asks_for_it() {
+    let asked = Request { size: Some((96, 96)), frames: Some(9), ..short() };
+    let whole = engine("wan", &Settings::default()).plan(&asked).unwrap().1;
+    let tiled_settings = Settings { tile: TileChoice::Pixels(32), memory: Memory::Low, ..Settings::default() };
+    let mut tiled = engine("wan", &tiled_settings);
+    let plan = tiled.plan(&asked).unwrap().1;
+    let of = |plan: &kiln::plan::Plan, role: &str| {
+        let found = plan.forecast.components.iter().find(|component| component.role.folder() == role).unwrap();
+        (found.calls, found.memory_bytes)
+    };
+    // Sixteen tiles of 32 pixels every 24.
+    assert_eq!((of(&plan, "vae_decoder_first").0, of(&plan, "vae_decoder").0), (16, 32));
+    assert!(of(&plan, "vae_decoder").1 < of(&whole, "vae_decoder").1);
+    let (sheet, made) = film(&mut tiled, &asked).unwrap();
+    assert_eq!((made.provenance.tile, sheet.height), (Some(32), 9 * 96));
+
+    // A budget that the whole does not fit chooses tiles by itself; of one frame the decoder takes more than the transformer.
+    let low = Settings { memory: Memory::Low, ..Settings::default() };
+    let large = Request { size: Some((768, 768)), frames: Some(1), ..asked };
+    let needed = engine("wan", &low).plan(&large).unwrap().1.forecast.memory_bytes;
+    let budget = kiln::plan::Budget { memory_bytes: Some(needed - 1), ..Default::default() };
+    let plan = engine("wan", &Settings { budget, ..Settings::default() }).plan(&large).unwrap().1;
+    assert!(plan.tile.is_some() && plan.forecast.memory_bytes < needed, "{:?}", plan.tile);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use half::f16;
 use kiln::bundle::{Bundle, Role};
 use kiln::plan::{Assignments, Plan, Tile};
 use kiln::runtime::Runtime;
-use kiln::stage::{Networks, decode};
+use kiln::stage::{CausalDecoder, Networks, decode, decode_clip_in_tiles};
 use kiln::{Cancel, Request, Settings, random};
 use ndarray::{ArrayD, Axis, IxDyn, s};
 use safetensors::SafeTensors;
@@ -66,14 +66,96 @@ fn apart(left: &ArrayD<f32>, right: &ArrayD<f32>) -> Vec<f32> {
     left.iter().zip(right).map(|(left, right)| (left.clamp(-1.0, 1.0) - right.clamp(-1.0, 1.0)).abs()).collect()
 }
 
-#[test]
-fn tiled_pictures_are_those_of_diffusers() {
+/// The cases of clips, or those of pictures, and the bytes of their tensors.
+fn cases(of_clips: bool) -> (Vec<Case>, Vec<u8>) {
     let folder = tests_folder().join("golden/tiles");
     let cases: Cases = serde_json::from_str(&fs::read_to_string(folder.join("cases.json")).unwrap()).unwrap();
-    let bytes = fs::read(folder.join("tiles.safetensors")).unwrap();
+    let cases = cases.cases.into_iter().filter(|case| (case.bundle == "wan") == of_clips).collect();
+    (cases, fs::read(folder.join("tiles.safetensors")).unwrap())
+}
+
+/// The frames of a clip that is decoded whole, `[1, 3, N, H, W]`.
+fn in_turn(bundle: &Bundle, networks: &mut Networks, latents: &ArrayD<f32>) -> ArrayD<f32> {
+    let mut decoder = CausalDecoder::default();
+    let mut frames = Vec::new();
+    for latents in latents.axis_chunks_iter(Axis(2), 1) {
+        frames.push(decoder.decode(bundle, networks, &latents.to_owned(), &Cancel::new()).unwrap());
+    }
+    let views: Vec<_> = frames.iter().map(|frames| frames.view()).collect();
+    ndarray::concatenate(Axis(2), &views).unwrap()
+}
+
+#[test]
+fn tiled_clips_are_those_of_diffusers() {
+    let (cases, bytes) = cases(true);
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let mut ran = 0;
-    for case in &cases.cases {
+    for case in &cases {
+        let (bundle, mut networks) = opened(&case.bundle);
+        let latents = floats(&tensors, &format!("{}.latents", case.name));
+        let tile = Tile::of_pixels(&bundle, case.tile_pixels).unwrap();
+        for keeps in [true, false] {
+            let clip = decode_clip_in_tiles(&bundle, &mut networks, &latents, tile, keeps, &Cancel::new()).unwrap();
+            let most = apart(&clip, &floats(&tensors, &format!("{}.picture", case.name))).into_iter().fold(0.0, f32::max);
+            assert!(most <= BYTE, "{}: {} steps of a byte apart", case.name, most / BYTE);
+            assert_eq!(networks.is_open(Role::VaeDecoder), keeps);
+            let whole = in_turn(&bundle, &mut networks, &latents);
+            assert!(apart(&clip, &whole).into_iter().fold(0.0, f32::max) > BYTE, "{}", case.name);
+            networks.close_all();
+            ran += 1;
+        }
+    }
+    assert_eq!(ran, 4);
+}
+
+#[test]
+fn tiles_of_a_clip_leave_no_seams_in_any_frame() {
+    let (bundle, mut networks) = opened("wan");
+    let tile = Tile::of_pixels(&bundle, 128).unwrap();
+    let (height, width) = (56, 44);
+    let frames: Vec<_> = (0..3).map(|seed| latents(height, width, seed)).collect();
+    let views: Vec<_> = frames.iter().map(|frame| frame.view().insert_axis(Axis(2))).collect();
+    let latents = ndarray::concatenate(Axis(2), &views).unwrap();
+    let whole = in_turn(&bundle, &mut networks, &latents);
+    let tiled = decode_clip_in_tiles(&bundle, &mut networks, &latents, tile, true, &Cancel::new()).unwrap();
+    assert_eq!(whole.shape(), [1, 3, 9, 224, 176]);
+    let lines: Vec<usize> = (tile.stride()..height)
+        .step_by(tile.stride())
+        .flat_map(|latent| [latent * 4, latent * 4 + tile.overlap_pixels()])
+        .collect();
+    // The same tiles side by side without a blend, for comparison.
+    let mut pasted = ArrayD::zeros(IxDyn(whole.shape()));
+    for row in (0..height).step_by(tile.stride()) {
+        for column in (0..width).step_by(tile.stride()) {
+            let (bottom, right) = ((row + tile.latents).min(height), (column + tile.latents).min(width));
+            let cut = latents.slice(s![.., .., .., row..bottom, column..right]).to_owned().into_dyn();
+            let part = in_turn(&bundle, &mut networks, &cut);
+            pasted.slice_mut(s![.., .., .., row * 4..bottom * 4, column * 4..right * 4]).assign(&part);
+        }
+    }
+    let unblended = &pasted - &whole;
+    for axis in [2, 3] {
+        let (at_borders, elsewhere) = steps(&unblended.index_axis(Axis(2), 4).to_owned(), axis, &lines);
+        assert!(at_borders > SEAM * elsewhere, "axis {axis}: a seam is not seen, {at_borders} and {elsewhere}");
+    }
+    for (number, (tiled, whole)) in tiled.axis_iter(Axis(2)).zip(whole.axis_iter(Axis(2))).enumerate() {
+        let change = &tiled.mapv(|value| value.clamp(-1.0, 1.0)) - &whole.mapv(|value| value.clamp(-1.0, 1.0));
+        let mean = change.iter().map(|value| value.abs()).sum::<f32>() / change.len() as f32;
+        assert!(mean <= MEAN_APART, "frame {number}: the mean pixel is {} steps of a byte apart", mean / BYTE);
+        for axis in [2, 3] {
+            let (at_borders, elsewhere) = steps(&change, axis, &lines);
+            println!("frame {number} axis {axis}: mean {} bytes, {at_borders} at borders, {elsewhere} elsewhere", mean / BYTE);
+            assert!(at_borders <= SEAM * elsewhere, "frame {number} axis {axis}: {at_borders} at borders, {elsewhere} elsewhere");
+        }
+    }
+}
+
+#[test]
+fn tiled_pictures_are_those_of_diffusers() {
+    let (cases, bytes) = cases(false);
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let mut ran = 0;
+    for case in &cases {
         let (bundle, mut networks) = opened(&case.bundle);
         let latents = floats(&tensors, &format!("{}.latents", case.name));
         let tile = Tile::of_pixels(&bundle, case.tile_pixels).unwrap();

@@ -47,10 +47,10 @@ pub struct ClipShape {
     pub frames_per_second: u32,
     /// Frames of latents when the export takes no other count.
     pub fixed: Option<usize>,
-    /// The window for clips of more frames than fit into one call; `None` where no number is too many, or where the export has
-    /// windows inside it.
+    /// The window for clips of more frames than fit into one call, in frames of latents; `None` where no number is too many, or where the
+    /// export has windows inside it.
     pub window: Option<Window>,
-    /// The most frames that are made without windows.
+    /// The most frames of latents that are made without windows.
     pub whole: usize,
     /// The windows that the export has inside its motion modules.
     pub inner_window: Option<Window>,
@@ -148,14 +148,18 @@ impl ClipShape {
                 }
             );
         }
+        // A window further on has no first frame to go on from.
+        let length = fixed.unwrap_or((trained.last().copied().unwrap_or(default_frames) - 1) / frames_per_latent + 1);
+        let window = Window { length, stride: (length / WINDOWS_IN_LENGTH).max(1) };
+        let window = (first_frame.is_none() && length > 1).then_some(window);
         Ok(Self {
             frames_per_latent,
             trained,
             default_frames,
             frames_per_second: habits.and_then(|habits| habits.fps).unwrap_or(WAN_FRAMES_PER_SECOND),
             fixed,
-            window: None,
-            whole: usize::MAX,
+            window,
+            whole: window.map_or(usize::MAX, |window| window.length),
             inner_window: None,
             first_frame,
         })
@@ -166,6 +170,12 @@ impl ClipShape {
     pub fn usual_latents(&self) -> usize {
         let latents = (self.default_frames - 1) / self.frames_per_latent.max(1) + 1;
         self.fixed.unwrap_or(latents.min(self.whole))
+    }
+
+    /// The frames that `latents` frames of latents stand for.
+    #[must_use]
+    pub fn frames_of(&self, latents: usize) -> usize {
+        latents.saturating_sub(1).saturating_mul(self.frames_per_latent).saturating_add(1)
     }
 
     /// The counts of frames that the model can make next to `frames`: the one below and the one above, where there are such.

@@ -75,7 +75,7 @@ fn frames_text(shape: &ClipShape) -> String {
     }
     match (shape.window, shape.fixed) {
         (Some(window), _) => {
-            let _ = write!(text, "; more than {} in windows of {}", shape.whole, window.length);
+            let _ = write!(text, "; more than {} in windows of {}", shape.frames_of(shape.whole), shape.frames_of(window.length));
         }
         (None, Some(_)) => text.push_str(" and no other"),
         (None, None) => {}

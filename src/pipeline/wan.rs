@@ -2,7 +2,8 @@
 //!
 //! Wan Team, 2025, "Wan: Open and Advanced Large-Scale Video Generative Models", arXiv:2503.20314.
 //!
-//! In: a resolved request. Out: frames, each as soon as it is decoded. The noise of all frames is drawn as one tensor, as in diffusers'
+//! In: a resolved request. Out: frames, each as soon as it is decoded. More frames than the model was trained for are made in windows over
+//! FreeNoise's noise, as AnimateDiff's are, in frames of latents. The noise of all frames is drawn as one tensor, as in diffusers'
 //! `WanPipeline` and `WanImageToVideoPipeline`. Of the latter the picture is seen thrice: by an image encoder, as the first frame of a grey
 //! clip that was encoded, and by a mask that says which frames of it are there.
 
@@ -11,6 +12,7 @@ use ndarray::{ArrayD, ArrayViewD, Axis, Ix3, IxDyn, Slice, concatenate};
 
 use super::clip::{ClipModel, Filmed, FrameSink, frames_of};
 use super::denoise::denoise;
+use super::free_noise;
 use super::job::Job;
 use super::observer::{Event, Observer};
 use super::preview::Preview;
@@ -18,8 +20,12 @@ use super::safety_checker::clip_input;
 use super::texts::encode_texts;
 use crate::bundle::Role;
 use crate::output::Picture;
+use crate::plan::Tile;
 use crate::request::{Frames, Task};
-use crate::stage::{CausalDecoder, CausalEncoder, Conditioning, Decoding, PreviewMap, TextEncoders, Transformer, encode_image};
+use crate::stage::{
+    CausalDecoder, CausalEncoder, Conditioning, Decoding, PreviewMap, TextEncoders, Transformer, decode_clip_in_tiles,
+    encode_image,
+};
 
 /// Makes the clip; see [`generate_clip`](super::generate_clip).
 pub(super) fn film(
@@ -35,9 +41,9 @@ pub(super) fn film(
     let preview = Preview::prepare(job, preview_map, observer)?;
     let (latents, timesteps) = denoise_clip(job, &frames, &conditioning, preview.as_ref(), observer)?;
     job.release(Role::Transformer);
-    hand_out(job, &latents, sink, observer)?;
+    let decoding = hand_out(job, &latents, sink, observer)?;
     job.release(Role::VaeDecoder);
-    Ok(Filmed { latents: latents.index_axis_move(Axis(0), 0), timesteps, decoding: Decoding::default() })
+    Ok(Filmed { latents: latents.index_axis_move(Axis(0), 0), timesteps, decoding })
 }
 
 /// Encodes the picture that the clip goes on from, where there is one.
@@ -97,11 +103,17 @@ fn denoise_clip(
     let side = bundle.geometry.pixels_per_latent;
     let mut noise = job.noise(0..1);
     let (height, width) = (request.height as usize / side, request.width as usize / side);
-    let start = noise.draw(&[bundle.geometry.latent_channels, frames.latents, height, width])? * sampler.init_noise_sigma();
+    let shape = [bundle.geometry.latent_channels, frames.latents, height, width];
+    let start = free_noise::draw(&mut noise, &shape, frames.noise_window)? * sampler.init_noise_sigma();
     job.open(Role::Transformer, observer)?;
     let mut transformer = Transformer::new(bundle, job.networks, job.plan.guidance_passes, conditioning, cancel)?;
     let mut model = ClipModel {
-        predict: |networks: &mut _, sample: &ArrayD<f32>, timestep| transformer.predict(networks, sample, timestep, cancel),
+        predict: |networks: &mut _, sample: &ArrayD<f32>, timestep| {
+            free_noise::in_windows(frames, sample, |part| {
+                cancel.check()?;
+                transformer.predict(networks, part, timestep, cancel)
+            })
+        },
         bundle,
         networks: job.networks,
         preview,
@@ -114,27 +126,82 @@ fn denoise_clip(
     Ok((sample, timesteps))
 }
 
-/// Decodes `latents`, `[1, C, F, h, w]` f32, one frame of latents after the other, and hands out each frame of the clip before the next
-/// latents are decoded.
-fn hand_out(job: &mut Job<'_>, latents: &ArrayD<f32>, sink: &mut FrameSink<'_>, observer: &mut dyn Observer) -> Result<()> {
-    let mut decoder = CausalDecoder::default();
+/// Decodes `latents`, `[1, C, F, h, w]` f32, and hands out the frames; in tiles where the plan says so, or where memory runs out before any
+/// frame was handed out.
+fn hand_out(job: &mut Job<'_>, latents: &ArrayD<f32>, sink: &mut FrameSink<'_>, observer: &mut dyn Observer) -> Result<Decoding> {
+    let longer = latents.len_of(Axis(3)).max(latents.len_of(Axis(4)));
+    let mut decoding = Decoding { tile: job.plan.tile.filter(|tile| longer > tile.latents), ..Decoding::default() };
     let mut number = 0;
-    for at in 0..latents.len_of(Axis(2)) {
+    loop {
+        let outcome = match decoding.tile {
+            Some(tile) => hand_out_tiles(job, latents, tile, sink, observer),
+            None => hand_out_in_turn(job, latents, &mut number, sink, observer),
+        };
+        match outcome {
+            Ok(()) => return Ok(decoding),
+            Err(error) if number > 0 => return Err(error),
+            Err(error) => decoding.give_way(error, job.bundle, job.networks, longer)?,
+        }
+    }
+}
+
+/// Decodes one frame of latents after the other, and hands out what they give before the next are decoded.
+///
+/// * `number`: counts the frames that were handed out
+fn hand_out_in_turn(
+    job: &mut Job<'_>,
+    latents: &ArrayD<f32>,
+    number: &mut usize,
+    sink: &mut FrameSink<'_>,
+    observer: &mut dyn Observer,
+) -> Result<()> {
+    let mut decoder = CausalDecoder::default();
+    let mut held: Option<ArrayD<f32>> = None;
+    let count = latents.len_of(Axis(2));
+    for at in 0..count {
         job.cancel.check()?;
         let role = decoder.role();
         job.open(role, observer)?;
-        observer.event(Event::Decoding { picture: number });
+        let first = *number + usize::from(held.is_some());
+        observer.event(Event::Decoding { picture: first });
         let frame = latents.slice_axis(Axis(2), Slice::from(at..=at)).to_owned();
         let decoded = decoder
             .decode(job.bundle, job.networks, &frame, job.cancel)
-            .map_err(|error| error.context(format!("frame {number}")))?;
+            .map_err(|error| error.context(format!("frame {first}")))?;
         if role == Role::VaeDecoderFirst {
             job.release(role);
+            // Whether the memory is enough is known once more frames were decoded: the first of another way would not fit them.
+            if count > 1 {
+                held = Some(decoded);
+                continue;
+            }
         }
-        for picture in decoded.index_axis(Axis(0), 0).axis_iter(Axis(1)) {
-            sink(Picture::from_tensor(picture.into_dimensionality::<Ix3>()?)?)?;
-            number += 1;
+        for frames in held.take().into_iter().chain([decoded]) {
+            *number += give(&frames, sink)?;
         }
     }
     Ok(())
+}
+
+/// Decodes the clip tile by tile, and hands out its frames when all are there.
+fn hand_out_tiles(
+    job: &mut Job<'_>,
+    latents: &ArrayD<f32>,
+    tile: Tile,
+    sink: &mut FrameSink<'_>,
+    observer: &mut dyn Observer,
+) -> Result<()> {
+    job.cancel.check()?;
+    job.open(Role::VaeDecoderFirst, observer)?;
+    observer.event(Event::Decoding { picture: 0 });
+    let keeps = job.plan.keeps_components();
+    give(&decode_clip_in_tiles(job.bundle, job.networks, latents, tile, keeps, job.cancel)?, sink).map(drop)
+}
+
+/// Hands out `frames`, `[1, 3 or 4, n, H, W]` f32; returns how many.
+fn give(frames: &ArrayD<f32>, sink: &mut FrameSink<'_>) -> Result<usize> {
+    for picture in frames.index_axis(Axis(0), 0).axis_iter(Axis(1)) {
+        sink(Picture::from_tensor(picture.into_dimensionality::<Ix3>()?)?)?;
+    }
+    Ok(frames.len_of(Axis(2)))
 }

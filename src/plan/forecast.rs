@@ -189,7 +189,7 @@ fn frames_in(bundle: &Bundle, request: &Resolved, role: Role) -> usize {
 /// The size in pixels of what a component sees at once.
 fn piece(role: Role, request: &Resolved, tile: Option<Tile>) -> (usize, usize) {
     let (width, height) = (request.width as usize, request.height as usize);
-    match tile.filter(|_| matches!(role, Role::VaeDecoder | Role::TinyDecoder)) {
+    match tile.filter(|_| matches!(role, Role::VaeDecoder | Role::VaeDecoderFirst | Role::TinyDecoder)) {
         Some(tile) => (width.min(tile.pixels()), height.min(tile.pixels())),
         None => (width, height),
     }
@@ -248,12 +248,13 @@ fn calls(bundle: &Bundle, request: &Resolved, plan: &Plan) -> Vec<(Role, usize, 
     if bundle.takes_text() {
         let side = bundle.geometry.pixels_per_latent;
         let along = |pixels: u32| plan.tile.map_or(1, |tile| (pixels as usize / side).div_ceil(tile.stride()));
+        let tiles = along(request.width) * along(request.height);
         let frames = request.frames.map_or(1, |frames| frames.latents);
         let has_first = bundle.components.contains_key(&Role::VaeDecoderFirst);
-        found.push((Role::VaeDecoderFirst, 1, 1));
+        found.push((Role::VaeDecoderFirst, tiles, 1));
         let frames = frames - usize::from(has_first);
         let shown = if shows == Some(plan.decoder) { taken * batches } else { 0 };
-        found.push((plan.decoder, request.count * frames * along(request.width) * along(request.height) + shown, 1));
+        found.push((plan.decoder, request.count * frames * tiles + shown, 1));
     }
     found.retain(|(role, calls, _)| *calls > 0 && bundle.components.contains_key(role));
     found

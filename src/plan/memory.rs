@@ -215,7 +215,14 @@ pub(super) fn beside(bundle: &Bundle, request: &Resolved, plan: &Plan) -> f64 {
         Task::ClipToClip { frames } => pixels * channels * count(frames.len()),
         _ => 0.0,
     };
-    tokenizer_bytes(bundle) * TOKENIZER_BYTES + finished + at_work + given + latents_of_clip(bundle, request)
+    // A causal decoder takes each tile through the whole clip, whose frames wait for the last: as values, of the tile at work twice more.
+    let waiting = match (plan.tile, &request.frames) {
+        (Some(tile), Some(frames)) if bundle.components.contains_key(&Role::VaeDecoderFirst) => {
+            (pixels + 2.0 * count(tile.pixels()).powi(2)) * channels * FLOAT_BYTES * count(frames.count)
+        }
+        _ => 0.0,
+    };
+    tokenizer_bytes(bundle) * TOKENIZER_BYTES + finished + at_work + given + waiting + latents_of_clip(bundle, request)
 }
 
 /// Latents of all frames of a clip: the sample, what the sampler remembers and makes of it, what the windows add up to. The frames

@@ -203,7 +203,8 @@ impl Plan {
             decide("frames", frames.count.to_string(), "asked for, or the model's own");
             if let Some(window) = frames.window {
                 let because = "more frames than the model takes at once: the windows overlap and share their noise";
-                decide("windows", format!("{} of {} frames", frames.windows().len(), window.length), because);
+                let length = bundle.clip.as_ref().map_or(window.length, |shape| shape.frames_of(window.length));
+                decide("windows", format!("{} of {length} frames", frames.windows().len()), because);
             }
         }
         if request.sampler.is_some() || request.solver.is_some() {
@@ -255,7 +256,7 @@ impl Plan {
         let tile = tile.filter(|tile| request.width.max(request.height) as usize > tile.pixels());
         if bundle.components.contains_key(&Role::VaeDecoder) {
             let because = match (settings.tile, tile) {
-                _ if bundle.components.contains_key(&Role::VaeDecoderFirst) => {
+                (TileChoice::Auto | TileChoice::Off, None) if bundle.components.contains_key(&Role::VaeDecoderFirst) => {
                     "the decoder remembers what it needs of earlier frames"
                 }
                 (TileChoice::Auto, _) if settings.budget.memory_bytes.is_none() => "no memory budget was given",

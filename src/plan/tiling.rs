@@ -114,11 +114,9 @@ pub(super) fn refusal_of(bundle: &Bundle) -> Option<String> {
     let Some(decoder) = bundle.components.get(&Role::VaeDecoder) else {
         return Some(format!("model {} has no decoder of latents", bundle.name()));
     };
-    if bundle.components.contains_key(&Role::VaeDecoderFirst) {
-        return Some(format!("the decoder of model {} goes through a clip frame by frame, and not in tiles", bundle.name()));
-    }
     let port = find(&decoder.header.inputs, names::LATENT)?;
-    let is_fixed = port.shape.iter().skip(2).any(Option::is_some);
+    // Of a clip the frames stand before the sides.
+    let is_fixed = port.shape.iter().rev().take(2).any(Option::is_some);
     is_fixed.then(|| format!("the decoder of model {} takes latents of {} only", bundle.name(), port.shape_text()))
 }
 

@@ -2,14 +2,19 @@
 //!
 //! A causal decoder sees no later frame, and of earlier ones only what its convolutions remember: two frames of each feature map. So a
 //! clip of any length is decoded in the memory of one frame of latents, and gives the same frames as all at once.
+//!
+//! In tiles each tile goes through the whole clip before the next begins, as in diffusers' `AutoencoderKLWan.tiled_decode`: what a tile's
+//! convolutions remember is far more than its frames are.
 
-use anyhow::{Result, ensure};
-use ndarray::{ArrayD, Axis};
+use anyhow::{Result, bail, ensure};
+use ndarray::{ArrayD, Axis, IxDyn, concatenate};
 
 use super::causal::Past;
 use super::decoder::{check_not_plain, unscaled};
 use super::networks::Networks;
+use super::tiles::decode_tiles;
 use crate::bundle::{Bundle, Role, names};
+use crate::plan::Tile;
 use crate::runtime::Cancel;
 
 /// A decoder on its way through a clip.
@@ -42,6 +47,13 @@ impl CausalDecoder {
         cancel: &Cancel,
     ) -> Result<ArrayD<f32>> {
         let role = self.role();
+        let decoded = self.step(bundle, networks, latents, cancel)?;
+        decoded.index_axis(Axis(0), 0).axis_iter(Axis(1)).try_for_each(|frame| check_not_plain(role, frame))?;
+        Ok(decoded)
+    }
+
+    fn step(&mut self, bundle: &Bundle, networks: &mut Networks, latents: &ArrayD<f32>, cancel: &Cancel) -> Result<ArrayD<f32>> {
+        let role = self.role();
         let geometry = &bundle.geometry;
         let latents_given = unscaled(latents, &geometry.scaling);
         let decoded = self.past.call(networks, role, names::LATENT, latents_given, cancel)?;
@@ -55,7 +67,56 @@ impl CausalDecoder {
             latents.shape().get(4).map_or(0, |width| width * side),
         ];
         ensure!(decoded.shape() == expected, "{role}: gave frames of shape {:?}, expected {expected:?}", decoded.shape());
-        decoded.index_axis(Axis(0), 0).axis_iter(Axis(1)).try_for_each(|frame| check_not_plain(role, frame))?;
         Ok(decoded)
     }
+}
+
+/// Decodes a whole clip in tiles, and blends them.
+///
+/// * `latents`: `[1, C, F, h, w]` f32 as the denoiser has them
+/// * `keeps_components`: keep both networks open, rather than one at a time
+///
+/// Returns `[1, 3 or 4, N, H, W]` f32, nominally in [-1, 1]: all frames of the clip.
+///
+/// # Errors
+/// As [`CausalDecoder::decode`].
+pub fn decode_clip_in_tiles(
+    bundle: &Bundle,
+    networks: &mut Networks,
+    latents: &ArrayD<f32>,
+    tile: Tile,
+    keeps_components: bool,
+    cancel: &Cancel,
+) -> Result<ArrayD<f32>> {
+    let &[_, channels, count, height, width] = latents.shape() else {
+        bail!("vae_decoder: is given latents of {} dimensions, expected 5", latents.ndim());
+    };
+    let colours = bundle.geometry.picture_channels;
+    // Tiles are cut along the sides alone, so the frames go among the channels.
+    let flat = latents.as_standard_layout().into_owned().into_shape_with_order(IxDyn(&[1, channels * count, height, width]))?;
+    let frames = decode_tiles(&flat, tile, |part| {
+        let sides = [part.len_of(Axis(2)), part.len_of(Axis(3))];
+        let part = part.as_standard_layout().into_owned();
+        let part = part.into_shape_with_order(IxDyn(&[1, channels, count, sides[0], sides[1]]))?;
+        let mut decoder = CausalDecoder::default();
+        let mut decoded = Vec::with_capacity(count);
+        for latents in part.axis_chunks_iter(Axis(2), 1) {
+            let role = decoder.role();
+            decoded.push(decoder.step(bundle, networks, &latents.to_owned(), cancel)?);
+            if role == Role::VaeDecoderFirst && !keeps_components {
+                networks.close(role);
+            }
+        }
+        if !keeps_components {
+            networks.close(Role::VaeDecoder);
+        }
+        let views: Vec<_> = decoded.iter().map(|frames| frames.view()).collect();
+        let all = concatenate(Axis(2), &views)?;
+        let shape = [1, colours * all.len_of(Axis(2)), all.len_of(Axis(3)), all.len_of(Axis(4))];
+        Ok(all.as_standard_layout().into_owned().into_shape_with_order(IxDyn(&shape))?)
+    })?;
+    let shape = [1, colours, frames.len_of(Axis(1)) / colours, frames.len_of(Axis(2)), frames.len_of(Axis(3))];
+    let frames = frames.into_shape_with_order(IxDyn(&shape))?;
+    frames.index_axis(Axis(0), 0).axis_iter(Axis(1)).try_for_each(|frame| check_not_plain(Role::VaeDecoder, frame))?;
+    Ok(frames)
 }

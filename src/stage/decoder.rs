@@ -37,17 +37,32 @@ pub fn decode_within_memory(
     let longer = latents.shape().iter().skip(2).max().copied().unwrap_or(0);
     decoding.tile = decoding.tile.filter(|tile| longer > tile.latents);
     loop {
-        let error = match decode(bundle, role, networks, latents, decoding.tile, cancel) {
-            Err(error) if is_out_of_memory(&error) => error,
-            outcome => return outcome,
-        };
-        let pixels = decoding.tile.map_or(longer * bundle.geometry.pixels_per_latent, Tile::pixels);
+        match decode(bundle, role, networks, latents, decoding.tile, cancel) {
+            Ok(pictures) => return Ok(pictures),
+            Err(error) => decoding.give_way(error, bundle, networks, longer)?,
+        }
+    }
+}
+
+impl Decoding {
+    /// Takes smaller tiles after `error`, where that is one of memory, and closes all networks.
+    ///
+    /// * `longer`: the longer side in latents
+    ///
+    /// # Errors
+    /// `error`, where it is another or there are no smaller tiles.
+    pub fn give_way(&mut self, error: anyhow::Error, bundle: &Bundle, networks: &mut Networks, longer: usize) -> Result<()> {
+        if !is_out_of_memory(&error) {
+            return Err(error);
+        }
+        let pixels = self.tile.map_or(longer * bundle.geometry.pixels_per_latent, Tile::pixels);
         let Some(smaller) = Tile::within(bundle, pixels / 2) else {
             return Err(error.context("the decoder runs out of memory, and there is no smaller tile to try; take a smaller size"));
         };
         log::warn!("{error:#}; the latents are kept, and decoded again in {smaller}");
         networks.close_all();
-        *decoding = Decoding { tile: Some(smaller), ran_out_of_memory: true };
+        *self = Self { tile: Some(smaller), ran_out_of_memory: true };
+        Ok(())
     }
 }
 

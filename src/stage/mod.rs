@@ -21,7 +21,7 @@ mod told;
 mod transformer;
 
 pub use call::{ClassLabels, call, check_shape, picture_shape};
-pub use causal_decoder::CausalDecoder;
+pub use causal_decoder::{CausalDecoder, decode_clip_in_tiles};
 pub use causal_encoder::CausalEncoder;
 pub use class_denoiser::ClassDenoiser;
 pub use decoder::{Decoding, PreviewMap, decode, decode_within_memory, preview_decode};

@@ -142,6 +142,7 @@ mod tests {
         assert!(count >= 60, "{count} configurations were measured");
     }
 
+    #[cfg(unix)]
     #[test]
     fn every_call_of_a_clip_is_measured_as_it_is_made_and_its_forecast_rests_on_that() {
         let runtime = Runtime::open(None).unwrap();

@@ -112,6 +112,10 @@ def wan() -> list[dict]:
         clip("_frames_17", frames=17, guidance=1.0),
         clip("_wide", **WIDE),
         clip("_tall", width=16, height=48, frames=5),
+        # Windows of 8 frames of latents, which are 29 frames.
+        clip("_long_33", frames=33, width=16, height=16, windows=[8, 2]),
+        clip("_long_41", frames=41, width=16, height=32, windows=[8, 2], guidance=1.0, seed=3, steps=2),
+        clip("_long_45", frames=45, width=32, height=16, windows=[8, 2], guidance=1.0, negative=NEGATIVE),
         clip("_shift_5", guidance=1.0, sampler=shifted(5.0)),
         clip("_shift_1", sampler=shifted(1.0)),
         clip("_order_3", steps=7, sampler=sampler("UniPCMultistepScheduler", {"solver_order": 3})),

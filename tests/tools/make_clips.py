@@ -77,6 +77,9 @@ def write_bundle(name: str) -> None:
         shutil.rmtree(target / "tokenizer")
         write_tokenizer(target / "tokenizer", END)
         write_json(target / "scheduler" / "scheduler_config.json", tiny_clips.ANIMATEDIFF)
+    if name == "wan":
+        # More frames than it was trained for are made in windows.
+        (target / "kiln.toml").write_text(f'name = "wan"\n\n[clip]\nframes = [{tiny_clips.WAN_TRAINED_FRAMES}]\n')
     if name.startswith("wan"):
         shutil.rmtree(target / "tokenizer")
         write_sentences(target / "tokenizer")
@@ -146,28 +149,59 @@ def agreement(name: str, target: Path) -> float:
     return worst
 
 
-def in_windows(unet, length: int, stride: int):
-    """The denoiser over overlapping windows of frames, in FreeNoise's places and with its weights."""
+def over_windows(sample, length: int, stride: int, predict):
+    """What `predict(begin, end)` gives of overlapping windows of frames, in FreeNoise's places and with its weights."""
     block = SimpleNamespace(context_length=length, context_stride=stride)
     weights = torch.tensor(FreeNoiseTransformerBlock._get_frame_weights(block, length), dtype=torch.float32)
+    frames = sample.shape[2]
+    places = FreeNoiseTransformerBlock._get_frame_indices(block, frames)
+    if places[-1][1] < frames:
+        places.append((frames - length, frames))
+    total, counted = torch.zeros_like(sample), torch.zeros(frames)
+    for begin, end in places:
+        total[:, :, begin:end] += predict(begin, end) * weights[:, None, None]
+        counted[begin:end] += weights
+    return total / counted[:, None, None]
+
+
+def in_windows(unet, length: int, stride: int):
     forward = type(unet).forward.__get__(unet)
 
     def windowed(sample, timestep, encoder_hidden_states, **_):
         clips, frames = sample.shape[0], sample.shape[2]
         if frames <= length:
             return forward(sample, timestep, encoder_hidden_states)
-        places = FreeNoiseTransformerBlock._get_frame_indices(block, frames)
-        if places[-1][1] < frames:
-            places.append((frames - length, frames))
         words = encoder_hidden_states.reshape(clips, frames, *encoder_hidden_states.shape[1:])
-        total, counted = torch.zeros_like(sample), torch.zeros(frames)
-        for begin, end in places:
-            found = forward(sample[:, :, begin:end], timestep, words[:, begin:end].flatten(0, 1)).sample
-            total[:, :, begin:end] += found * weights[:, None, None]
-            counted[begin:end] += weights
-        return SimpleNamespace(sample=total / counted[:, None, None])
+
+        def predict(begin: int, end: int):
+            return forward(sample[:, :, begin:end], timestep, words[:, begin:end].flatten(0, 1)).sample
+
+        return SimpleNamespace(sample=over_windows(sample, length, stride, predict))
 
     return windowed
+
+
+def wan_in_windows(transformer, length: int, stride: int):
+    """The same around a transformer, whose frames are of latents and whose texts have a row for each clip."""
+    forward = type(transformer).forward.__get__(transformer)
+
+    def windowed(hidden_states, timestep, encoder_hidden_states, **_):
+        def predict(begin: int, end: int):
+            return forward(hidden_states[:, :, begin:end], timestep, encoder_hidden_states, return_dict=False)[0]
+
+        return (over_windows(hidden_states, length, stride, predict),)
+
+    return windowed
+
+
+def free_noise(length: int, stride: int, vae_scale_factor: int) -> SimpleNamespace:
+    """What `_prepare_latents_free_noise` asks of a pipeline: its noise, and none of its windows inside the motion modules."""
+    return SimpleNamespace(
+        _free_noise_context_length=length,
+        _free_noise_context_stride=stride,
+        _free_noise_noise_type="shuffle_context",
+        vae_scale_factor=vae_scale_factor,
+    )
 
 
 def run_animatediff(case: dict):
@@ -184,13 +218,7 @@ def run_animatediff(case: dict):
         length, stride = case["windows"]
         pipeline.unet.forward = in_windows(pipeline.unet, length, stride)
         if case["task"] == "text2video":
-            # The noise of FreeNoise, and none of its windows inside the motion modules.
-            free = SimpleNamespace(
-                _free_noise_context_length=length,
-                _free_noise_context_stride=stride,
-                _free_noise_noise_type="shuffle_context",
-                vae_scale_factor=pipeline.vae_scale_factor,
-            )
+            free = free_noise(length, stride, pipeline.vae_scale_factor)
             prepare = pipeline.prepare_latents
 
             def shuffled(*arguments):
@@ -229,6 +257,14 @@ def run_wan(case: dict):
     given = {"image": Image.open(CLIPS / case["input"]).convert("RGB")} if case["input"] else {}
     if case["sampler"]:
         pipeline.scheduler = getattr(diffusers, case["sampler"]["class"]).from_config(pipeline.scheduler.config, **case["sampler"]["config"])
+
+    if case["windows"]:
+        length, stride = case["windows"]
+        pipeline.transformer.forward = wan_in_windows(pipeline.transformer, length, stride)
+        free = free_noise(length, stride, pipeline.vae_scale_factor_spatial)
+        sizes = (1, tiny_clips.WAN_CHANNELS, (case["frames"] - 1) // 4 + 1, case["height"], case["width"])
+        generator = torch.Generator("cpu").manual_seed(case["seed"])
+        given["latents"] = AnimateDiffFreeNoiseMixin._prepare_latents_free_noise(free, *sizes, torch.float32, "cpu", generator)
 
     def film(output: str):
         return pipeline(

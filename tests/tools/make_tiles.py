@@ -10,11 +10,27 @@ import diffusers  # noqa: E402
 import torch  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
+import tiny_clips  # noqa: E402
 from tiny_pipelines import build  # noqa: E402
 
 TILES = Path(__file__).resolve().parents[1] / "golden" / "tiles"
 # Bundle, height and width in latents, side of a tile in latents. 38 leaves a strip of 2 latents at the right of tiles of 16.
 CASES = [("sd", 24, 40, 16), ("sd", 20, 38, 16), ("sdxl", 28, 13, 8), ("sd_turbo", 16, 33, 16)]
+# Of clips: frames of latents, height and width, side of a tile.
+CLIPS = [(2, 13, 20, 8), (3, 9, 12, 8)]
+
+
+def clip(at: int, count: int, height: int, width: int, side: int) -> tuple[dict, dict]:
+    """Tensors and the case of a causal decoder's clip."""
+    vae = tiny_clips.wan().vae
+    vae.enable_tiling(side * 4, side * 4, side * 3, side * 3)
+    # Farther out than latents go, so that values are cut off, which is done after tiles are blended.
+    latents = 2.0 * torch.randn(1, tiny_clips.WAN_CHANNELS, count, height, width, generator=torch.Generator("cpu").manual_seed(at))
+    mean, deviation = (torch.tensor(values).view(1, -1, 1, 1, 1) for values in (vae.config.latents_mean, vae.config.latents_std))
+    frames = vae.decode(latents * deviation + mean).sample
+    name = f"wan_{count}x{height}x{width}"
+    print(f"{name}: tiles of {side}, {(frames.abs() == 1).float().mean():.3f} of the values cut off")
+    return {f"{name}.latents": latents, f"{name}.picture": frames.half()}, {"name": name, "bundle": "wan", "tile_pixels": side * 4}
 
 
 @torch.no_grad()
@@ -35,6 +51,10 @@ def main() -> None:
         tensors[f"{name}.picture"] = picture.half()
         cases.append({"name": name, "bundle": bundle, "tile_pixels": side * 4})
         print(f"{name}: tiles of {side}, values {picture.min():.2f} to {picture.max():.2f}")
+    for at, sizes in enumerate(CLIPS):
+        found, case = clip(at, *sizes)
+        tensors |= found
+        cases.append(case)
     save_file(tensors, TILES / "tiles.safetensors")
     versions = {"torch": torch.__version__, "diffusers": diffusers.__version__}
     (TILES / "cases.json").write_text(json.dumps({"versions": versions, "cases": cases}, indent=1) + "\n")

@@ -79,6 +79,7 @@ WAN = {
     "timestep_spacing": "linspace",
 }
 WAN_CHANNELS = 4
+WAN_TRAINED_FRAMES = 29
 
 
 def umt5(seed: int, width: int = 32) -> UMT5EncoderModel:
