@@ -80,3 +80,33 @@ fn a_decoder_that_runs_out_of_memory_keeps_the_latents_and_is_tried_again_in_til
     assert_eq!(pixels("low.png"), pixels("asked.png"));
     assert!(!recorded(here, "asked.png").ran_out_of_memory);
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_decoder_of_clips_that_runs_out_of_memory_begins_again_in_tiles() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let model = model("wan");
+    // The decoder's attention wants 324 MiB twice, at the side of the latents; the transformer's patches are four latents each.
+    let arguments = ["a red apple", "--seed", "7", "--model", &model, "--size", "384x384", "--threads", "1", "--steps", "1"];
+    let arguments = [&arguments[..], &["--frames", "5", "--guidance", "1", "--force"]].concat();
+    for (memory, name) in [("normal", "normal.png"), ("low", "low.png")] {
+        let more = ["--memory", memory, "--output", name];
+        let ran = generate_within(here, 600 << 10, &[&arguments[..], &more[..]].concat()).expect_code(0);
+        assert!(ran.stderr.contains("the latents are kept, and decoded again in tiles of 192x192 pixels"), "{}", ran.stderr);
+        let made = recorded(here, name);
+        assert_eq!((made.tile, made.ran_out_of_memory), (Some(192), true), "{memory}");
+    }
+    let more = ["--tile", "192", "--output", "asked.png"];
+    common::kiln(here, &[&["generate"][..], &arguments[..], &more[..]].concat()).expect_code(0);
+    let frames = |name: &str| {
+        let reader = kiln::output::ClipReader::open(&here.join(name)).unwrap().unwrap();
+        reader.map(|frame| frame.unwrap().pixels).collect::<Vec<_>>()
+    };
+    let asked = frames("asked.png");
+    assert_eq!((asked.len(), recorded(here, "asked.png").ran_out_of_memory), (5, false));
+    assert!(
+        frames("normal.png") == asked && frames("low.png") == asked,
+        "the latents were the same, and no frame was written twice"
+    );
+}
