@@ -147,12 +147,12 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>, cancel: &Cancel
         "{} {}x{}, {steps} steps of {}, guidance {}, ONNX Runtime {}, {} threads, {} memory\n\n",
         first.bundle.name, first.width, first.height, first.sampler, first.guidance, first.runtime, first.threads, first.memory
     );
-    let _ = writeln!(text, "{:<16}{:>10}{:>12}{:>8}{:>12}  runs on", "component", "load ms", "picture ms", "calls", "call ms");
+    let _ = writeln!(text, "{:<18}{:>10}{:>12}{:>8}{:>12}  runs on", "component", "load ms", "picture ms", "calls", "call ms");
     for row in &rows {
         #[expect(clippy::cast_precision_loss, reason = "a count of calls")]
         let call_ms = row.run_ms / row.calls.max(1) as f64;
         let Row { role, provider, precision, load_ms, run_ms, calls } = row;
-        let _ = writeln!(text, "{role:<16}{load_ms:>10.1}{run_ms:>12.2}{calls:>8}{call_ms:>12.2}  {provider}, {precision}");
+        let _ = writeln!(text, "{role:<18}{load_ms:>10.1}{run_ms:>12.2}{calls:>8}{call_ms:>12.2}  {provider}, {precision}");
     }
     let what = if first.clip.is_some() { "clip" } else { "picture" };
     let _ = writeln!(text, "\nopen folder and library  {open_ms:>9.1} ms");

@@ -103,13 +103,13 @@ fn decisions(decisions: &[Decision], columns: usize) -> String {
 
 fn table(bundle: &Bundle, plan: &Plan) -> String {
     let mut text = format!("{}\n\n{}", bundle.name(), decisions(&plan.decisions, super::columns().max(NARROWEST)));
-    let _ = writeln!(text, "\n{:<16}{:>7}{:>12}{:>12}  from", "component", "calls", "ms", "memory");
+    let _ = writeln!(text, "\n{:<18}{:>7}{:>12}{:>12}  from", "component", "calls", "ms", "memory");
     for component in &plan.forecast.components {
         let source = if component.is_measured { "measurement" } else { "estimate" };
         let memory = megabytes(component.memory_bytes);
         let _ = writeln!(
             text,
-            "{:<16}{:>7}{:>12.0}{memory:>12}  {source}",
+            "{:<18}{:>7}{:>12.0}{memory:>12}  {source}",
             component.role.folder(),
             component.calls,
             component.time_ms

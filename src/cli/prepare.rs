@@ -118,12 +118,12 @@ fn all(arguments: &Arguments, model: &Path, cache: &Path, named: Option<&Path>, 
 }
 
 fn table(name: &str, shelf: &PreparedShelf, done: &[Prepared]) -> String {
-    let mut text = format!("{name}\n\n{:<16} {:>10} {:>10} {:>10}\n", "component", "opens ms", "prepared", "size");
+    let mut text = format!("{name}\n\n{:<18} {:>10} {:>10} {:>10}\n", "component", "opens ms", "prepared", "size");
     for row in done {
         let there = if row.was_there { "  was prepared already" } else { "" };
         let _ = writeln!(
             text,
-            "{:<16} {:>10.1} {:>10.1} {:>10}{there}",
+            "{:<18} {:>10.1} {:>10.1} {:>10}{there}",
             row.role.folder(),
             row.load_before_ms,
             row.load_after_ms,
@@ -133,7 +133,7 @@ fn table(name: &str, shelf: &PreparedShelf, done: &[Prepared]) -> String {
     let total = |value: fn(&Prepared) -> f64| done.iter().map(value).sum::<f64>();
     let bytes = megabytes(done.iter().map(|row| row.size_bytes).sum());
     let (before, after) = (total(|row| row.load_before_ms), total(|row| row.load_after_ms));
-    let _ = writeln!(text, "{:<16} {before:>10.1} {after:>10.1} {bytes:>10}\nkept in {}", "in all", shelf.folder().display());
+    let _ = writeln!(text, "{:<18} {before:>10.1} {after:>10.1} {bytes:>10}\nkept in {}", "in all", shelf.folder().display());
     text
 }
 

@@ -51,7 +51,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         for component in &record.components {
             let (role, provider, precision) = (&component.role, &component.provider, &component.precision);
             text.push_str(&format!(
-                "{role:<15} {provider}, {precision}: {:.0} ms to load, {:.0} ms in {} calls\n",
+                "{role:<18} {provider}, {precision}: {:.0} ms to load, {:.0} ms in {} calls\n",
                 component.load_ms, component.run_ms, component.calls
             ));
         }

@@ -205,7 +205,7 @@ fn table(name: &str, measurements: &Measurements, file: &Path, done: usize, befo
     let mut text = format!("{name}, ONNX Runtime {}\n{}\n\n", key.runtime, key.device);
     let _ = writeln!(
         text,
-        "{:<15}{:<9}{:<6}{:>7}{:>11}{:>5}{:>9}{:>9}{:>8}",
+        "{:<18}{:<9}{:<5}{:>7}{:>10}{:>5}{:>9}{:>9}{:>8}",
         "component", "provider", "kind", "threads", "size", "rows", "load ms", "call ms", "peak MB"
     );
     let mut rows: Vec<_> = measurements.rows.iter().collect();
@@ -214,7 +214,7 @@ fn table(name: &str, measurements: &Measurements, file: &Path, done: usize, befo
         let megabytes = row.peak_memory_bytes.map_or_else(|| "?".to_owned(), |bytes| (bytes / 1_000_000).to_string());
         let _ = writeln!(
             text,
-            "{:<15}{:<9}{:<6}{:>7}{:>11}{:>5}{:>9.1}{:>9.2}{:>8}",
+            "{:<18}{:<9}{:<5}{:>7}{:>10}{:>5}{:>9.1}{:>9.2}{:>8}",
             row.role,
             row.provider,
             row.precision,
