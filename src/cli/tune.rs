@@ -17,7 +17,7 @@ use super::child::{answer, ask};
 use super::look::{Library, Look, PATIENCE_S};
 use super::{STOPPED, cache_folder, tell, whole};
 use crate::bundle::{Bundle, Shelf};
-use crate::plan::{MeasurementKey, Measurements};
+use crate::plan::{Around, MeasurementKey, Measurements, Memory};
 use crate::refuse;
 use crate::runtime::{Board, Cancel, ProviderSetup, Runtime, load_average, logical_cores};
 use crate::tune::{Configuration, Trial, configurations, measure};
@@ -117,10 +117,10 @@ pub(super) fn run(arguments: &Arguments, named: Option<&Path>, cancel: &Cancel) 
     if done + before.len() == 0 {
         bail!("nothing was measured: {}", failures.first().map_or("no provider runs here", |failure| &failure.because));
     }
-    if done > 0 || measurements.around_ms.is_none() {
-        match whole::around_ms(&bundle, &arguments.model, &measurements, look) {
-            Ok(Some(around_ms)) => measurements.add_around(around_ms, &file)?,
-            Ok(None) => log::info!("no whole picture is measured of such a model"),
+    if done > 0 || measurements.around == Around::default() {
+        match whole::around(&bundle, &arguments.model, &measurements, look) {
+            Ok(around) if around != Around::default() => measurements.add_around(around, &file)?,
+            Ok(_) => log::info!("no whole picture is measured of such a model"),
             Err(error) if crate::error::is_cancelled(&error) => return Err(error),
             Err(error) => log::warn!("no whole picture was measured: {error:#}"),
         }
@@ -229,8 +229,10 @@ fn table(name: &str, measurements: &Measurements, file: &Path, done: usize, befo
     if let Some(base) = measurements.base_bytes {
         let _ = writeln!(text, "\nbefore any network is opened, Kiln and ONNX Runtime hold {} MB", base / 1_000_000);
     }
-    if let Some(around_ms) = measurements.around_ms {
-        let _ = writeln!(text, "beside its networks a picture takes {around_ms:.0} ms, program start to file");
+    for memory in [Memory::Normal, Memory::Low] {
+        if let Some(around_ms) = measurements.around.of(memory) {
+            let _ = writeln!(text, "beside its networks a picture takes {around_ms:.0} ms (--memory {memory})");
+        }
     }
     let known = if before == 0 { String::new() } else { format!(", {before} known from before (--again measures them too)") };
     let _ = writeln!(text, "{done} measured{known}\nkept in {}", file.display());

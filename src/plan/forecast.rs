@@ -134,7 +134,7 @@ impl Forecast {
         }
         let adaptive = request.solver.is_some_and(|solver| solver.method == Method::DormandPrince);
         let around_ms = measurements
-            .and_then(|measurements| measurements.around_ms)
+            .and_then(|measurements| measurements.around.of(plan.memory))
             .unwrap_or_else(|| AROUND_MS + memory::tokenizer_bytes(bundle) / TOKENIZER_BYTES_PER_MS);
         let networks_ms = networks_ms(&components, if plan.opens_ahead { plan.threads } else { 1 });
         let base = measurements.and_then(|measurements| measurements.base_bytes).unwrap_or(BASE_BYTES);

@@ -9,11 +9,11 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::MeasurementKey;
+use super::{MeasurementKey, Memory};
 use crate::output;
 
 /// The layout of the file; another number is another layout.
-pub const MEASUREMENTS_SCHEMA: u32 = 2;
+pub const MEASUREMENTS_SCHEMA: u32 = 3;
 /// A whole tuning has some hundred rows of some hundred bytes.
 const LARGEST_FILE_BYTES: u64 = 4 << 20;
 /// Names in the file are short.
@@ -80,6 +80,42 @@ impl Wanted<'_> {
     }
 }
 
+/// What a process takes beyond its networks' time to make a whole picture, in milliseconds; `None` where that was not measured.
+///
+/// Networks that stay are opened beside each other and disturb one another; those that are dropped after use are not, but are handed back.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Around {
+    /// With networks that stay.
+    pub normal_ms: Option<f64>,
+    /// With networks that are dropped after use.
+    pub low_ms: Option<f64>,
+}
+
+impl Around {
+    /// What was measured with `memory`.
+    #[must_use]
+    pub fn of(&self, memory: Memory) -> Option<f64> {
+        match memory {
+            Memory::Normal => self.normal_ms,
+            Memory::Low => self.low_ms,
+        }
+    }
+
+    /// Where what was measured with `memory` stands.
+    pub fn of_mut(&mut self, memory: Memory) -> &mut Option<f64> {
+        match memory {
+            Memory::Normal => &mut self.normal_ms,
+            Memory::Low => &mut self.low_ms,
+        }
+    }
+
+    /// What `self` lacks, from `other`.
+    fn or(self, other: Self) -> Self {
+        Self { normal_ms: self.normal_ms.or(other.normal_ms), low_ms: self.low_ms.or(other.low_ms) }
+    }
+}
+
 /// All that was measured under one key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -90,8 +126,8 @@ pub struct Measurements {
     pub key: MeasurementKey,
     /// What the process held with ONNX Runtime loaded and no network opened, in bytes.
     pub base_bytes: Option<u64>,
-    /// What a process takes beyond its networks' time to make a whole picture, in milliseconds; `None` where that was not measured.
-    pub around_ms: Option<f64>,
+    /// What a process takes beyond its networks' time to make a whole picture.
+    pub around: Around,
     /// One row for each configuration.
     pub rows: Vec<Measurement>,
 }
@@ -100,7 +136,7 @@ impl Measurements {
     /// None yet.
     #[must_use]
     pub fn new(key: MeasurementKey) -> Self {
-        Self { schema: MEASUREMENTS_SCHEMA, key, base_bytes: None, around_ms: None, rows: Vec::new() }
+        Self { schema: MEASUREMENTS_SCHEMA, key, base_bytes: None, around: Around::default(), rows: Vec::new() }
     }
 
     /// Reads the measurements of `key` from `path`; `None` when there is no such file.
@@ -143,8 +179,10 @@ impl Measurements {
 
     /// Whether the numbers are of their kind.
     fn check(&self) -> Result<()> {
-        let around_ms = self.around_ms.unwrap_or(0.0);
-        ensure!(around_ms.is_finite() && around_ms >= 0.0, "`around_ms` is {around_ms}, expected a time");
+        for (name, value) in [("normal_ms", self.around.normal_ms), ("low_ms", self.around.low_ms)] {
+            let value = value.unwrap_or(0.0);
+            ensure!(value.is_finite() && value >= 0.0, "`around` `{name}` is {value}, expected a time");
+        }
         for (index, row) in self.rows.iter().enumerate() {
             let check = || -> Result<()> {
                 for (name, value) in [("role", &row.role), ("provider", &row.provider), ("precision", &row.precision)] {
@@ -190,12 +228,12 @@ impl Measurements {
         })
     }
 
-    /// Adds what a whole picture takes beyond its networks' time, in milliseconds, as [`Measurements::add`] adds a row.
+    /// Adds what a whole picture takes beyond its networks' time, as [`Measurements::add`] adds a row.
     ///
     /// # Errors
     /// As [`Measurements::save`].
-    pub fn add_around(&mut self, around_ms: f64, path: &Path) -> Result<()> {
-        self.merge(path, |all| all.around_ms = Some(around_ms))
+    pub fn add_around(&mut self, around: Around, path: &Path) -> Result<()> {
+        self.merge(path, |all| all.around = around.or(all.around))
     }
 
     /// Takes over what other processes added to `path` meanwhile, makes `change`, and keeps all of it.
@@ -210,7 +248,7 @@ impl Measurements {
         // What is not to be believed was told of when it was first read.
         if let Ok(Some(others)) = Self::load(path, &self.key) {
             self.base_bytes = self.base_bytes.max(others.base_bytes);
-            self.around_ms = others.around_ms.or(self.around_ms);
+            self.around = others.around.or(self.around);
             others.rows.into_iter().for_each(|row| self.put(row));
         }
         change(self);
@@ -318,15 +356,16 @@ mod tests {
             *value.pointer_mut(pointer).unwrap() = to;
             value.to_string().into_bytes()
         };
-        let cases: [(Vec<u8>, &str); 12] = [
+        let cases: [(Vec<u8>, &str); 13] = [
             (Vec::new(), "is not JSON"),
             (vec![0xff; 100], "is not JSON"),
             (b"[".repeat(100_000), "is not JSON"),
             (vec![b' '; LARGEST_FILE_BYTES as usize + 1], "is larger than"),
-            (b"{}".to_vec(), "its `schema` is not said, expected 2"),
-            (changed("/schema", 3.into()), "its `schema` is 3, expected 2"),
+            (b"{}".to_vec(), "its `schema` is not said, expected 3"),
+            (changed("/schema", 2.into()), "its `schema` is 2, expected 3"),
             (changed("/key/bundle", "cd".into()), "is of another bundle: cd"),
             (changed("/key/runtime", "1.22.0".into()), "is of another ONNX Runtime: 1.22.0, expected 1.31.1"),
+            (changed("/around/low_ms", (-1.0).into()), "`around` `low_ms` is -1, expected a time"),
             (changed("/rows/0/run_ms", (-1.0).into()), "row 1: `run_ms` is -1, expected a time"),
             (changed("/rows/0/run_ms", serde_json::Value::Null), "invalid type: null"),
             (changed("/rows/0/threads", 0.into()), "`threads` is 0"),

@@ -26,7 +26,7 @@ pub use budget::{Budget, memory_text, parse_bytes, parse_time, time_text};
 pub use decoder::DecoderChoice;
 pub use forecast::{ComponentForecast, Forecast};
 pub use measurement_key::MeasurementKey;
-pub use measurements::{MEASUREMENTS_SCHEMA, Measurement, Measurements, Wanted};
+pub use measurements::{Around, MEASUREMENTS_SCHEMA, Measurement, Measurements, Wanted};
 pub use tiling::{Tile, TileChoice};
 pub use wish::{PrecisionWish, ProviderWish, Wish};
 

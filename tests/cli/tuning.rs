@@ -46,7 +46,8 @@ fn a_model_is_measured_once_and_its_figures_are_kept() {
     assert!(longest.unwrap() <= 80, "{}", ran.text());
     let first = read(&file);
     assert!(first.rows.len() >= 2 && first.base_bytes.unwrap() > 1 << 20, "{first:?}");
-    assert_eq!(ran.text().contains("beside its networks a picture takes"), first.around_ms.is_some(), "{first:?}");
+    assert!(first.around.normal_ms.is_some() && first.around.low_ms.is_some(), "{first:?}");
+    assert_eq!(ran.text().matches("beside its networks a picture takes").count(), 2, "{}", ran.text());
     for row in &first.rows {
         assert!(row.load_ms > 0.0 && row.run_ms > 0.0 && row.runs >= 2, "{row:?}");
         assert!(row.peak_memory_bytes.unwrap() > 0 && row.peak_memory_bytes >= row.resident_bytes, "{row:?}");
@@ -75,16 +76,16 @@ fn a_file_that_is_not_to_be_believed_is_told_of_and_replaced() {
     assert_eq!(names(folder.path()), ["measured.json"], "the file that was named takes the cache's place");
     let whole = fs::read_to_string(&good).unwrap();
     let rows = read(&good).rows.len();
-    let around = |around_ms| {
+    let around = |normal_ms| {
         let mut measured = read(&good);
-        measured.around_ms = Some(around_ms);
+        measured.around.normal_ms = Some(normal_ms);
         serde_json::to_string(&measured).unwrap()
     };
     let cases = [
         ("no json".to_owned(), "is not JSON"),
         (whole[..whole.len() / 2].to_owned(), "is not JSON"),
-        (whole.replace("\"schema\": 2", "\"schema\": 99"), "its `schema` is 99, expected 2"),
-        (around(-1.0), "`around_ms` is -1, expected a time"),
+        (whole.replace("\"schema\": 3", "\"schema\": 99"), "its `schema` is 99, expected 3"),
+        (around(-1.0), "`around` `normal_ms` is -1, expected a time"),
         (whole.replacen("\"runtime\": \"", "\"runtime\": \"0.", 1), "is of another ONNX Runtime"),
         (whole.replace("\"role\": \"mapping\"", "\"role\": \"\""), "`role` is empty"),
     ];
