@@ -36,7 +36,7 @@ pub(super) struct ClipArguments {
     /// How many frames a clip has: on the way between two seeds, both ends among them [default: 16]; of a model that makes clips
     /// [default: its own]; of the clip that --input names, from its first [default: all]
     #[arg(long, value_name = "N", help_heading = "Clip")]
-    frames: Option<usize>,
+    pub(super) frames: Option<usize>,
 
     /// How long the clip is shown, in seconds, in place of --frames; the way back of --bounce comes on top
     #[arg(long, value_name = "S", help_heading = "Clip", conflicts_with = "frames", allow_negative_numbers = true)]

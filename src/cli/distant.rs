@@ -1,19 +1,27 @@
 //! `kiln generate --server`: a running `kiln serve` makes the pictures, which are written as those of this machine are.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result, anyhow};
 
-use super::generate::{Arguments, picture_target, tell_of, write};
+use super::clip::begin;
+use super::film::Film;
+use super::generate::{Arguments, clip_goal, picture_target, tell_of, write};
 use super::progress::Progress;
-use super::target::check_preview;
+use super::target::{Goal, check_preview};
 use crate::client::{Address, Client, Told};
 use crate::error::is_cancelled;
-use crate::output::{Picture, Target, read_bytes};
+use crate::output::{
+    ClipFormat, ClipHead, ClipReader, ClipRecord, Format, Picture, Provenance, Target, Written, check_clip, read_bytes,
+};
 use crate::pipeline::{Event, Observer};
 use crate::runtime::Cancel;
 use crate::{refusal, refuse};
+
+/// What files that came are called.
+const FROM: &str = "of the server";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ServerArguments {
@@ -53,7 +61,17 @@ pub(super) fn run(client: &Client, arguments: &Arguments, runtime: Option<&Path>
         refuse!("--runtime: is this machine's, and --server has another make the picture; leave one of them out");
     }
     let (wish, inputs) = arguments.asked.wish()?;
-    let goal = picture_target(arguments, wish.count)?;
+    // What nobody could write or send is told of before the server is asked which of the two it will be.
+    wish.check()?;
+    let (pictures, clip) = match (picture_target(arguments, wish.count), clip_goal(arguments)) {
+        (Err(error), Err(_)) => return Err(error),
+        goals => goals,
+    };
+    let model = client.model(wish.model.as_deref(), cancel)?;
+    let goal = match arguments.asked.distant_film(&model.name, model.makes_clips())? {
+        Some(film) => Output::Clip(film, clip?),
+        None => Output::Pictures(pictures?),
+    };
     let preview = arguments.asked.preview.as_deref().map(|path| Target::new(path, None)).transpose()?;
     check_preview(preview.as_ref())?;
     let mut progress = Progress::new(arguments.quiet, preview);
@@ -64,28 +82,65 @@ pub(super) fn run(client: &Client, arguments: &Arguments, runtime: Option<&Path>
         progress.discard_preview();
     }
     let read = |file: Vec<u8>| -> Result<_> {
-        let picture = Picture::read(&file, "of the server")?;
-        let (_, provenance) = read_bytes(&file, "of the server")?;
-        let mut provenance = provenance.ok_or_else(|| anyhow::anyhow!("the server's picture does not say what made it"))?;
-        if provenance.clip.is_some() {
-            refuse!(
-                "--server: the server's model makes clips, which are fetched from its page or with POST /jobs; name one of pictures"
-            );
-        }
+        let (_, provenance) = read_bytes(&file, FROM)?;
+        let mut provenance = provenance.ok_or_else(|| anyhow!("the server's picture does not say what made it"))?;
         inputs.note(&mut provenance)?;
-        Ok((picture, provenance))
+        Ok((file, provenance))
     };
     let made: Vec<_> = made?.into_iter().map(read).collect::<Result<_>>()?;
-    let last = made.last().map(|(picture, _)| picture.clone());
-    let written: Vec<_> =
-        made.into_iter().map(|(picture, provenance)| write(picture, provenance, &goal, wish.count)).collect::<Result<_>>()?;
-    if let Some(picture) = last {
-        progress.preview(0, &picture)?;
+    let written: Vec<_> = match &goal {
+        Output::Pictures(goal) => {
+            let made = made.into_iter().map(|(file, provenance)| Ok((Picture::read(&file, FROM)?, provenance)));
+            let made: Vec<_> = made.collect::<Result<_>>()?;
+            made.into_iter().map(|(picture, provenance)| write(picture, provenance, goal, wish.count)).collect::<Result<_>>()?
+        }
+        Output::Clip(film, goal) => made
+            .into_iter()
+            .map(|(file, provenance)| write_clip(&file, provenance, *film, goal, cancel))
+            .collect::<Result<_>>()?,
+    };
+    if let Some((_, picture, _)) = written.last() {
+        progress.preview(0, picture)?;
     }
     for (written, picture, provenance) in &written {
         tell_of(arguments, written, picture, provenance)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is written, and where it goes.
+enum Output {
+    Pictures(Goal<Format>),
+    Clip(Film, Goal<ClipFormat>),
+}
+
+/// Writes the clip of `file`, an animated PNG, as `film` says and in the format of `goal`; returns its first frame as well.
+fn write_clip(
+    file: &[u8],
+    mut provenance: Provenance,
+    film: Film,
+    goal: &Goal<ClipFormat>,
+    cancel: &Cancel,
+) -> Result<(Written, Picture, Provenance)> {
+    let mut held = tempfile::NamedTempFile::new()?;
+    held.write_all(file)?;
+    let mut reader = ClipReader::open(held.path())?.context("the server's clip is a still picture")?;
+    let (rate, frames) = (film.rate.or(reader.rate()), reader.frames());
+    let rate = rate.context("the server's clip does not say how fast its frames follow each other")?;
+    let first = reader.next().context("the server's clip has no frames")??;
+    let head = ClipHead::new(first.width, first.height, first.channels.max(3), rate);
+    let head = ClipHead { bounce: film.bounce, background: film.background, ..head };
+    check_clip(frames.unwrap_or(1), head, goal.format())?;
+    let target = goal.target(provenance.prompt.as_deref(), &provenance.seed.to_string());
+    let (mut writer, written) = begin(&target, head)?;
+    writer.push(&first)?;
+    for frame in reader {
+        cancel.check()?;
+        writer.push(&frame?)?;
+    }
+    provenance.clip = Some(ClipRecord { frames: writer.frames(), frames_per_second: rate, bounce: film.bounce });
+    writer.finish(Some(&provenance))?;
+    Ok((written, first, provenance))
 }
 
 fn tell(progress: &mut Progress, told: Told) -> Result<()> {
@@ -102,7 +157,7 @@ fn tell(progress: &mut Progress, told: Told) -> Result<()> {
         Told::Running => progress.wait_for("the server makes it".to_owned()),
         // The server counts over all pictures.
         Told::Step { step, steps } => progress.event(Event::Step { step, steps, picture: 0, pictures: 1 }),
-        Told::Preview { step, file } => progress.preview(step, &Picture::read(&file, "of the server")?)?,
+        Told::Preview { step, file } => progress.preview(step, &Picture::read(&file, FROM)?)?,
     }
     Ok(())
 }

@@ -219,7 +219,7 @@ pub(super) fn write(
 }
 
 /// Where a clip goes, after a look at whether it can be written.
-fn clip_goal(arguments: &Arguments) -> Result<Goal<ClipFormat>> {
+pub(super) fn clip_goal(arguments: &Arguments) -> Result<Goal<ClipFormat>> {
     let format = parse_format(arguments.format.as_deref())?;
     let Some(path) = arguments.output.as_deref() else { return Ok(Goal::Named(format.unwrap_or_default())) };
     let target = Target::of_clip(path, format)?;

@@ -74,6 +74,30 @@ struct Accepted {
 }
 
 #[derive(Deserialize)]
+struct Catalogue {
+    bundles: Vec<Listed>,
+}
+
+/// A model of the server's.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Listed {
+    /// What requests call it.
+    pub name: String,
+    /// Whether it is meant by requests that name none.
+    #[serde(rename = "default")]
+    pub is_default: bool,
+    clip: Option<serde::de::IgnoredAny>,
+}
+
+impl Listed {
+    /// Whether what it makes are clips.
+    #[must_use]
+    pub fn makes_clips(&self) -> bool {
+        self.clip.is_some()
+    }
+}
+
+#[derive(Deserialize)]
 struct Refused {
     error: Failure,
 }
@@ -90,6 +114,30 @@ impl Client {
     /// A [`Refusal`](crate::error::Refusal): the token holds what no header may.
     pub fn new(address: Address, token: Option<&str>) -> Result<Self> {
         Ok(Self { connection: Connection::new(address, token)? })
+    }
+
+    /// The model that `name` names, or the one that is meant where nobody names one.
+    ///
+    /// # Errors
+    /// There is none of that name (a [`Refusal`](crate::error::Refusal)), the server is not reached, or `cancel` was used.
+    pub fn model(&self, name: Option<&str>, cancel: &Cancel) -> Result<Listed> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let asked = async {
+            let answer = self.connection.ask(Method::GET, "/bundles", String::new()).await?;
+            if answer.status != 200 {
+                return Err(problem(answer).await);
+            }
+            Ok(json::<Catalogue>(answer).await?.bundles)
+        };
+        let asked = runtime.block_on(unless_cancelled(cancel, asked));
+        runtime.shutdown_background();
+        let listed = asked.with_context(|| self.connection.address.to_string())?;
+        let names = listed.iter().map(|model| model.name.clone()).collect::<Vec<_>>().join(", ");
+        let is_meant = |model: &Listed| name.map_or(model.is_default, |name| name == model.name);
+        listed.into_iter().find(is_meant).ok_or_else(|| {
+            let name = name.unwrap_or("default");
+            refusal!("{}: has no model {name}; known are {names}", self.connection.address)
+        })
     }
 
     /// Has the pictures made: PNG files with their provenance, in order of their seeds. A full queue is asked again for ten minutes.

@@ -43,6 +43,9 @@ pub struct Wish {
     pub may_shrink: bool,
     /// How many pictures.
     pub count: usize,
+    /// How many frames a clip has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frames: Option<usize>,
     /// How much of `picture` is made anew.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strength: Option<f32>,
@@ -63,11 +66,11 @@ pub struct Wish {
 }
 
 impl Wish {
-    /// The body of the request.
+    /// Makes sure that it can be sent.
     ///
     /// # Errors
     /// A [`Refusal`](crate::error::Refusal): a number is none, which JSON has no word for.
-    pub(super) fn to_json(&self) -> Result<String> {
+    pub fn check(&self) -> Result<()> {
         let numbers = [
             ("guidance", self.guidance),
             ("strength", self.strength),
@@ -79,6 +82,15 @@ impl Wish {
                 refuse!("{name}: is {number}, expected a number");
             }
         }
+        Ok(())
+    }
+
+    /// The body of the request.
+    ///
+    /// # Errors
+    /// As [`Wish::check`].
+    pub(super) fn to_json(&self) -> Result<String> {
+        self.check()?;
         Ok(serde_json::to_string(self)?)
     }
 }

@@ -95,6 +95,12 @@ impl Model {
         Plan::within(&self.bundle, request, &settings, &self.assignments, self.measurements.as_ref())
     }
 
+    /// Whether what it makes are clips.
+    #[must_use]
+    pub fn makes_clips(&self) -> bool {
+        self.bundle.makes_clips()
+    }
+
     /// The measurements that its plans are made with.
     #[must_use]
     pub fn measurements(&self) -> Option<&Measurements> {
@@ -188,9 +194,9 @@ pub struct BundleDescription {
 /// The clips of a model.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ClipHabits {
-    /// How many frames a clip has.
+    /// How many frames a clip has, where nobody says it.
     pub frames: usize,
-    /// How many are shown in a second.
+    /// How many are shown in a second, where nobody says it.
     pub frames_per_second: u32,
 }
 

@@ -27,6 +27,7 @@ use super::store::{NewRecord, Record, Store};
 use super::wish::{Attachments, Wish};
 use crate::output::Picture;
 use crate::plan::{Budget, Plan};
+use crate::refusal;
 use crate::request::{Request, Resolved};
 use crate::runtime::free_disk_bytes;
 
@@ -124,6 +125,9 @@ impl Dispatcher {
         let mut request = wish.request(&self.limits)?;
         let budget = wish.budget()?;
         wish.deadline_s(&self.limits)?;
+        if wish.fps.is_some() && !model.makes_clips() {
+            return Err(refusal!("fps: model {} makes pictures one by one and no clips; leave it out", model.name).into());
+        }
         let is_blocked = |policy: &Policy| {
             let negative = request.negative.as_deref().filter(|_| !request.plain_prompt);
             !policy.allows(&request.prompt) || negative.is_some_and(|negative| !policy.allows_negative(negative))
@@ -178,11 +182,11 @@ impl Dispatcher {
         wish.model = Some(model.clone());
         // Decoded pictures would fill the memory while the job waits; their files are kept with it.
         (request.input, request.mask) = (None, None);
-        let kind =
-            Kind { model: model.clone(), size: (resolved.width, resolved.height), steps: resolved.steps, count: resolved.count };
+        let frames = resolved.frames.as_ref().map_or(1, |frames| frames.count);
+        let size = (resolved.width, resolved.height);
+        let kind = Kind { model: model.clone(), size, steps: resolved.steps, count: resolved.count * frames };
         let expected_ms = self.speeds.expect_ms(&kind, plan.forecast.time_ms);
-        let frames = resolved.frames.as_ref().map_or(1, |frames| frames.count as u64);
-        let picture_bytes = u64::from(resolved.width) * u64::from(resolved.height) * 4 * frames + AROUND_PICTURE_BYTES;
+        let picture_bytes = u64::from(resolved.width) * u64::from(resolved.height) * 4 * frames as u64 + AROUND_PICTURE_BYTES;
         let room_bytes = picture_bytes * resolved.count as u64 + attachments.bytes();
         let id = new_id()?;
         self.promise(client, room_bytes)?;

@@ -9,23 +9,27 @@ use anyhow::{Context, Result};
 
 use super::store::NewPicture;
 use crate::engine::Engine;
-use crate::output::{ClipFormat, ClipHead, ClipWriter, FrameRate, Picture, check_clip};
+use crate::output::{ClipFormat, ClipHead, ClipRecord, ClipWriter, FrameRate, Picture, check_clip};
 use crate::pipeline::Observer;
 use crate::request::Request;
 use crate::runtime::Cancel;
 
-/// Makes the clip of `request`, at the model's own rate.
+/// Makes the clip of `request`.
+///
+/// * `rate`: how fast its frames follow each other; the model's own where nobody says it
 ///
 /// # Errors
 /// As [`Engine::generate_clip`]; the frames are too many or too large for the format (a refusal).
 pub(super) fn film(
     engine: &mut Engine,
     request: &Request,
+    rate: Option<FrameRate>,
     observer: &mut dyn Observer,
     cancel: &Cancel,
 ) -> Result<Vec<NewPicture>> {
     let bundle = engine.bundle();
-    let rate = FrameRate::whole(bundle.clip.as_ref().context("the model makes no clips")?.frames_per_second)?;
+    let own = bundle.clip.as_ref().context("the model makes no clips")?.frames_per_second;
+    let rate = rate.map_or_else(|| FrameRate::whole(own), Ok)?;
     let channels = bundle.geometry.picture_channels.max(3);
     let (resolved, _) = engine.plan(request)?;
     // A seed that nobody chose is drawn here, once.
@@ -38,6 +42,7 @@ pub(super) fn film(
     let mut provenance = made.provenance;
     // It goes to strangers: it tells nothing of this device's folders.
     provenance.bundle.path = None;
+    provenance.clip = Some(ClipRecord { frames: made.frames, frames_per_second: rate, bounce: false });
     writer.finish(Some(&provenance))?;
     Ok(vec![NewPicture { file: bytes.take(), seed: resolved.seed, size: (resolved.width, resolved.height) }])
 }

@@ -19,6 +19,8 @@ pub struct Limits {
     pub count: usize,
     /// The most steps of one job.
     pub steps: usize,
+    /// The most frames of one clip.
+    pub frames: usize,
     /// The most jobs that wait.
     pub queue: usize,
     /// The most jobs of one client that wait.
@@ -42,6 +44,7 @@ impl Default for Limits {
             input_side_px: 4_096,
             count: 8,
             steps: 1_000,
+            frames: 240,
             queue: 64,
             queue_per_client: 32,
             deadline_s: 600.0,
@@ -65,6 +68,7 @@ impl Limits {
             ("input side", self.input_side_px as usize),
             ("count", self.count),
             ("steps", self.steps),
+            ("frames", self.frames),
             ("queue", self.queue),
             ("queue of a client", self.queue_per_client),
             ("connections", self.connections),

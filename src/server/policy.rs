@@ -8,6 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use regex::{Regex, RegexSet, RegexSetBuilder};
 use serde::Deserialize;
+use unicode_normalization::UnicodeNormalization;
 
 use crate::text::{Part, parts};
 use crate::{refusal, refuse};
@@ -110,10 +111,11 @@ fn border(letter: Option<char>) -> &'static str {
     if letter.is_some_and(char::is_numeric) { r"[^\p{N}]" } else { r"[^\p{L}]" }
 }
 
-/// In small letters, without the characters that nobody sees and that would part a word.
+/// In small letters of the plainest form, as tokenizers read wide, raised and joined ones (NFKC), without the characters that nobody sees and
+/// that would part a word.
 fn folded(text: &str) -> String {
     let unseen = |letter: &char| matches!(letter, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}');
-    text.chars().filter(|letter| !unseen(letter)).flat_map(char::to_lowercase).collect()
+    text.nfkc().filter(|letter| !unseen(letter)).flat_map(char::to_lowercase).nfkc().collect()
 }
 
 #[cfg(test)]
@@ -126,7 +128,20 @@ mod tests {
         let policy =
             Policy::parse("[en]\nwords = [\"gun\", \"dead body\"]\n[de]\nwords = [\"Waffe\"]\npatterns = ['schie(ß|ss)']")
                 .unwrap();
-        for prompt in ["a gun", "GUN!", "g\u{200b}un", "a dead  body", "dead-body", "eine WAFFE", "er schiesst", "Schießstand"] {
+        for prompt in [
+            "a gun",
+            "GUN!",
+            "g\u{200b}un",
+            "a dead  body",
+            "dead-body",
+            "eine WAFFE",
+            "er schiesst",
+            "Schießstand",
+            "ｇｕｎ",
+            "𝐠𝐮𝐧",
+            "ᵍun",
+            "ⓖⓤⓝ",
+        ] {
             assert!(!policy.allows(prompt), "{prompt}");
         }
         // As models read them.

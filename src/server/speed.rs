@@ -19,7 +19,7 @@ pub struct Kind {
     pub size: (u32, u32),
     /// Steps of each picture.
     pub steps: usize,
-    /// Pictures.
+    /// Pictures, or frames of a clip.
     pub count: usize,
 }
 

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use super::limits::Limits;
 use super::problem::{Code, Problem};
+use crate::output::FrameRate;
 use crate::plan::Budget;
 use crate::request::{Request, SamplerChoice};
 use crate::{refusal, refuse};
@@ -60,6 +61,13 @@ pub struct Wish {
     #[serde(default, deserialize_with = "whole", skip_serializing_if = "Option::is_none")]
     #[schema(maximum = 9007199254740992_u64)]
     pub count: Option<usize>,
+    /// How many frames a clip has; a model that makes clips takes it.
+    #[serde(default, deserialize_with = "whole", skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 9007199254740992_u64)]
+    pub frames: Option<usize>,
+    /// How many frames of a clip are shown in a second, 0.1 to 100; a model that makes clips takes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fps: Option<f64>,
     /// How much of `picture` is made anew, above 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strength: Option<f32>,
@@ -139,7 +147,12 @@ impl Wish {
         if let Some(steps) = self.steps.filter(|steps| *steps == 0 || *steps > limits.steps) {
             refuse!("steps: is {steps}, expected 1 to {}", limits.steps);
         }
+        if let Some(frames) = self.frames.filter(|frames| *frames == 0 || *frames > limits.frames) {
+            refuse!("frames: is {frames}, expected 1 to {}", limits.frames);
+        }
+        self.rate()?;
         Ok(Request {
+            frames: self.frames,
             negative: self.negative_prompt.clone(),
             plain_prompt: self.plain_prompt,
             seed: self.seed,
@@ -153,6 +166,14 @@ impl Wish {
             temperature: self.temperature,
             ..Request::new(self.prompt.clone())
         })
+    }
+
+    /// How fast the frames of a clip follow each other, where it says so.
+    ///
+    /// # Errors
+    /// A [`Refusal`](crate::error::Refusal): it is no such speed.
+    pub fn rate(&self) -> Result<Option<FrameRate>> {
+        self.fps.map(|fps| fps.to_string().parse().context("fps")).transpose()
     }
 
     /// The budget of time that it names.
@@ -226,6 +247,14 @@ mod tests {
             r#"{"within_s": 0}"#,
             r#"{"within_s": -3}"#,
             r#"{"deadline_s": 0}"#,
+            r#"{"frames": 0}"#,
+            r#"{"frames": 241}"#,
+            r#"{"fps": 0}"#,
+            r#"{"fps": -1}"#,
+            r#"{"fps": 1e9}"#,
+            r#"{"fps": 1e300}"#,
+            r#"{"fps": 0.00001}"#,
+            r#"{"fps": 12.34567891}"#,
             r#"{"sampler": "../../etc"}"#,
             r#"{"picture": "?"}"#,
             r#"{"picture": "data:image/png,abc"}"#,
@@ -240,7 +269,9 @@ mod tests {
             assert!(is_refusal(&outcome.expect_err(body)), "{body}");
             cases += 1;
         }
-        assert_eq!(cases, 13);
+        assert_eq!(cases, 21);
+        let wish: Wish = serde_json::from_str(r#"{"frames": 24.0, "fps": 12.5}"#).unwrap();
+        assert_eq!((wish.frames, wish.rate().unwrap()), (Some(24), Some(FrameRate::new(25, 2).unwrap())));
         let wish: Wish = serde_json::from_str(r#"{"steps": 4.0, "seed": 18446744073709551615, "count": null}"#).unwrap();
         assert_eq!((wish.steps, wish.seed, wish.count), (Some(4), Some(u64::MAX), None));
         for body in [

@@ -47,16 +47,73 @@ fn what_a_clip_cannot_be_is_refused_before_it_is_made() {
     let server = Server::start(&MOTION);
     let problem = server.post("/jobs", &json!({ "prompt": "a spinning cat", "count": 2 })).refused(422, "refused");
     assert!(problem["error"]["message"].as_str().unwrap().contains("one clip at a time"), "{problem}");
-    server.post("/jobs", &json!({ "prompt": "a spinning cat", "size": "128x128" })).refused(422, "refused");
+    for (name, value) in
+        [("size", json!("128x128")), ("frames", json!(0)), ("frames", json!(100_000)), ("fps", json!(0)), ("fps", json!(1e9))]
+    {
+        let mut wish = json!({ "prompt": "a spinning cat" });
+        wish[name] = value;
+        let problem = server.post("/jobs", &wish).refused(422, "refused");
+        assert!(problem["error"]["message"].as_str().unwrap().contains(name), "{problem}");
+    }
+    let still = Server::start(&[]);
+    for name in ["frames", "fps"] {
+        let mut wish = json!({ "prompt": "a red apple" });
+        wish[name] = 8.into();
+        let problem = still.post("/jobs", &wish).refused(422, "refused");
+        assert!(problem["error"]["message"].as_str().unwrap().contains("no clips"), "{problem}");
+    }
+}
+
+#[test]
+fn a_clip_has_the_frames_and_the_speed_that_were_asked_for() {
+    let server = Server::start(&MOTION);
+    let id = server.submit(&json!({ "prompt": "a spinning cat", "steps": 1, "frames": 24, "fps": 12.5 }));
+    server.events(&id);
+    let served = server.get(&format!("/jobs/{id}/pictures/0")).expect(200);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("served.png");
+    std::fs::write(&path, &served.body).unwrap();
+    let reader = kiln::output::ClipReader::open(&path).unwrap().expect("a clip");
+    assert_eq!((reader.frames(), reader.rate().map(|rate| rate.to_string())), (Some(24), Some("25/2".into())));
+    let (_, record) = kiln::output::read_bytes(&served.body, "served").unwrap();
+    let clip = record.unwrap().clip.unwrap();
+    assert_eq!((clip.frames, clip.frames_per_second.to_string()), (24, "25/2".to_owned()));
 }
 
 #[cfg(feature = "client")]
 #[test]
-fn a_clip_of_another_machine_is_not_taken_for_a_picture() {
+fn a_clip_of_another_machine_is_written_as_one_of_this() {
     let server = Server::start(&MOTION);
     let folder = tempfile::tempdir().unwrap();
-    let address = format!("http://{}", server.address);
-    common::kiln(folder.path(), &["generate", "a spinning cat", "--steps", "1", "-q", "-o", "a.png", "--server", &address])
-        .refused(2, &["makes clips"]);
-    assert_eq!(common::names(folder.path()), [""; 0]);
+    let (here, address) = (folder.path(), format!("http://{}", server.address));
+    let generate = |arguments: &[&str]| {
+        let common = ["generate", "a spinning cat", "--steps", "1", "--seed", "3", "-q"];
+        common::kiln(here, &[&common, arguments].concat())
+    };
+    let distant = ["--server", &address];
+    for name in ["a.png", "a.gif", "a.webp"] {
+        let flags = ["--fps", "12", "--bounce"];
+        generate(&[&["-o", name], &flags[..], &distant[..]].concat()).expect_code(0);
+        let own = format!("own-{name}");
+        generate(&[&["-o", &own], &flags[..], &MOTION[..]].concat()).expect_code(0);
+        let (_, record) = kiln::output::read(&here.join(name)).unwrap();
+        let clip = record.unwrap().clip.unwrap();
+        assert_eq!((clip.frames, clip.frames_per_second.to_string(), clip.bounce), (24, "12".to_owned(), true), "{name}");
+    }
+    let frames = |name: &str| {
+        let reader = kiln::output::ClipReader::open(&here.join(name)).unwrap().expect("a clip");
+        reader.map(Result::unwrap).collect::<Vec<_>>()
+    };
+    for name in ["a.png", "a.gif"] {
+        assert!(frames(name) == frames(&format!("own-{name}")), "{name}");
+    }
+    let before = common::names(here);
+    generate(&[&["-o", "b.jpg"], &distant[..]].concat()).refused(2, &["b.jpg"]);
+    generate(&[&["-o", "b.png", "--seconds", "1"], &distant[..]].concat()).refused(2, &["--seconds", "not taken by a server"]);
+    generate(&[&["-o", "b.png", "--frames", "0"], &distant[..]].concat()).refused(2, &["frames"]);
+    generate(&[&["-o", "b.png", "--model", "none"], &distant[..]].concat()).refused(2, &["no model none", "sticker-motion"]);
+    let still = Server::start(&[]);
+    let address = format!("http://{}", still.address);
+    generate(&["-o", "b.png", "--frames", "24", "--server", &address]).refused(2, &["--frames", "makes pictures"]);
+    assert_eq!(common::names(here), before);
 }

@@ -3,11 +3,23 @@
 use anyhow::Result;
 
 use super::{Inputs, RequestArguments};
+use crate::cli::film::Film;
 use crate::client::Wish;
 use crate::output::read_limited;
 use crate::{refusal, refuse};
 
 impl RequestArguments {
+    /// The clip that they ask for, of a server whose model `name` makes clips or, as `makes_clips` says, pictures.
+    pub(in crate::cli) fn distant_film(&self, name: &str, makes_clips: bool) -> Result<Option<Film>> {
+        if makes_clips {
+            return Ok(Some(self.clip.film(None)?.0));
+        }
+        match self.clip.given().iter().find(|(_, given)| *given) {
+            Some((flag, _)) => refuse!("{flag}: is said of a clip, and the server's model {name} makes pictures; leave it out"),
+            None => Ok(None),
+        }
+    }
+
     /// The job that they ask a server for, and the pictures that go in.
     pub(in crate::cli) fn wish(&self) -> Result<(Wish, Inputs)> {
         let device = &self.device;
@@ -43,7 +55,8 @@ impl RequestArguments {
             ("--control", self.control.is_some()),
             ("--control-scale", self.control_scale.is_some()),
         ];
-        if let Some((flag, _)) = of_no_server.into_iter().chain(self.clip.given()).find(|(_, given)| *given) {
+        let of_clips = self.clip.given().into_iter().filter(|(flag, _)| matches!(*flag, "--interpolate" | "--seconds"));
+        if let Some((flag, _)) = of_no_server.into_iter().chain(of_clips).find(|(_, given)| *given) {
             refuse!("{flag}: is not taken by a server; without --server this machine does it");
         }
         let inputs = Inputs::of(self.input.as_deref(), self.mask.as_deref(), None, None)?;
@@ -68,6 +81,7 @@ impl RequestArguments {
             within_s: self.within.map(|within_ms| within_ms / 1_000.0),
             may_shrink: self.may_shrink,
             count: usize::try_from(self.count)?,
+            frames: self.clip.frames,
             strength: self.strength,
             truncation: self.truncation,
             temperature: self.temperature,
