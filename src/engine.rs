@@ -366,6 +366,7 @@ impl Engine {
             decoder: (plan.decoder == Role::TinyDecoder).then(|| "tiny".to_owned()),
             tile: made.decoding.tile.map(|tile| u32::try_from(tile.pixels())).transpose()?,
             upscale: Vec::new(),
+            clip_tiles: made.decoding.clip_tile.is_some(),
             ran_out_of_memory: made.decoding.ran_out_of_memory,
             runtime: self.runtime.version().to_owned(),
             components,

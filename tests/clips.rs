@@ -5,12 +5,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kiln::error::is_refusal;
+use kiln::output::FrameRate;
 use kiln::pipeline::{Event, Observer};
 use kiln::plan::TileChoice;
 use kiln::request::SamplerChoice;
@@ -41,6 +42,8 @@ struct Case {
     input: Option<String>,
     clip: Option<String>,
     sampler: Option<SamplerCase>,
+    frame_rate: Option<u32>,
+    tiles: Option<[usize; 2]>,
     tolerance: u8,
     latent_tolerance: f32,
 }
@@ -95,6 +98,7 @@ fn request(case: &Case) -> Request {
         input: case.input.as_ref().map(|name| Picture::open(&golden(name)).unwrap()),
         input_frames: case.clip.as_ref().map(|name| taken(name, case.frames)).unwrap_or_default(),
         strength: case.strength,
+        frame_rate: case.frame_rate.map(|rate| FrameRate::whole(rate).unwrap()),
         // The cases run models beyond what they were distilled for, to test the arithmetic.
         force: true,
         ..Request::new(case.prompt.clone())
@@ -143,17 +147,21 @@ fn every_golden_clip_is_made_again() {
     let cases = cases();
     let bytes = fs::read(golden("latents.safetensors")).unwrap();
     let latents = SafeTensors::deserialize(&bytes).unwrap();
-    let mut engines: BTreeMap<String, Engine> = BTreeMap::new();
+    let mut engines: BTreeMap<(String, bool), Engine> = BTreeMap::new();
     let mut counts: BTreeMap<(String, String), usize> = BTreeMap::new();
     let mut wrong = Vec::new();
     for case in &cases {
-        let engine = engines.entry(case.bundle.clone()).or_insert_with(|| engine(&case.bundle, &Settings::default()));
+        let tile = if case.tiles.is_some() { TileChoice::Frames } else { TileChoice::Auto };
+        let settings = Settings { tile, ..Settings::default() };
+        let key = (case.bundle.clone(), case.tiles.is_some());
+        let engine = engines.entry(key).or_insert_with(|| engine(&case.bundle, &settings));
         wrong.extend(run_case(engine, case, &latents));
         *counts.entry((case.bundle.clone(), case.task.clone())).or_default() += 1;
     }
     println!("golden clips: {} cases, {counts:?}", cases.len());
     assert!(wrong.is_empty(), "{} of {} cases differ:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
-    assert_eq!((cases.len(), engines.len()), (70, 4), "the cases in cases.json, and their bundles");
+    let bundles: BTreeSet<&str> = cases.iter().map(|case| case.bundle.as_str()).collect();
+    assert_eq!((cases.len(), bundles.len()), (96, 6), "the cases in cases.json, and their bundles");
 }
 
 #[test]
@@ -170,6 +178,8 @@ fn low_memory_gives_the_same_clips() {
         "wan_frames_17",
         "wan_i2v_negative",
         "wan_i2v_frames_17",
+        "ltx_picture_negative",
+        "ltx_distilled_frames_17",
     ];
     let settings = Settings { memory: Memory::Low, threads: Some(1), ..Settings::default() };
     let mut ran = 0;
@@ -267,6 +277,41 @@ fn what_a_model_of_clips_does_not_take_is_refused_before_anything_is_loaded() {
     says("wan", &|request| request.frames = Some(0), "expected 1 to 1000");
     says("wan", &|request| request.frames = Some(1001), "expected 1 to 1000");
     says("wan", &|request| request.input = Some(picture.clone()), "has no vae_encoder");
+    for bundle in ["ltx", "ltx_distilled"] {
+        for frames in [0, 1001, usize::MAX] {
+            says(bundle, &|request| request.frames = Some(frames), "expected 1 to 1000");
+        }
+        says(bundle, &|request| request.frames = Some(8), "a multiple of 8 and one more; the nearest are 1 and 9");
+        says(bundle, &|request| request.frames = Some(80), "the nearest are 73 and 81");
+        says(bundle, &|request| request.size = Some((32, 40)), "expected multiples of 16");
+        says(
+            bundle,
+            &|request| (request.input, request.strength) = (Some(picture.clone()), Some(0.5)),
+            "goes on from the picture",
+        );
+        says(bundle, &|request| (request.input, request.mask) = (Some(picture.clone()), Some(picture.clone())), "mask:");
+    }
+    says("ltx", &|request| request.steps = Some(1), "`shift_terminal` 0.1 cannot stretch; use more steps");
+    says(
+        "ltx_distilled",
+        &|request| (request.steps, request.force) = (Some(7), false),
+        "steps: is 7, expected 4 (known from the card)",
+    );
+    says(
+        "ltx_distilled",
+        &|request| (request.guidance, request.force, request.steps) = (Some(3.0), false, None),
+        "distilled to work without",
+    );
+    let in_tiles = |bundle, tile| {
+        let settings = Settings { tile, ..Settings::default() };
+        let error = engine(bundle, &settings).plan(&Request { frames: None, ..short() }).unwrap_err();
+        assert!(is_refusal(&error), "{error:#}");
+        format!("{error:#}")
+    };
+    for bundle in ["sd", "wan", "animatediff"] {
+        assert!(in_tiles(bundle, TileChoice::Frames).contains("tile: is `frames`"), "{bundle}");
+    }
+    assert!(in_tiles("ltx", TileChoice::Pixels(256)).contains("--tile frames"));
 
     let clip: Arc<[Picture]> = vec![picture.clone(); 3].into();
     let given = |request: &mut Request| request.input_frames = clip.clone();
@@ -396,6 +441,59 @@ fn a_causal_clip_is_decoded_in_tiles_where_the_memory_asks_for_it() {
     let budget = kiln::plan::Budget { memory_bytes: Some(needed - 1), ..Default::default() };
     let plan = engine("wan", &Settings { budget, ..Settings::default() }).plan(&large).unwrap().1;
     assert!(plan.tile.is_some() && plan.forecast.memory_bytes < needed, "{:?}", plan.tile);
+}
+
+#[test]
+fn a_decoder_of_whole_clips_takes_more_memory_for_more_frames_and_in_tiles_as_much_for_any() {
+    let plan = |frames, tile| {
+        let settings = Settings { tile, ..Settings::default() };
+        engine("ltx", &settings).plan(&Request { frames: Some(frames), size: Some((256, 256)), ..short() }).unwrap().1
+    };
+    let of_decoder = |frames, tile| {
+        let found = plan(frames, tile).forecast.components.into_iter().find(|part| part.role.folder() == "vae_decoder").unwrap();
+        (found.calls, found.memory_bytes)
+    };
+    let (nine, long) = (of_decoder(9, TileChoice::Auto), of_decoder(161, TileChoice::Auto));
+    assert_eq!((nine.0, long.0), (1, 1));
+    assert!(long.1 > 5 * nine.1, "{nine:?} {long:?}");
+    let (some, many) = (of_decoder(41, TileChoice::Frames), of_decoder(161, TileChoice::Frames));
+    assert_eq!((some.0, many.0), (5, 20));
+    assert!(some.1 == many.1 && many.1 < long.1, "{some:?} {many:?} {long:?}");
+    assert_eq!(of_decoder(9, TileChoice::Frames), nine, "within one tile");
+    let decided = |plan: kiln::plan::Plan| plan.decisions.into_iter().find(|made| made.what == "decoding").unwrap().choice;
+    assert_eq!(decided(plan(161, TileChoice::Auto)), "the whole clip at once");
+    assert_eq!(decided(plan(161, TileChoice::Frames)), "tiles of 16 frames, 8 of them blended");
+
+    // A budget of memory that the whole clip does not fit takes tiles by itself.
+    let request = Request { frames: Some(161), size: Some((256, 256)), ..short() };
+    let low = Settings { memory: Memory::Low, ..Settings::default() };
+    let whole = engine("ltx", &low).plan(&request).unwrap().1;
+    assert_eq!(whole.clip_tile, None, "low memory alone makes the same frames");
+    let memory_bytes = Some(whole.forecast.memory_bytes - 1);
+    let budget = kiln::plan::Budget { memory_bytes, ..kiln::plan::Budget::default() };
+    let found = engine("ltx", &Settings { budget, ..Settings::default() }).plan(&request).unwrap().1;
+    assert!(found.clip_tile.is_some() && Some(found.forecast.memory_bytes) <= memory_bytes);
+}
+
+#[test]
+fn the_first_frame_of_latents_is_the_pictures_whatever_the_sampler_does() {
+    let mut engine = engine("ltx", &Settings::default());
+    let picture = Picture::open(&golden("input.png")).unwrap();
+    let mut first = |sampler: Option<sampler::Kind>, steps| {
+        let choice = sampler.map(Into::into);
+        let request = Request {
+            input: Some(picture.clone()),
+            steps: Some(steps),
+            frames: Some(9),
+            sampler: SamplerChoice { choice, ..SamplerChoice::default() },
+            ..short()
+        };
+        let (_, made) = film(&mut engine, &request).unwrap();
+        made.latents.index_axis(ndarray::Axis(1), 0).to_owned()
+    };
+    let own = first(None, 2);
+    assert_eq!(own, first(None, 5));
+    assert_eq!(own, first(Some(sampler::Kind::FlowMatchHeun), 3));
 }
 
 #[test]

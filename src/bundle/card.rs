@@ -18,6 +18,7 @@ pub const CARD_FILE: &str = "kiln.toml";
 const LARGEST_CARD_BYTES: u64 = 256 * 1024;
 const LONGEST_TEXT: usize = 4096;
 const MOST_CLASSES: usize = 1000;
+const MOST_TIMESTEPS: usize = 1000;
 const MOST_FRAMES: usize = 1000;
 
 /// What `kiln.toml` holds.
@@ -84,6 +85,9 @@ pub struct Steps {
     /// More would spoil the picture or waste the time.
     #[serde(default)]
     pub largest: Option<usize>,
+    /// The timesteps that the weights were distilled at, descending; taken for as many steps.
+    #[serde(default)]
+    pub timesteps: Vec<f32>,
 }
 
 /// `[guidance]`: the guidance scale.
@@ -191,6 +195,14 @@ impl Card {
         if let (Some(default), Some(largest)) = (self.steps.default, self.steps.largest) {
             ensure!(default <= largest, "`steps.default` is {default}, expected at most `steps.largest`, which is {largest}");
         }
+        let timesteps = &self.steps.timesteps;
+        ensure!(
+            timesteps.len() <= MOST_TIMESTEPS
+                && timesteps.iter().all(|timestep| (0.0..=1000.0).contains(timestep))
+                && timesteps.is_sorted_by(|left, right| left > right),
+            "`steps.timesteps` holds {} numbers, expected at most {MOST_TIMESTEPS}, each below the one before it, from 1000 to 0",
+            timesteps.len()
+        );
         if let Some(default) = self.guidance.default {
             ensure!((0.0..=100.0).contains(&default), "`guidance.default` is {default}, expected 0 to 100");
         }
@@ -269,7 +281,7 @@ const KNOWN: [(&str, &[&str]); 8] = [
             "sha256",
         ],
     ),
-    ("steps", &["trained", "default", "largest"]),
+    ("steps", &["trained", "default", "largest", "timesteps"]),
     ("guidance", &["default"]),
     ("size", &["default"]),
     ("preview", &["latent_to_rgb"]),

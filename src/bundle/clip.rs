@@ -25,6 +25,20 @@ const WAN_FRAMES_PER_LATENT: usize = 4;
 const WAN_FRAMES: usize = 81;
 const WAN_FRAMES_PER_SECOND: u32 = 16;
 
+/// Of LTX-Video, where its configuration and card do not say.
+const LTX_FRAMES_PER_LATENT: usize = 8;
+const LTX_FRAMES: usize = 161;
+const LTX_FRAMES_PER_SECOND: u32 = 25;
+
+/// What a decoder that was distilled to end the way of the latents itself is told and given.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DecodeTime {
+    /// Where it is told that the latents stand, 0 (clean) to 1.
+    pub timestep: f32,
+    /// The share of noise that is mixed into them, 0 to 1.
+    pub noise_scale: f32,
+}
+
 /// Frames that a network sees at once, and how far apart two such windows begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
@@ -56,6 +70,8 @@ pub struct ClipShape {
     pub inner_window: Option<Window>,
     /// How the denoiser sees the picture that a clip begins with; `None` where it sees the latents alone.
     pub first_frame: Option<FirstFrame>,
+    /// What its decoder is told, where it takes a timestep.
+    pub decode_time: Option<DecodeTime>,
 }
 
 impl ClipShape {
@@ -85,8 +101,16 @@ impl ClipShape {
         trained.sort_unstable();
         trained.dedup();
         if architecture == Architecture::Wan {
-            let first_frame = FirstFrame::read(class_name, components)?;
-            return Self::of_causal(components, fixed, trained, habits, first_frame).map(Some);
+            let first = components.get(&Role::VaeDecoderFirst).context("there is no vae_decoder_first/model.onnx")?;
+            let decoder = components.get(&Role::VaeDecoder).context("there is no vae_decoder/model.onnx")?;
+            check_memory(first, decoder)?;
+        }
+        if architecture.decodes_clips() {
+            let first_frame = match architecture {
+                Architecture::Wan => FirstFrame::read(class_name, components)?,
+                _ => None,
+            };
+            return Self::of_latents(architecture, components, fixed, trained, habits, first_frame).map(Some);
         }
         let places = denoiser.integer("motion_max_seq_length", 1..=MOST_FRAMES_IN_CALL)?;
         let inner_window = inner_window(denoiser, fixed, places)?;
@@ -120,11 +144,13 @@ impl ClipShape {
             whole,
             inner_window,
             first_frame: None,
+            decode_time: None,
         }))
     }
 
-    /// Of a model whose decoder goes through the clip: one frame, then as many as a frame of latents stands for.
-    fn of_causal(
+    /// Of a model whose latents have fewer frames than its clip: one frame, then as many as a frame of latents stands for.
+    fn of_latents(
+        architecture: Architecture,
         components: &BTreeMap<Role, Component>,
         fixed: Option<usize>,
         trained: Vec<usize>,
@@ -132,12 +158,14 @@ impl ClipShape {
         first_frame: Option<FirstFrame>,
     ) -> Result<Self> {
         let decoder = components.get(&Role::VaeDecoder).context("there is no vae_decoder/model.onnx")?;
-        let first = components.get(&Role::VaeDecoderFirst).context("there is no vae_decoder_first/model.onnx")?;
-        check_memory(first, decoder)?;
-        let frames_per_latent = frames_per_latent(decoder)?;
+        let (key, usual, usual_frames, usual_rate) = match architecture {
+            Architecture::Ltx => ("temporal_compression_ratio", LTX_FRAMES_PER_LATENT, LTX_FRAMES, LTX_FRAMES_PER_SECOND),
+            _ => ("scale_factor_temporal", WAN_FRAMES_PER_LATENT, WAN_FRAMES, WAN_FRAMES_PER_SECOND),
+        };
+        let frames_per_latent = decoder.integer(key, 1..=64)?.unwrap_or(usual);
         let frames = fixed.map(|latents| (latents - 1) * frames_per_latent + 1);
         let said = habits.and_then(|habits| habits.default_frames);
-        let default_frames = said.or(frames).or(trained.last().copied()).unwrap_or(WAN_FRAMES);
+        let default_frames = said.or(frames).or(trained.last().copied()).unwrap_or(usual_frames);
         for (key, count) in trained.iter().map(|count| ("frames", count)).chain([("default_frames", &default_frames)]) {
             ensure!(
                 (count - 1).is_multiple_of(frames_per_latent) && frames.is_none_or(|frames| frames == *count),
@@ -151,17 +179,20 @@ impl ClipShape {
         // A window further on has no first frame to go on from.
         let length = fixed.unwrap_or((trained.last().copied().unwrap_or(default_frames) - 1) / frames_per_latent + 1);
         let window = Window { length, stride: (length / WINDOWS_IN_LENGTH).max(1) };
-        let window = (first_frame.is_none() && length > 1).then_some(window);
+        // LTX-Video's are made whole.
+        let in_windows = architecture == Architecture::Wan && first_frame.is_none();
+        let window = (in_windows && length > 1).then_some(window);
         Ok(Self {
             frames_per_latent,
             trained,
             default_frames,
-            frames_per_second: habits.and_then(|habits| habits.fps).unwrap_or(WAN_FRAMES_PER_SECOND),
+            frames_per_second: habits.and_then(|habits| habits.fps).unwrap_or(usual_rate),
             fixed,
             window,
             whole: window.map_or(usize::MAX, |window| window.length),
             inner_window: None,
             first_frame,
+            decode_time: decode_time(decoder)?,
         })
     }
 
@@ -190,6 +221,22 @@ impl ClipShape {
 /// Frames that a frame of latents of a causal `decoder` stands for.
 pub(super) fn frames_per_latent(decoder: &Component) -> Result<usize> {
     Ok(decoder.integer("scale_factor_temporal", 1..=64)?.unwrap_or(WAN_FRAMES_PER_LATENT))
+}
+
+/// What a decoder that takes a timestep is told, as its configuration says, else what diffusers' pipelines say where nobody does.
+fn decode_time(decoder: &Component) -> Result<Option<DecodeTime>> {
+    if decoder.input(names::TIMESTEP).is_none() {
+        return Ok(None);
+    }
+    let share = |key: &str| -> Result<Option<f32>> {
+        let found = decoder.number(key)?;
+        if let Some(value) = found {
+            ensure!((0.0..=1.0).contains(&value), "{}/config.json: `{key}` is {value}, expected 0 to 1", decoder.role);
+        }
+        Ok(found)
+    };
+    let timestep = share("decode_timestep")?.unwrap_or(0.0);
+    Ok(Some(DecodeTime { timestep, noise_scale: share("decode_noise_scale")?.unwrap_or(timestep) }))
 }
 
 /// The network of what comes further in a clip takes and gives what the network of its first frame gives.

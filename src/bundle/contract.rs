@@ -18,6 +18,9 @@ pub(super) enum Conditioning {
     TextOfClip,
     /// The same for a decoder that goes through the clip and remembers.
     CausalClip,
+    /// Embeddings of a prompt and where its padding is, the frame rate and a timestep for each frame, beside latents with frames; for a
+    /// decoder that takes them whole.
+    TimedClip,
     /// Embeddings of a prompt, and which of its tokens are padding.
     MaskedText,
     /// The same, and the guidance scale.
@@ -35,6 +38,7 @@ impl Conditioning {
             Architecture::Flux => Self::PackedText,
             Architecture::AnimateDiff => Self::TextOfClip,
             Architecture::Wan => Self::CausalClip,
+            Architecture::Ltx => Self::TimedClip,
             Architecture::PixArtAlpha | Architecture::PixArtSigma | Architecture::Sana => Self::MaskedText,
             Architecture::SanaSprint => Self::MaskedTextAndScale,
         }
@@ -56,6 +60,13 @@ impl Role {
                 ("latents of a clip", 5, names::HIDDEN_STATES),
                 ("timestep", 1, names::TIMESTEP),
                 ("text embeddings", 3, names::ENCODER_HIDDEN_STATES),
+            ],
+            (Self::Transformer, Conditioning::TimedClip) => &[
+                ("latents of a clip", 5, names::HIDDEN_STATES),
+                ("timestep of each frame", 2, names::TIMESTEP),
+                ("text embeddings", 3, names::ENCODER_HIDDEN_STATES),
+                ("mask of the padding", 2, names::ENCODER_ATTENTION_MASK),
+                ("frame rate", 1, names::FRAME_RATE),
             ],
             (Self::Transformer, Conditioning::MaskedText) => &[
                 ("latents", 4, names::HIDDEN_STATES),
@@ -91,6 +102,7 @@ impl Role {
             (Self::VaeEncoder | Self::VaeEncoderFirst, Conditioning::CausalClip) => &[("frames", 5, names::PICTURE)],
             (Self::VaeEncoder | Self::VaeEncoderFirst | Self::Encoder, _) => &[("picture", 4, names::PICTURE)],
             (Self::VaeDecoder | Self::VaeDecoderFirst, Conditioning::CausalClip) => &[("latents of a frame", 5, names::LATENT)],
+            (Self::VaeDecoder, Conditioning::TimedClip) => &[("latents of a clip", 5, names::LATENT)],
             (Self::VaeDecoder | Self::VaeDecoderFirst | Self::TinyDecoder | Self::PreviewDecoder, _) => {
                 &[("latents", 4, names::LATENT)]
             }
@@ -115,6 +127,13 @@ impl Role {
             (Self::Transformer, Conditioning::CausalClip) => {
                 &[names::HIDDEN_STATES, names::TIMESTEP, names::ENCODER_HIDDEN_STATES, names::ENCODER_HIDDEN_STATES_IMAGE]
             }
+            (Self::Transformer, Conditioning::TimedClip) => &[
+                names::HIDDEN_STATES,
+                names::TIMESTEP,
+                names::ENCODER_HIDDEN_STATES,
+                names::ENCODER_ATTENTION_MASK,
+                names::FRAME_RATE,
+            ],
             (Self::Transformer, Conditioning::MaskedText) => &[
                 names::HIDDEN_STATES,
                 names::TIMESTEP,
@@ -148,6 +167,7 @@ impl Role {
             (Self::ImageEncoder, _) => &[names::PIXEL_VALUES],
             (Self::VaeEncoder | Self::VaeEncoderFirst, _) => &[names::PICTURE],
             (Self::Encoder, _) => &[names::PICTURE, names::CLASS_LABELS],
+            (Self::VaeDecoder, Conditioning::TimedClip) => &[names::LATENT, names::TIMESTEP],
             (Self::VaeDecoder | Self::VaeDecoderFirst | Self::TinyDecoder | Self::PreviewDecoder, _) => &[names::LATENT],
             (Self::Decoder | Self::Mapping, _) => &[names::LATENT, names::CLASS_LABELS],
             (Self::Synthesis, _) => &[names::STYLES, names::CLASS_LABELS],

@@ -37,6 +37,8 @@ pub enum Architecture {
     SanaSprint,
     /// A transformer over a clip's patches told by a UMT5, a decoder that goes through the clip: Wan 2.1.
     Wan,
+    /// A transformer over a clip's latents told by a T5, by where its padding is and by the frame rate: LTX-Video.
+    Ltx,
 }
 
 impl Architecture {
@@ -77,7 +79,19 @@ impl Architecture {
     /// Whether it makes clips, many frames at once, rather than pictures.
     #[must_use]
     pub fn makes_clips(self) -> bool {
-        matches!(self, Self::AnimateDiff | Self::Wan)
+        matches!(self, Self::AnimateDiff | Self::Wan | Self::Ltx)
+    }
+
+    /// Whether its decoder takes frames of latents rather than pictures of them.
+    #[must_use]
+    pub fn decodes_clips(self) -> bool {
+        matches!(self, Self::Wan | Self::Ltx)
+    }
+
+    /// Whether its decoder looks at frames before and after, so that a clip is decoded whole, or in tiles of time.
+    #[must_use]
+    pub fn decodes_whole_clips(self) -> bool {
+        self == Self::Ltx
     }
 
     /// Tokens of a text that the encoder of `role` is given at most, and one that is told its padding always, as diffusers' pipelines have it
@@ -87,9 +101,16 @@ impl Architecture {
         match (self, role) {
             (Self::StableDiffusion3, Role::TextEncoder3) => 256,
             (Self::PixArtAlpha, _) => 120,
+            (Self::Ltx, _) => 128,
             (Self::PixArtSigma | Self::Sana | Self::SanaSprint, _) => 300,
             _ => 512,
         }
+    }
+
+    /// Whether every text is filled up to that length, whatever its tokenizer says.
+    #[must_use]
+    pub fn fills_up(self) -> bool {
+        self.is_masked() || self == Self::Ltx
     }
 
     /// Its text encoders, each with the folder of its tokenizer, in the order in which their embeddings are joined.

@@ -15,6 +15,8 @@ use crate::runtime::Port;
 pub const PACKED_SIDE: usize = 2;
 /// Numbers by which a transformer over packed latents is told a place: an index that is always 0, row, column.
 pub const PLACE: usize = 3;
+/// Of LTX-Video, where its configuration does not say.
+const LTX_PIXELS_PER_LATENT: usize = 32;
 /// Pictures that an export may fix as its batch; more would fill the memory before the network is asked.
 const LARGEST_BATCH: usize = 64;
 
@@ -104,7 +106,10 @@ impl Geometry {
         );
         let blocks = decoder.list_length(blocks_key)?.unwrap_or(4);
         ensure!((1..=6).contains(&blocks), "vae_decoder/config.json: `{blocks_key}` has {blocks} entries, expected 1 to 6");
-        let pixels_per_latent = 1_usize << (blocks - 1);
+        let pixels_per_latent = match architecture {
+            Architecture::Ltx => decoder.integer("spatial_compression_ratio", 1..=256)?.unwrap_or(LTX_PIXELS_PER_LATENT),
+            _ => 1_usize << (blocks - 1),
+        };
 
         let latents_per_unit = match architecture {
             Architecture::Flux => PACKED_SIDE,
@@ -112,6 +117,8 @@ impl Geometry {
                 denoiser.integer("patch_size", 1..=16)?.unwrap_or(2)
             }
             Architecture::Sana | Architecture::SanaSprint => denoiser.integer("patch_size", 1..=16)?.unwrap_or(1),
+            // Each latent is a patch of its own.
+            Architecture::Ltx => 1,
             Architecture::Wan => patch_side(denoiser)?,
             _ => {
                 let levels = denoiser.list_length("block_out_channels")?.unwrap_or(1);
@@ -132,9 +139,10 @@ impl Geometry {
 
         // A clip's frames stand before its sides.
         let rows = if architecture.makes_clips() { 3 } else { 2 };
+        let of_decoder = if architecture.decodes_clips() { 3 } else { 2 };
         let fixed = match (dimension(sample, rows), dimension(sample, rows + 1)) {
             (Some(height), Some(width)) if !packed => Some((width, height)),
-            _ => match (dimension(latent, 2), dimension(latent, 3)) {
+            _ => match (dimension(latent, of_decoder), dimension(latent, of_decoder + 1)) {
                 (Some(height), Some(width)) => Some((width, height)),
                 _ => None,
             },
@@ -158,6 +166,8 @@ impl Geometry {
         let usual = match architecture {
             // 832 by 480 pixels.
             Architecture::Wan => (104, 60),
+            // 704 by 512.
+            Architecture::Ltx => (22, 16),
             Architecture::Sana | Architecture::SanaSprint => (32, 32),
             architecture if architecture.is_transformer() => (128, 128),
             _ => (64, 64),
@@ -195,7 +205,7 @@ impl Geometry {
         };
         // Latents that have a mean and a deviation for each channel need no factor; nor do those of diffusers' `AutoencoderDC`.
         let factor = match architecture {
-            Architecture::Wan | Architecture::Sana | Architecture::SanaSprint => 1.0,
+            Architecture::Wan | Architecture::Ltx | Architecture::Sana | Architecture::SanaSprint => 1.0,
             _ => DEFAULT_SCALING_FACTOR,
         };
         let fixed_batch = dimension(sample, 0);

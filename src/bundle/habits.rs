@@ -116,6 +116,12 @@ impl Habits {
                 false => Self { guidance: 5.0, without_guidance: false, ..own(50, longest, "the pipeline's own defaults") },
             };
         }
+        if architecture == Architecture::Ltx {
+            return match says("distilled") {
+                true => distilled(&[4, 5, 6, 7, 8], 8, "the name, which says distilled"),
+                false => Self { guidance: 3.0, without_guidance: false, ..own(50, longest, "the pipeline's own defaults") },
+            };
+        }
         if bundle.is_latent_consistency() {
             return Self {
                 guidance: 8.5,

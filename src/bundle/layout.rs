@@ -24,7 +24,7 @@ pub(super) enum Layout {
 }
 
 /// The pipeline classes that this build runs; exporters put a prefix before diffusers' own names.
-const CLASSES: [(&str, Layout); 34] = [
+const CLASSES: [(&str, Layout); 36] = [
     ("StableDiffusionPipeline", Layout::Text(Architecture::StableDiffusion)),
     ("StableDiffusionImg2ImgPipeline", Layout::Text(Architecture::StableDiffusion)),
     ("StableDiffusionInpaintPipeline", Layout::Text(Architecture::StableDiffusion)),
@@ -50,6 +50,8 @@ const CLASSES: [(&str, Layout); 34] = [
     ("AnimateDiffVideoToVideoPipeline", Layout::Text(Architecture::AnimateDiff)),
     ("WanPipeline", Layout::Text(Architecture::Wan)),
     ("WanImageToVideoPipeline", Layout::Text(Architecture::Wan)),
+    ("LTXPipeline", Layout::Text(Architecture::Ltx)),
+    ("LTXImageToVideoPipeline", Layout::Text(Architecture::Ltx)),
     ("VaePipeline", Layout::Vae),
     ("GanPipeline", Layout::Gan),
     ("FlowPipeline", Layout::Flow),
@@ -83,9 +85,13 @@ impl Layout {
             Self::Text(Architecture::StableDiffusion3 | Architecture::Flux) => {
                 &[Role::TextEncoder, Role::TextEncoder2, Role::Transformer, Role::VaeDecoder]
             }
-            Self::Text(Architecture::PixArtAlpha | Architecture::PixArtSigma | Architecture::Sana | Architecture::SanaSprint) => {
-                &[Role::TextEncoder, Role::Transformer, Role::VaeDecoder]
-            }
+            Self::Text(
+                Architecture::PixArtAlpha
+                | Architecture::PixArtSigma
+                | Architecture::Sana
+                | Architecture::SanaSprint
+                | Architecture::Ltx,
+            ) => &[Role::TextEncoder, Role::Transformer, Role::VaeDecoder],
             Self::Text(Architecture::Wan) => &[Role::TextEncoder, Role::Transformer, Role::VaeDecoderFirst, Role::VaeDecoder],
             Self::Vae | Self::Flow => &[Role::Encoder, Role::Decoder],
             Self::Gan => &[Role::Mapping, Role::Synthesis],
@@ -105,6 +111,7 @@ impl Layout {
                 Role::VaeDecoderFirst,
                 Role::VaeDecoder,
             ],
+            Self::Text(Architecture::Ltx) => &[Role::TextEncoder, Role::VaeEncoder, Role::Transformer, Role::VaeDecoder],
             Self::Text(Architecture::StableDiffusion3) => &[
                 Role::TextEncoder,
                 Role::TextEncoder2,

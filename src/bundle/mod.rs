@@ -34,7 +34,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 pub use card::{CARD_FILE, Card};
 pub use checksum::{FileState, sha256_of_bytes, sha256_of_file, verify};
-pub use clip::{ClipShape, Window};
+pub use clip::{ClipShape, DecodeTime, Window};
 pub use component::{Component, Role, find};
 pub use family::{Architecture, Family};
 pub use first_frame::FirstFrame;

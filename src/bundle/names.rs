@@ -18,6 +18,8 @@ pub const PATCH_PLACES: &[&str] = &["img_ids"];
 pub const TOKEN_PLACES: &[&str] = &["txt_ids"];
 /// The guidance scale that a transformer was distilled to be told.
 pub const GUIDANCE: &[&str] = &["guidance"];
+/// Frames of a clip that are shown in a second.
+pub const FRAME_RATE: &[&str] = &["frame_rate"];
 /// Where the denoiser stands on the way.
 pub const TIMESTEP: &[&str] = &["timestep", "timesteps", "t"];
 /// Text embeddings into the denoiser.

@@ -28,8 +28,9 @@ impl Film {
         self.rate.map_or_else(|| FrameRate::whole(own), Ok)
     }
 
-    /// Brings a length in seconds to the frames that come next to it and that the model can make.
+    /// Brings the rate, of which some models are told, and a length in seconds to the frames that come next to it and that the model can make.
     pub(super) fn put_into(&self, request: &mut Request, bundle: &Bundle) -> Result<()> {
+        request.frame_rate = self.rate.or(request.frame_rate);
         let (Some(seconds), Some(shape)) = (self.seconds, &bundle.clip) else { return Ok(()) };
         let frames = self.rate(bundle)?.frames_in(seconds).context("--seconds")?;
         let (below, above) = shape.near(frames);

@@ -79,7 +79,7 @@ impl Record {
 
     /// The tiles it was decoded in, which show in its last digits.
     pub(super) fn tile(&self) -> Option<TileChoice> {
-        self.provenance.tile.map(TileChoice::Pixels)
+        self.provenance.tile.map(TileChoice::Pixels).or(self.provenance.clip_tiles.then_some(TileChoice::Frames))
     }
 
     /// The providers that its components ran on, since each rounds in its own way; `auto` where the record does not say.

@@ -161,8 +161,8 @@ pub(super) struct RequestArguments {
     #[arg(long, value_name = "full|tiny|auto|DIR", help_heading = "Device", value_parser = parse_decoder)]
     decoder: Option<DecoderChoice>,
 
-    /// Decode latents in tiles of this side in pixels; auto: where --memory asks for it, or where memory runs out and the system does not end the process [default: auto]
-    #[arg(long, value_name = "N|off|auto", help_heading = "Device", value_parser = parse_tile)]
+    /// Decode latents in tiles of this side in pixels, or a clip that its decoder sees whole in tiles of 16 frames; auto: where --memory asks for it, or where memory runs out and the system does not end the process [default: auto]
+    #[arg(long, value_name = "N|frames|off|auto", help_heading = "Device", value_parser = parse_tile)]
     tile: Option<TileChoice>,
 
     /// Take steps, guidance or a sampler that the model was not made for
@@ -297,6 +297,7 @@ impl RequestArguments {
             temperature: self.temperature.or(base.temperature),
             walk: base.walk,
             frames: base.frames,
+            frame_rate: base.frame_rate,
             samples: None,
             force: self.force || base.force,
         })

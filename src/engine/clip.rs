@@ -7,7 +7,7 @@ use ndarray::ArrayD;
 
 use super::safety::{WithoutPreviews, pass};
 use super::{Engine, Made};
-use crate::output::{ClipRecord, FrameRate, Picture, Provenance};
+use crate::output::{ClipRecord, Picture, Provenance};
 use crate::pipeline::{self, Filmed, Observer};
 use crate::request::Request;
 use crate::runtime::Cancel;
@@ -63,7 +63,7 @@ impl Engine {
         let made = Made { index: 0, timesteps, decoding, times: &times, total_ms };
         let mut provenance = self.provenance(request, &resolved, &plan, made)?;
         let frames = resolved.frames.map_or(0, |frames| frames.count);
-        let rate = self.bundle.clip.as_ref().map(|shape| FrameRate::whole(shape.frames_per_second)).transpose()?;
+        let rate = resolved.frames.map(|frames| frames.rate);
         // Whoever writes the clip may show it at another rate, and says so.
         provenance.clip = rate.map(|frames_per_second| ClipRecord { frames, frames_per_second, bounce: false });
         Ok(GeneratedClip { frames, provenance, latents })

@@ -125,6 +125,9 @@ pub struct Provenance {
     /// Side in pixels of the tiles in which it was decoded, where they were several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tile: Option<u32>,
+    /// Whether a clip was decoded in tiles of its time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub clip_tiles: bool,
     /// What enlarged it afterwards, in turn; the size above is the one before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub upscale: Vec<UpscaleRecord>,
@@ -222,6 +225,7 @@ mod tests {
             memory: "normal".into(),
             decoder: None,
             tile: None,
+            clip_tiles: false,
             upscale: Vec::new(),
             ran_out_of_memory: false,
             runtime: "1.23.0".into(),

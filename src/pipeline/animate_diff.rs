@@ -102,6 +102,7 @@ fn denoise_clip(
         },
         bundle,
         networks: job.networks,
+        given: None,
         preview,
         observer,
         cancel,

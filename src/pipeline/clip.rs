@@ -1,7 +1,7 @@
 //! What every family of clips shares: the frames on their way out, and what the loop is given.
 
 use anyhow::{Context, Result};
-use ndarray::{ArrayD, Axis};
+use ndarray::{ArrayD, Axis, Slice};
 
 use super::denoise::Model;
 use super::job::Job;
@@ -38,6 +38,8 @@ pub(super) struct ClipModel<'a, P> {
     pub(super) predict: P,
     pub(super) bundle: &'a Bundle,
     pub(super) networks: &'a mut Networks,
+    /// The first frames of latents, `[1, C, n, h, w]` f32, where they are given rather than made: they stay as they are.
+    pub(super) given: Option<&'a ArrayD<f32>>,
     pub(super) preview: Option<&'a Preview>,
     pub(super) observer: &'a mut dyn Observer,
     pub(super) cancel: &'a Cancel,
@@ -50,7 +52,12 @@ impl<P: FnMut(&mut Networks, &ArrayD<f32>, f32) -> Result<ArrayD<f32>>> Model fo
         (self.predict)(self.networks, sample, timestep)
     }
 
-    fn after(&mut self, _: &dyn Sampler, index: usize, step: Step) -> Result<ArrayD<f32>> {
+    fn after(&mut self, _: &dyn Sampler, index: usize, mut step: Step) -> Result<ArrayD<f32>> {
+        if let Some(given) = self.given {
+            for clip in [&mut step.sample, &mut step.predicted_original] {
+                clip.slice_axis_mut(Axis(2), Slice::from(..given.len_of(Axis(2)))).assign(given);
+            }
+        }
         let done = index + 1 - self.begin;
         self.observer.event(Event::Step { step: done, steps: self.steps, picture: 0, pictures: 1 });
         if let Some(preview) = self.preview {

@@ -112,7 +112,8 @@ mod tests {
     #[test]
     fn windows_of_the_sample_itself_give_it_back() {
         let sample = ArrayD::from_shape_fn(IxDyn(&[1, 2, 13, 2, 2]), |at| (at[2] * 7 + at[1]) as f32);
-        let frames = Frames { count: 13, latents: 13, window: Some(Window { length: 8, stride: 2 }), noise_window: None };
+        let rate = crate::output::FrameRate::whole(8).unwrap();
+        let frames = Frames { count: 13, latents: 13, window: Some(Window { length: 8, stride: 2 }), noise_window: None, rate };
         let found = in_windows(&frames, &sample, |part| Ok(part.clone())).unwrap();
         assert!(found.iter().zip(&sample).all(|(left, right)| (left - right).abs() < 1e-4));
         assert!(in_windows(&frames, &sample, |_| Ok(ArrayD::zeros(IxDyn(&[1])))).is_err());

@@ -17,6 +17,7 @@ mod inversion;
 mod job;
 mod latent_diffusion;
 mod likelihood;
+mod ltx;
 mod observer;
 mod one_pass;
 mod preview;
@@ -88,6 +89,7 @@ pub fn generate_clip(
     match &job.bundle.family {
         Family::LatentDiffusion(Architecture::AnimateDiff) => animate_diff::film(&mut job, encoders, preview_map, sink, observer),
         Family::LatentDiffusion(Architecture::Wan) => wan::film(&mut job, encoders, preview_map, sink, observer),
+        Family::LatentDiffusion(Architecture::Ltx) => ltx::film(&mut job, encoders, preview_map, sink, observer),
         _ => Err(refusal!("model {} makes pictures and no clips", job.bundle.name())),
     }
 }

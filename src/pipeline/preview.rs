@@ -5,7 +5,7 @@ use ndarray::{ArrayD, Axis, Ix3, IxDyn};
 
 use super::job::Job;
 use super::observer::Observer;
-use crate::bundle::{Bundle, Role};
+use crate::bundle::{Architecture, Bundle, Role};
 use crate::output::Picture;
 use crate::random::{Device, Generator};
 use crate::runtime::Cancel;
@@ -29,7 +29,7 @@ impl Preview {
         if !observer.wants_preview() {
             return Ok(None);
         }
-        let decodes_clips = job.bundle.components.contains_key(&Role::VaeDecoderFirst);
+        let decodes_clips = job.bundle.architecture().is_some_and(Architecture::decodes_clips);
         if decodes_clips && card_map(job.bundle).is_none() {
             log::warn!("--preview: the decoder of this model gives whole clips, and its card has no `preview.latent_to_rgb`");
             return Ok(None);

@@ -47,6 +47,8 @@ pub(super) fn encode_texts(job: &mut Job<'_>, encoders: &TextEncoders, observer:
         }
         None => None,
     };
+    #[expect(clippy::cast_possible_truncation, reason = "networks take f32")]
+    let frame_rate = request.frames.map(|frames| f64::from(frames.rate) as f32);
     let size = (request.width, request.height);
-    Ok(Conditioning { prompt, negative, guidance: request.guidance, size, control, image: None, first_frame: None })
+    Ok(Conditioning { prompt, negative, guidance: request.guidance, size, control, image: None, first_frame: None, frame_rate })
 }

@@ -116,6 +116,7 @@ fn denoise_clip(
         },
         bundle,
         networks: job.networks,
+        given: None,
         preview,
         observer,
         cancel,

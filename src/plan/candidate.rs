@@ -111,6 +111,9 @@ pub(super) fn changes(first: &Candidate, near: &Candidate, memory: Option<Memory
     if let Some(tile) = near.plan.tile.filter(|_| near.plan.tile != first.plan.tile) {
         words.push(format!("--tile {}", tile.pixels()));
     }
+    if near.plan.clip_tile.is_some() && near.plan.clip_tile != first.plan.clip_tile {
+        words.push("--tile frames".to_owned());
+    }
     if near.plan.decoder != first.plan.decoder {
         words.push("--decoder tiny".to_owned());
     }

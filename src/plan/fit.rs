@@ -14,7 +14,7 @@ use anyhow::Result;
 
 use super::budget::memory_text;
 use super::candidate::{Candidate, changes, fits, fits_memory, limits, refused};
-use super::{Assignments, Decision, DecoderChoice, Forecast, Measurements, Memory, Plan, Settings, Tile, TileChoice};
+use super::{Assignments, ClipTile, Decision, DecoderChoice, Forecast, Measurements, Memory, Plan, Settings, Tile, TileChoice};
 use crate::bundle::{Bundle, Role};
 use crate::request::{Request, Resolved};
 use crate::runtime::{MachineMemory, resident_memory_bytes};
@@ -212,6 +212,7 @@ impl Planner<'_> {
         let mut ways: Vec<(Memory, TileChoice)> = memories.iter().map(|memory| (*memory, settings.tile)).collect();
         if leave.tile {
             let least = *memories.last().unwrap_or(&settings.memory);
+            ways.extend(ClipTile::of(self.bundle).map(|_| (least, TileChoice::Frames)));
             let side = resolved.width.max(resolved.height) as usize;
             let tiles = [2, 4, 8].into_iter().filter_map(|part| Tile::within(self.bundle, side / part));
             ways.extend(tiles.map(|tile| (least, u32::try_from(tile.pixels()).map_or(settings.tile, TileChoice::Pixels))));

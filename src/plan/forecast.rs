@@ -3,7 +3,7 @@
 use super::memory::{self, BASE_BYTES, FIRST_SESSION_BYTES, Need, Use, Weights, count};
 use super::time::{self, Calls, Network};
 use super::{GuidancePasses, Measurements, Memory, Plan, Tile, Wanted};
-use crate::bundle::{Bundle, ClipShape, Family, Role};
+use crate::bundle::{Architecture, Bundle, ClipShape, Family, Role};
 use crate::ode::Method;
 use crate::request::{Resolved, Task, steps_taken};
 
@@ -79,7 +79,11 @@ impl Forecast {
                 Weights { parameters: file.parameters, size_bytes: file.size_bytes }
             });
             let arena = plan.memory == Memory::Normal;
-            let frames = if role == Role::Transformer { frames_in(bundle, request, role) } else { 1 };
+            let frames = match role {
+                Role::Transformer => frames_in(bundle, request, role),
+                Role::VaeDecoder => decoded_at_once(bundle, request, plan),
+                _ => 1,
+            };
             let estimate = memory::need(bundle, component, weights, Use { size, frames, rows, calls, arena });
             let (estimate, device) = match plan.assignments.provider_of(role).facts().has_own_memory {
                 true => memory::on_device(estimate, weights),
@@ -99,7 +103,12 @@ impl Forecast {
             let is_plain = assignment.and_then(|file| file.providers.first()).is_none_or(|setup| setup.options().is_empty());
             let usual = bundle.clip.as_ref().map_or(1, ClipShape::usual_latents);
             // Clips are measured at one length.
-            let is_plain = is_plain && (role != bundle.denoiser() || frames_in(bundle, request, role) == usual);
+            let is_usual = match role {
+                role if role == bundle.denoiser() => frames_in(bundle, request, role) == usual,
+                Role::VaeDecoder if decodes_whole(bundle) => frames == usual,
+                _ => true,
+            };
+            let is_plain = is_plain && is_usual;
             let measured = measurements.filter(|_| is_plain).and_then(|measurements| measurements.find(&wanted));
             let need = match measured.and_then(|row| row.peak_memory_bytes) {
                 Some(peak) => {
@@ -186,6 +195,16 @@ fn frames_in(bundle: &Bundle, request: &Resolved, role: Role) -> usize {
     request.frames.filter(|_| role == bundle.denoiser()).map_or(1, |frames| frames.in_call().max(1))
 }
 
+fn decodes_whole(bundle: &Bundle) -> bool {
+    bundle.architecture().is_some_and(Architecture::decodes_whole_clips)
+}
+
+/// Frames of latents that a decoder is given at once.
+fn decoded_at_once(bundle: &Bundle, request: &Resolved, plan: &Plan) -> usize {
+    let latents = request.frames.filter(|_| decodes_whole(bundle)).map_or(1, |frames| frames.latents);
+    plan.clip_tile.map_or(latents, |tile| tile.latents_in_call().min(latents))
+}
+
 /// The size in pixels of what a component sees at once.
 fn piece(role: Role, request: &Resolved, tile: Option<Tile>) -> (usize, usize) {
     let (width, height) = (request.width as usize, request.height as usize);
@@ -232,7 +251,9 @@ fn calls(bundle: &Bundle, request: &Resolved, plan: &Plan) -> Vec<(Role, usize, 
             Task::PictureToPicture { .. } | Task::Inpaint { .. } => found.push((Role::VaeEncoder, 1, 1)),
             Task::ClipToClip { frames } => found.push((Role::VaeEncoder, frames.len(), 1)),
             Task::FirstFrame { .. } => {
-                let further = request.frames.map_or(0, |frames| frames.latents.saturating_sub(1));
+                // An encoder that does not go through the clip sees the picture alone.
+                let goes_on = bundle.components.contains_key(&Role::VaeEncoderFirst);
+                let further = request.frames.filter(|_| goes_on).map_or(1, |frames| frames.latents.saturating_sub(1));
                 found.extend([(Role::ImageEncoder, 1, 1), (Role::VaeEncoderFirst, 1, 1), (Role::VaeEncoder, further, 1)]);
             }
         }
@@ -252,7 +273,11 @@ fn calls(bundle: &Bundle, request: &Resolved, plan: &Plan) -> Vec<(Role, usize, 
         let frames = request.frames.map_or(1, |frames| frames.latents);
         let has_first = bundle.components.contains_key(&Role::VaeDecoderFirst);
         found.push((Role::VaeDecoderFirst, tiles, 1));
-        let frames = frames - usize::from(has_first);
+        let frames = match (decodes_whole(bundle), plan.clip_tile) {
+            (true, Some(tile)) => tile.count(frames),
+            (true, None) => 1,
+            (false, _) => frames - usize::from(has_first),
+        };
         let shown = if shows == Some(plan.decoder) { taken * batches } else { 0 };
         found.push((plan.decoder, request.count * frames * tiles + shown, 1));
     }

@@ -118,6 +118,8 @@ fn activations(bundle: &Bundle, component: &Component, (width, height): (usize, 
         Role::TextEncoder if reads_sentences(bundle) => 32.0 * MEBIBYTE,
         Role::TextEncoder | Role::TextEncoder2 => 4.0 * MEBIBYTE,
         Role::TextEncoder3 | Role::ImageEncoder => 32.0 * MEBIBYTE,
+        Role::Transformer if is_ltx(bundle) => transformer(component, points(side) * count(frames) + TOKENS_OF_TEXTS),
+        Role::VaeDecoder if is_ltx(bundle) => clip_decoder(bundle, component, points(1), frames),
         Role::Transformer if has_linear_attention(bundle) => linear_transformer(component, points(side)),
         Role::Transformer => transformer(component, points(side) / 4.0 * count(frames) + TOKENS_OF_TEXTS),
         // It has no attention, and the same channels at each size.
@@ -163,6 +165,28 @@ fn transformer(component: &Component, tokens: f64) -> f64 {
     tokens.powi(2) * heads * FLOAT_BYTES * SCORES + tokens * width * FLOAT_BYTES * FEATURE_MAPS * 4.0
 }
 
+/// Bytes of activations of a decoder of whole clips: its convolutions make all frames of its finest level, of `points` pixels each.
+fn clip_decoder(bundle: &Bundle, component: &Component, points: f64, latents: usize) -> f64 {
+    let number = |key: &str, otherwise: f64| component.value(key).and_then(serde_json::Value::as_f64).unwrap_or(otherwise);
+    let first = |key: &str| component.value(key)?.as_array()?.first()?.as_f64().filter(|value| *value >= 1.0);
+    let channels = first("decoder_block_out_channels").unwrap_or(UNKNOWN_CHANNELS) / first("upsample_factor").unwrap_or(1.0);
+    let patch = number("patch_size", 4.0).max(1.0).powi(2);
+    let frames = frames_of(bundle, latents);
+    // Pixels leave it as channels of patches.
+    let finest = channels.max(count(bundle.geometry.picture_channels) * patch);
+    finest * points / patch * frames * FLOAT_BYTES * FEATURE_MAPS
+}
+
+/// Frames of a clip that so many frames of latents stand for.
+fn frames_of(bundle: &Bundle, latents: usize) -> f64 {
+    let each = bundle.clip.as_ref().map_or(1, |shape| shape.frames_per_latent);
+    count(latents.saturating_sub(1) * each + 1)
+}
+
+fn is_ltx(bundle: &Bundle) -> bool {
+    bundle.architecture() == Some(Architecture::Ltx)
+}
+
 /// The same where only the text is looked at with scores, and patches are single latents; its convolutions widen the features.
 fn linear_transformer(component: &Component, patches: f64) -> f64 {
     let number = |key: &str, otherwise: f64| component.value(key).and_then(serde_json::Value::as_f64).unwrap_or(otherwise);
@@ -174,7 +198,8 @@ fn linear_transformer(component: &Component, patches: f64) -> f64 {
 
 /// Whether the first text encoder is a T5 or a language model.
 fn reads_sentences(bundle: &Bundle) -> bool {
-    bundle.architecture().is_some_and(|architecture| architecture == Architecture::Wan || architecture.is_masked())
+    let reads = |architecture: Architecture| architecture.decodes_clips() || architecture.is_masked();
+    bundle.architecture().is_some_and(reads)
 }
 
 fn has_linear_attention(bundle: &Bundle) -> bool {
@@ -210,19 +235,24 @@ pub(super) fn beside(bundle: &Bundle, request: &Resolved, plan: &Plan) -> f64 {
     let channels = count(bundle.geometry.picture_channels);
     // Bytes of every picture; of the one at work also its values, a tile's copy of them and the one that is checked.
     let finished = pixels * channels * count(request.count);
-    let at_work = pixels * channels * FLOAT_BYTES * 3.0 * count(plan.batch);
     let given = match &request.task {
         Task::ClipToClip { frames } => pixels * channels * count(frames.len()),
         _ => 0.0,
     };
     // A causal decoder takes each tile through the whole clip, whose frames wait for the last: as values, of the tile at work twice more.
-    let waiting = match (plan.tile, &request.frames) {
+    let of_tiles = match (plan.tile, &request.frames) {
         (Some(tile), Some(frames)) if bundle.components.contains_key(&Role::VaeDecoderFirst) => {
             (pixels + 2.0 * count(tile.pixels()).powi(2)) * channels * FLOAT_BYTES * count(frames.count)
         }
         _ => 0.0,
     };
-    tokenizer_bytes(bundle) * TOKENIZER_BYTES + finished + at_work + given + waiting + latents_of_clip(bundle, request)
+    let latents = request.frames.filter(|_| is_ltx(bundle)).map(|frames| frames.latents);
+    let at_once = latents.map(|latents| plan.clip_tile.map_or(latents, |tile| tile.latents_in_call().min(latents)));
+    // Frames that are decoded together wait for their turn, and those that the next tile is blended with.
+    let waiting = at_once
+        .map_or(0.0, |latents| frames_of(bundle, latents) + plan.clip_tile.map_or(0.0, |tile| count(tile.overlap_frames())));
+    let at_work = pixels * channels * FLOAT_BYTES * (3.0 * count(plan.batch) + waiting);
+    tokenizer_bytes(bundle) * TOKENIZER_BYTES + finished + at_work + given + of_tiles + latents_of_clip(bundle, request)
 }
 
 /// Latents of all frames of a clip: the sample, what the sampler remembers and makes of it, what the windows add up to. The frames

@@ -27,13 +27,13 @@ pub use decoder::DecoderChoice;
 pub use forecast::{ComponentForecast, Forecast};
 pub use measurement_key::MeasurementKey;
 pub use measurements::{Around, MEASUREMENTS_SCHEMA, Measurement, Measurements, Wanted};
-pub use tiling::{Tile, TileChoice};
+pub use tiling::{ClipTile, Tile, TileChoice};
 pub use wish::{PrecisionWish, ProviderWish, Wish};
 
-use crate::bundle::{Bundle, Role};
-use crate::refuse;
+use crate::bundle::{Architecture, Bundle, Role};
 use crate::request::Resolved;
 use crate::runtime::{Dimensions, NetworkOptions, Provider, logical_cores};
+use crate::{refusal, refuse};
 
 /// How much memory may be held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -180,6 +180,8 @@ pub struct Plan {
     pub decoder: Role,
     /// The tiles in which latents are decoded; `None` for the whole picture at once.
     pub tile: Option<Tile>,
+    /// The tiles of time in which a clip is decoded; `None` for the whole clip at once, or frame by frame.
+    pub clip_tile: Option<ClipTile>,
     /// Whether components are opened by other threads while the first runs.
     pub opens_ahead: bool,
     /// What it will take; nothing is known before [`Plan::within`].
@@ -250,26 +252,36 @@ impl Plan {
         }
         let tile = match settings.tile {
             TileChoice::Pixels(pixels) => Some(Tile::of_pixels(bundle, pixels)?),
-            TileChoice::Auto | TileChoice::Off => None,
+            TileChoice::Auto | TileChoice::Off | TileChoice::Frames => None,
         };
+        let clip_tile = match settings.tile {
+            TileChoice::Frames => Some(clip_tile_of(bundle)?),
+            _ => None,
+        };
+        let latents = request.frames.map_or(1, |frames| frames.latents);
+        let clip_tile = clip_tile.filter(|tile| tile.cuts(latents));
+        let decodes_whole = bundle.architecture().is_some_and(Architecture::decodes_whole_clips);
         // A picture within one tile is decoded whole, and a recorded plan says what was done.
         let tile = tile.filter(|tile| request.width.max(request.height) as usize > tile.pixels());
         if bundle.components.contains_key(&Role::VaeDecoder) {
             let because = match (settings.tile, tile) {
+                (TileChoice::Frames, _) if clip_tile.is_none() => "the clip is within one tile",
                 (TileChoice::Auto | TileChoice::Off, None) if bundle.components.contains_key(&Role::VaeDecoderFirst) => {
                     "the decoder remembers what it needs of earlier frames"
                 }
                 (TileChoice::Auto, _) if settings.budget.memory_bytes.is_none() => "no memory budget was given",
                 (TileChoice::Auto, _) => "the memory does not ask for tiles",
-                (TileChoice::Off, _) | (_, Some(_)) => "asked for",
+                (TileChoice::Off | TileChoice::Frames, _) | (_, Some(_)) => "asked for",
                 (TileChoice::Pixels(_), None) => "the picture is within one tile",
             };
             let whole = match (bundle.components.contains_key(&Role::VaeDecoderFirst), &request.frames) {
                 (true, _) => "one frame of latents after the other",
+                (false, Some(_)) if decodes_whole => "the whole clip at once",
                 (false, Some(_)) => "frame by frame",
                 (false, None) => "the whole picture at once",
             };
-            decide("decoding", tile.map_or_else(|| whole.to_owned(), |tile| tile.to_string()), because);
+            let tiles = tile.map(|tile| tile.to_string()).or(clip_tile.map(|tile| tile.to_string()));
+            decide("decoding", tiles.unwrap_or_else(|| whole.to_owned()), because);
         }
         Ok(Self {
             threads,
@@ -280,6 +292,7 @@ impl Plan {
             previews: settings.previews,
             decoder,
             tile,
+            clip_tile,
             opens_ahead: false,
             forecast: Forecast::default(),
             decisions,
@@ -337,4 +350,12 @@ impl Plan {
     pub fn keeps_components(&self) -> bool {
         self.memory == Memory::Normal
     }
+}
+
+/// The tiles of time for `bundle`, which were asked for.
+fn clip_tile_of(bundle: &Bundle) -> Result<ClipTile> {
+    ClipTile::of(bundle).ok_or_else(|| {
+        let name = bundle.name();
+        refusal!("tile: is `frames`, and the decoder of model {name} takes no clip of another length whole; leave it out")
+    })
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use anyhow::Result;
 
-use crate::bundle::{Bundle, Role, find, names};
+use crate::bundle::{Architecture, Bundle, Role, find, names};
 use crate::refuse;
 
 /// Tiles are blended over a quarter of their side, as in diffusers: their sides divide by this.
@@ -23,6 +23,8 @@ pub enum TileChoice {
     Off,
     /// Tiles of this side in pixels.
     Pixels(u32),
+    /// Tiles of a clip's time, for a decoder that sees it whole.
+    Frames,
 }
 
 impl FromStr for TileChoice {
@@ -32,7 +34,10 @@ impl FromStr for TileChoice {
         match text {
             "auto" => Ok(Self::Auto),
             "off" => Ok(Self::Off),
-            side => side.parse().map(Self::Pixels).map_err(|_| format!("is `{text}`, expected auto, off or a side in pixels")),
+            "frames" => Ok(Self::Frames),
+            side => {
+                side.parse().map(Self::Pixels).map_err(|_| format!("is `{text}`, expected auto, off, frames or a side in pixels"))
+            }
         }
     }
 }
@@ -108,12 +113,82 @@ impl fmt::Display for Tile {
     }
 }
 
+/// A piece of a clip's time that is decoded at once.
+///
+/// The sizes are those of diffusers' `AutoencoderKLLTXVideo`: tiles of 16 frames begin 8 apart, of which the last 8 are blended into the
+/// next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClipTile {
+    /// Frames of latents to a tile, of which a call is given one more.
+    pub latents: usize,
+    /// From one tile's beginning to the next one's, in frames of latents.
+    pub stride: usize,
+    /// Frames to a frame of latents.
+    pub frames_per_latent: usize,
+}
+
+impl ClipTile {
+    /// Frames of a tile, and from one to the next.
+    const FRAMES: (usize, usize) = (16, 8);
+
+    /// The tile for `bundle`; `None` where its decoder takes no clip whole, or no other number of frames than the clip's.
+    #[must_use]
+    pub fn of(bundle: &Bundle) -> Option<Self> {
+        let shape = bundle.clip.as_ref().filter(|_| bundle.architecture().is_some_and(Architecture::decodes_whole_clips))?;
+        let port = bundle.components.get(&Role::VaeDecoder)?.input(names::LATENT)?;
+        let each = shape.frames_per_latent;
+        let stride = (Self::FRAMES.1 / each).max(1);
+        let is_open = port.shape.get(2).is_none_or(Option::is_none);
+        is_open.then_some(Self { latents: (Self::FRAMES.0 / each).max(stride + 1), stride, frames_per_latent: each })
+    }
+
+    /// Frames of latents that a call of the decoder is given.
+    #[must_use]
+    pub fn latents_in_call(self) -> usize {
+        self.latents + 1
+    }
+
+    /// Frames from one tile's beginning to the next one's.
+    #[must_use]
+    pub fn stride_frames(self) -> usize {
+        self.stride * self.frames_per_latent
+    }
+
+    /// Frames over which two tiles are blended.
+    #[must_use]
+    pub fn overlap_frames(self) -> usize {
+        (self.latents - self.stride) * self.frames_per_latent
+    }
+
+    /// Whether a clip of so many frames of latents is more than one tile.
+    #[must_use]
+    pub fn cuts(self, latents: usize) -> bool {
+        latents > self.latents
+    }
+
+    /// How many tiles a clip of so many frames of latents is.
+    #[must_use]
+    pub fn count(self, latents: usize) -> usize {
+        if self.cuts(latents) { (latents - 1).div_ceil(self.stride) } else { 1 }
+    }
+}
+
+impl fmt::Display for ClipTile {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let frames = self.latents * self.frames_per_latent;
+        write!(formatter, "tiles of {frames} frames, {} of them blended", self.overlap_frames())
+    }
+}
+
 /// Why `bundle` cannot decode in tiles; `None` where it can.
 #[must_use]
 pub(super) fn refusal_of(bundle: &Bundle) -> Option<String> {
     let Some(decoder) = bundle.components.get(&Role::VaeDecoder) else {
         return Some(format!("model {} has no decoder of latents", bundle.name()));
     };
+    if bundle.architecture().is_some_and(Architecture::decodes_whole_clips) {
+        return Some(format!("the decoder of model {} takes clips, whose tiles are of time: --tile frames", bundle.name()));
+    }
     let port = find(&decoder.header.inputs, names::LATENT)?;
     // Of a clip the frames stand before the sides.
     let is_fixed = port.shape.iter().rev().take(2).any(Option::is_some);
@@ -129,6 +204,7 @@ mod tests {
         assert_eq!("auto".parse(), Ok(TileChoice::Auto));
         assert_eq!("off".parse(), Ok(TileChoice::Off));
         assert_eq!("256".parse(), Ok(TileChoice::Pixels(256)));
+        assert_eq!("frames".parse(), Ok(TileChoice::Frames));
         for text in ["", "-1", "256px", "1e3", "99999999999", "on"] {
             assert!(text.parse::<TileChoice>().unwrap_err().contains("expected auto, off"), "{text}");
         }
@@ -140,5 +216,17 @@ mod tests {
             let tile = Tile { latents, pixels_per_latent: 8 };
             assert_eq!(tile.stride() * 8 + tile.overlap_pixels(), tile.pixels());
         }
+    }
+
+    #[test]
+    fn tiles_of_time_cover_a_clip() {
+        let tile = ClipTile { latents: 2, stride: 1, frames_per_latent: 8 };
+        assert_eq!((tile.latents_in_call(), tile.stride_frames(), tile.overlap_frames()), (3, 8, 8));
+        for (latents, count) in [(1, 1), (2, 1), (3, 2), (6, 5)] {
+            assert_eq!(tile.count(latents), count, "{latents}");
+            // The first shows a frame more than a stride.
+            assert!(!tile.cuts(latents) || count * tile.stride_frames() + 1 == (latents - 1) * 8 + 1);
+        }
+        assert_eq!(tile.to_string(), "tiles of 16 frames, 8 of them blended");
     }
 }

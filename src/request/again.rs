@@ -49,6 +49,7 @@ impl Request {
             },
             // Of a walk the clip's frames are its places.
             frames: provenance.clip.filter(|_| provenance.walk.is_none()).map(|clip| clip.frames),
+            frame_rate: provenance.clip.filter(|_| provenance.walk.is_none()).map(|clip| clip.frames_per_second),
             samples: None,
             force: provenance.forced,
         })

@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::Request;
 use crate::bundle::{Bundle, Window};
+use crate::output::FrameRate;
 use crate::random::Device;
 use crate::refuse;
 
@@ -21,6 +22,8 @@ pub struct Frames {
     pub window: Option<Window>,
     /// The window whose noise is used again for frames further on, so that windows agree; `None` where all noise is fresh.
     pub noise_window: Option<Window>,
+    /// How many are shown in a second, of which some models are told.
+    pub rate: FrameRate,
 }
 
 impl Frames {
@@ -93,7 +96,8 @@ impl Request {
             let trained: Vec<String> = shape.trained.iter().map(ToString::to_string).collect();
             warnings.push(format!("the model was trained for {} frames, and {count} are made", trained.join(", ")));
         }
-        Ok(Some(Frames { count, latents, window, noise_window }))
+        let rate = self.frame_rate.map_or_else(|| FrameRate::whole(shape.frames_per_second), Ok)?;
+        Ok(Some(Frames { count, latents, window, noise_window, rate }))
     }
 }
 
@@ -101,16 +105,21 @@ impl Request {
 mod tests {
     use super::*;
 
+    fn rate() -> FrameRate {
+        FrameRate::whole(8).unwrap()
+    }
+
     #[test]
     fn windows_cover_every_frame_and_end_with_the_clip() {
         let frames = |latents, length, stride| {
-            Frames { count: latents, latents, window: Some(Window { length, stride }), noise_window: None }.windows()
+            Frames { count: latents, latents, window: Some(Window { length, stride }), noise_window: None, rate: rate() }
+                .windows()
         };
         assert_eq!(frames(12, 8, 2), [(0, 8), (2, 10), (4, 12)]);
         assert_eq!(frames(13, 8, 2), [(0, 8), (2, 10), (4, 12), (5, 13)]);
         assert_eq!(frames(25, 16, 4), [(0, 16), (4, 20), (8, 24), (9, 25)]);
         assert_eq!(frames(8, 8, 8), [(0, 8)]);
-        let whole = Frames { count: 5, latents: 5, window: None, noise_window: None };
+        let whole = Frames { count: 5, latents: 5, window: None, noise_window: None, rate: rate() };
         assert_eq!((whole.windows(), whole.in_call()), (vec![(0, 5)], 5));
     }
 }

@@ -7,6 +7,7 @@ mod again;
 mod control;
 mod family;
 mod frames;
+mod levels;
 mod resolve;
 mod sampler_choice;
 mod task;
@@ -24,7 +25,7 @@ pub use sampler_choice::SamplerChoice;
 pub use task::Task;
 pub use walk::{LARGEST_WALK, Walk};
 
-use crate::output::Picture;
+use crate::output::{FrameRate, Picture};
 use crate::random::Device;
 use crate::sampler;
 
@@ -79,6 +80,8 @@ pub struct Request {
     pub walk: Option<Walk>,
     /// Frames of a clip; the model's own default when not given. A model of pictures takes none.
     pub frames: Option<usize>,
+    /// Frames that are shown in a second; the model's own when not given. Some models are told of it, and move as fast as it asks.
+    pub frame_rate: Option<FrameRate>,
     /// Latents or trace probes that a likelihood is the mean over; 1 when not given.
     pub samples: Option<usize>,
     /// Take steps and guidance that the model was not made for.

@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, Hasher};
 use anyhow::{Context, Result};
 
 use super::family::check_path;
+use super::levels::{with_patches, with_trained_timesteps};
 use super::task::of_area;
 use super::{LARGEST_COUNT, LONGEST_SIDE, Request, Resolved, Task};
 use crate::bundle::{Architecture, Bundle, Family};
@@ -57,7 +58,10 @@ impl Request {
         let mut run = sampler::Run { steps, strength: shortened, ..self.sampler.run.clone() };
         if let Some(config) = &sampler {
             check_path(bundle, config.kind())?;
-            run = with_patches(run, config, bundle, width, height);
+            let is_own = self.sampler.choice.is_none() && self.sampler.config.is_none();
+            run = with_trained_timesteps(&run, bundle).filter(|_| is_own).unwrap_or(run);
+            let latents = frames.filter(|_| bundle.architecture() == Some(Architecture::Ltx)).map(|frames| frames.latents);
+            run = with_patches(run, config, bundle, (width, height), latents);
             // Built once here for its own checks, so that a run that cannot be made is refused before anything is loaded.
             config.build(&run)?;
         }
@@ -287,20 +291,6 @@ fn part_of_steps(steps: usize, strength: f32, begun_is_made: bool) -> usize {
 /// 0.6 as a person wrote it, rather than the f32 next to it: the product with a count is cut off, and 5 × 0.6 is 3.
 pub(crate) fn widen(number: f32) -> f64 {
     number.to_string().parse().unwrap_or_else(|_| f64::from(number))
-}
-
-/// Tells a sampler with dynamic shifting how large the picture is, in patches of two by two latents; and gives a packed
-/// transformer the noise levels that it is published with.
-fn with_patches(mut run: sampler::Run, config: &sampler::Config, bundle: &Bundle, width: u32, height: u32) -> sampler::Run {
-    if config.uses_dynamic_shifting() && run.image_sequence_length.is_none() {
-        let patches = |side: u32| side as usize / bundle.geometry.pixels_per_latent / 2;
-        run.image_sequence_length = Some(patches(width) * patches(height));
-    }
-    let takes_levels = matches!(config.kind(), sampler::Kind::FlowMatchEuler | sampler::Kind::FlowMatchLcm);
-    if bundle.architecture() == Some(Architecture::Flux) && takes_levels && run.timesteps.is_none() && run.sigmas.is_none() {
-        run.sigmas = Some(sampler::linear_sigmas(run.steps));
-    }
-    run
 }
 
 /// A seed nobody chose. It stays below 2^32, so that it is short to write down and every tool takes it.

@@ -107,6 +107,8 @@ impl Request {
         if bundle.architecture() == Some(Architecture::Wan) && !goes_on {
             refuse!("input: model {} makes clips of text alone: its transformer sees no first frame", bundle.name());
         }
+        // LTX-Video may begin with a picture, which then stays as it is.
+        let stays = goes_on || bundle.architecture() == Some(Architecture::Ltx);
         check_shape(input, width, height, warnings)?;
         let given = input;
         let input = input.resize(width, height)?;
@@ -114,10 +116,10 @@ impl Request {
             None if bundle.takes_mask() => {
                 refuse!("model {}: makes a part of a picture anew, and needs --mask beside --input", bundle.name())
             }
-            None if goes_on && self.strength.is_some() => {
+            None if stays && self.strength.is_some() => {
                 refuse!("strength: model {} goes on from the picture and makes no part of it anew; leave it out", bundle.name())
             }
-            None if goes_on => Ok(Task::FirstFrame { input, given: given.clone() }),
+            None if stays => Ok(Task::FirstFrame { input, given: given.clone() }),
             None => Ok(Task::PictureToPicture { input }),
             Some(mask) if mask.width == 0 || mask.height == 0 => refuse!("mask: the picture is empty"),
             Some(mask) => {

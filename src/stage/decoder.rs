@@ -7,7 +7,7 @@ use super::networks::Networks;
 use super::tiles::decode_tiles;
 use crate::bundle::{Bundle, LatentScaling, Role, find, names};
 use crate::error::is_out_of_memory;
-use crate::plan::Tile;
+use crate::plan::{ClipTile, Tile};
 use crate::runtime::{Cancel, Tensor};
 
 /// How latents were decoded in the end.
@@ -15,6 +15,8 @@ use crate::runtime::{Cancel, Tensor};
 pub struct Decoding {
     /// The tiles, where the picture is more than one.
     pub tile: Option<Tile>,
+    /// The tiles of time, where a clip is more than one.
+    pub clip_tile: Option<ClipTile>,
     /// Whether the device ran out of memory on the way there.
     pub ran_out_of_memory: bool,
 }
@@ -61,7 +63,7 @@ impl Decoding {
         };
         log::warn!("{error:#}; the latents are kept, and decoded again in {smaller}");
         networks.close_all();
-        *self = Self { tile: Some(smaller), ran_out_of_memory: true };
+        *self = Self { tile: Some(smaller), ran_out_of_memory: true, ..Self::default() };
         Ok(())
     }
 }

@@ -39,6 +39,8 @@ pub struct Conditioning {
     pub image: Option<ArrayD<f32>>,
     /// What a denoiser sees of that picture beside the latents, `[1, C, F, h, w]` f32.
     pub first_frame: Option<ArrayD<f32>>,
+    /// Frames of a clip that are shown in a second; LTX-Video's transformer is told.
+    pub frame_rate: Option<f32>,
 }
 
 impl Conditioning {

@@ -18,15 +18,28 @@ pub(super) enum Padding {
     Zeroed,
     /// The encoder is told where it is, and so is the denoiser.
     Told,
+    /// The encoder reads it like the text, and the denoiser is told where it is.
+    ToldAfter,
 }
 
 impl Padding {
     pub(super) fn of(architecture: Architecture) -> Self {
         match architecture {
             Architecture::Wan => Self::Zeroed,
+            Architecture::Ltx => Self::ToldAfter,
             architecture if architecture.is_masked() => Self::Told,
             _ => Self::Read,
         }
+    }
+
+    /// Whether the encoder reads it like the text.
+    pub(super) fn is_read(self) -> bool {
+        matches!(self, Self::Read | Self::ToldAfter)
+    }
+
+    /// Whether the denoiser is told where it is.
+    pub(super) fn is_told(self) -> bool {
+        matches!(self, Self::Told | Self::ToldAfter)
     }
 }
 
@@ -57,12 +70,12 @@ impl PromptTokenizer {
         let name = || folder.display().to_string();
         let mut tokenizer = Tokenizer::open(&folder)?;
         let longest = architecture.sentence_tokens(role);
-        if tokenizer.max_length() > longest || (architecture.is_masked() && tokenizer.max_length() != longest) {
+        if tokenizer.max_length() > longest || (architecture.fills_up() && tokenizer.max_length() != longest) {
             tokenizer = tokenizer.with_max_length(longest).with_context(name)?;
         }
         let encoder = bundle.component(role)?;
         let port = encoder.input(names::INPUT_IDS).with_context(|| format!("{role}: has no input for token ids"))?;
-        if Padding::of(architecture) != Padding::Read && encoder.input(names::ATTENTION_MASK).is_none() {
+        if !Padding::of(architecture).is_read() && encoder.input(names::ATTENTION_MASK).is_none() {
             bail!(
                 "{role}/model.onnx: has no input `{}`, and the text would be read together with its padding",
                 names::ATTENTION_MASK[0]

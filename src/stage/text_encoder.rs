@@ -9,6 +9,7 @@
 //! | Stable Diffusion 3 | the same, filled up with zeros to T5's width; then T5's, or zeros without it | the first two, side by side |
 //! | Flux | T5's | CLIP's |
 //! | Wan | UMT5's, which does not look at the padding; zeros in its place | none |
+//! | LTX-Video | T5's, padding and all, and where it is | none |
 //! | PixArt | T5's, which does not look at the padding, and where it is | none |
 //! | Sana | Gemma's, of the prompt behind the instruction: the first token and the last; and where padding is | none |
 
@@ -162,8 +163,8 @@ impl TextEncoders {
         let length = chunk.ids.len();
         let ids = Tensor::Integer(ArrayD::from_shape_vec(IxDyn(&[1, length]), chunk.ids.clone())?);
         let padding = Padding::of(self.architecture);
-        let used = if padding == Padding::Read { length } else { chunk.used };
-        let attention = Tensor::Integer(ArrayD::from_shape_fn(IxDyn(ids.shape()), |at| i64::from(at[1] < used)));
+        let read = if padding.is_read() { length } else { chunk.used };
+        let attention = Tensor::Integer(ArrayD::from_shape_fn(IxDyn(ids.shape()), |at| i64::from(at[1] < read)));
         if !chunk.vectors.is_empty() {
             networks.take_vectors(role)?;
         }
@@ -200,11 +201,11 @@ impl TextEncoders {
         if tokens.ndim() != 3 {
             bail!("{role}: gave text embeddings of shape {:?}, expected [batch, tokens, width]", tokens.shape());
         }
-        if padding == Padding::Zeroed && tokens.len_of(Axis(1)) > used {
-            tokens.slice_axis_mut(Axis(1), Slice::from(used..)).fill(0.0);
+        if padding == Padding::Zeroed && tokens.len_of(Axis(1)) > chunk.used {
+            tokens.slice_axis_mut(Axis(1), Slice::from(chunk.used..)).fill(0.0);
         }
-        let mask = ArrayD::from_shape_fn(IxDyn(&[1, length]), |at| if at[1] < used { 1.0 } else { 0.0 });
-        Ok(Embeddings { tokens, pooled, mask: (padding == Padding::Told).then_some(mask) })
+        let mask = ArrayD::from_shape_fn(IxDyn(&[1, length]), |at| if at[1] < chunk.used { 1.0 } else { 0.0 });
+        Ok(Embeddings { tokens, pooled, mask: padding.is_told().then_some(mask) })
     }
 
     /// What goes through the door of a text encoder of `width`: which places keep their own vectors, and the others'.

@@ -31,6 +31,8 @@ pub struct Transformer<'a> {
     timestep_scale: f32,
     /// The same for the guidance scale.
     guidance_scale: f32,
+    /// Frames of latents at the beginning that are given rather than made: they are clean at each step.
+    given_frames: usize,
     told: Told,
 }
 
@@ -51,7 +53,23 @@ impl<'a> Transformer<'a> {
         let output = outputs.first().context("transformer: has no output")?.name.clone();
         let packed = bundle.architecture() == Some(Architecture::Flux);
         let Scales { timestep_scale, guidance_scale } = Scales::of(bundle)?;
-        Ok(Self { passes, conditioning, ports, output, packed, timestep_scale, guidance_scale, told: Told::default() })
+        Ok(Self {
+            passes,
+            conditioning,
+            ports,
+            output,
+            packed,
+            timestep_scale,
+            guidance_scale,
+            given_frames: 0,
+            told: Told::default(),
+        })
+    }
+
+    /// The same for a clip whose first `count` frames of latents are given.
+    #[must_use]
+    pub fn with_given_frames(self, count: usize) -> Self {
+        Self { given_frames: count, ..self }
     }
 
     /// Predicts at `timestep`.
@@ -115,7 +133,16 @@ impl<'a> Transformer<'a> {
         let mut inputs: Vec<(&str, Tensor)> = vec![(&hidden.name, sample.into())];
         for port in self.ports.iter().filter(|port| names::TIMESTEP.contains(&port.name.as_str())) {
             let timestep = if self.packed { timestep / TRAINED_TIMESTEPS } else { timestep * self.timestep_scale };
-            inputs.push((&port.name, Tensor::number_for(port, timestep, batch)));
+            let tensor = match (port.shape.len(), shape.as_slice()) {
+                // A number for each frame.
+                (2, [_, _, frames, ..]) => {
+                    let given = self.given_frames;
+                    let timestep_of = |at: IxDyn| if at[1] < given { 0.0 } else { timestep };
+                    of_port(port, ArrayD::from_shape_fn(IxDyn(&[batch, *frames]), timestep_of))
+                }
+                _ => Tensor::number_for(port, timestep, batch),
+            };
+            inputs.push((&port.name, tensor));
         }
         let given: Vec<(&str, &Tensor)> = inputs.iter().map(|(name, tensor)| (*name, tensor)).collect();
         let mut outputs = networks.run_beside(Role::Transformer, &held, &given, &[&self.output], cancel)?;
@@ -161,6 +188,9 @@ impl<'a> Transformer<'a> {
             } else if names::TOKEN_PLACES.contains(&name) {
                 // A text has no place in the picture: each of its tokens stands in row 0, column 0.
                 places(port, batch, tokens, 0)
+            } else if names::FRAME_RATE.contains(&name) {
+                let rate = self.conditioning.frame_rate.context("transformer: takes a frame rate, and no clip is made")?;
+                Tensor::number_for(port, rate, batch)
             } else if names::GUIDANCE.contains(&name) {
                 Tensor::number_for(port, self.conditioning.guidance * self.guidance_scale, batch)
             } else {

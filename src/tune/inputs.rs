@@ -17,6 +17,8 @@ const MOST_LATENT_SIDES: usize = 64;
 const TIME_IDS: usize = 6;
 /// A timestep in the middle of the usual 1000.
 const TIMESTEP: f32 = 500.0;
+/// A frame rate as any.
+const FRAME_RATE: f32 = 25.0;
 
 /// The inputs of `component` for one call: each port's name with its tensor.
 ///
@@ -60,9 +62,14 @@ fn tensor(bundle: &Bundle, role: Role, port: &Port, configuration: &Configuratio
         Role::Transformer if is(names::HIDDEN_STATES) => {
             vec![Some(batch), Some(geometry.denoiser_channels), Some(height / side), Some(width / side)]
         }
+        Role::Transformer if is(names::TIMESTEP) && port.shape.len() == 2 => {
+            vec![Some(batch), bundle.clip.as_ref().map(ClipShape::usual_latents)]
+        }
         Role::Transformer if is(names::TIMESTEP) || is(names::GUIDANCE) => {
             return Ok(Tensor::number_for(port, TIMESTEP, batch));
         }
+        Role::Transformer if is(names::FRAME_RATE) => return Ok(Tensor::number_for(port, FRAME_RATE, batch)),
+        Role::VaeDecoder if is(names::TIMESTEP) => return Ok(Tensor::number_for(port, 0.0, batch)),
         Role::Transformer if is(names::ENCODER_HIDDEN_STATES) => vec![Some(batch), Some(sentence), None],
         Role::Transformer if is(names::ENCODER_ATTENTION_MASK) => vec![Some(batch), Some(sentence)],
         Role::Transformer if is(names::RESOLUTION) => vec![Some(batch), Some(2)],
@@ -100,7 +107,9 @@ fn tensor(bundle: &Bundle, role: Role, port: &Port, configuration: &Configuratio
             vec![Some(batch), Some(geometry.picture_channels), Some(height), Some(width)]
         }
         Role::VaeDecoder | Role::VaeDecoderFirst if is(names::LATENT) && port.shape.len() == 5 => {
-            vec![Some(batch), Some(geometry.latent_channels), Some(1), Some(height / side), Some(width / side)]
+            let whole = bundle.architecture().is_some_and(Architecture::decodes_whole_clips);
+            let frames = bundle.clip.as_ref().filter(|_| whole).map_or(1, ClipShape::usual_latents);
+            vec![Some(batch), Some(geometry.latent_channels), Some(frames), Some(height / side), Some(width / side)]
         }
         Role::VaeDecoder | Role::VaeDecoderFirst | Role::TinyDecoder | Role::PreviewDecoder => {
             vec![Some(batch), Some(geometry.latent_channels), Some(height / side), Some(width / side)]

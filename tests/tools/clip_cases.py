@@ -23,6 +23,10 @@ def case(name: str, bundle: str, **changes) -> dict:
         "sampler": None,
         # Frames in a window and from one window to the next, where the clip is longer than the model was trained for.
         "windows": None,
+        # What a model that is told of it is told; its own otherwise.
+        "frame_rate": None,
+        # Of a decoder that goes over a clip in tiles of time: frames of a tile, and from one to the next.
+        "tiles": None,
         "tolerance": 1,
         "latent_tolerance": 1e-3,
     }
@@ -145,8 +149,47 @@ def wan_i2v() -> list[dict]:
     ]
 
 
+def ltx() -> list[dict]:
+    def clip(name: str, **changes) -> dict:
+        return case(f"ltx{name}", "ltx", **({"guidance": 3.0, "frames": 9} | changes))
+
+    def distilled(name: str, **changes) -> dict:
+        return case(f"ltx_distilled{name}", "ltx_distilled", **({"guidance": 1.0, "frames": 9} | changes))
+
+    picture = {"task": "picture2video", "input": "input.png"}
+    wide = {"width": 64, "height": 32}
+    return [
+        clip(""),
+        clip("_seed_0", seed=0, steps=7),
+        clip("_apple", prompt=APPLE),
+        clip("_negative", negative=NEGATIVE),
+        clip("_empty", prompt=""),
+        clip("_long_prompt", prompt=f"{APPLE}, " * 60),
+        clip("_guidance_1", guidance=1.0),
+        clip("_steps_2", guidance=1.0, steps=2, seed=0),
+        clip("_frames_1", frames=1),
+        clip("_frames_25", frames=25, guidance=1.0),
+        clip("_wide", **wide),
+        clip("_tall", width=32, height=64, seed=7),
+        clip("_rate_8", frame_rate=8),
+        clip("_rate_60", frame_rate=60, frames=17, guidance=1.0),
+        clip("_picture", **picture),
+        clip("_picture_negative", **picture, negative=NEGATIVE, seed=0),
+        clip("_picture_wide", **picture, **wide, frames=17, guidance=1.0),
+        clip("_tiles", frames=41, guidance=1.0, tiles=[16, 8]),
+        distilled(""),
+        distilled("_seed_0", seed=0),
+        distilled("_apple", prompt=APPLE, **wide),
+        distilled("_frames_1", frames=1),
+        distilled("_frames_17", frames=17, seed=7),
+        distilled("_picture", **picture),
+        distilled("_picture_tall", **picture, width=32, height=64, seed=3),
+        distilled("_tiles", frames=33, tiles=[16, 8]),
+    ]
+
+
 def all_cases() -> list[dict]:
-    cases = [*animatediff(), *wan(), *wan_i2v()]
+    cases = [*animatediff(), *wan(), *wan_i2v(), *ltx()]
     names = [case["name"] for case in cases]
     assert len(names) == len(set(names)), "two cases share a name"
     return cases

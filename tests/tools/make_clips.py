@@ -10,11 +10,14 @@ import sys
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 sys.path.append(str(Path(__file__).resolve().parents[2] / "models" / "recipes" / "export"))
 
 import diffusers  # noqa: E402
+import diffusers.pipelines.ltx.pipeline_ltx  # noqa: E402
+import diffusers.pipelines.ltx.pipeline_ltx_image2video  # noqa: E402
 import diffusers.pipelines.wan.pipeline_wan  # noqa: E402
 import diffusers.pipelines.wan.pipeline_wan_i2v  # noqa: E402
 import numpy as np  # noqa: E402
@@ -23,13 +26,14 @@ import transformers  # noqa: E402
 from diffusers.models.attention import FreeNoiseTransformerBlock  # noqa: E402
 from diffusers.pipelines.free_noise_utils import AnimateDiffFreeNoiseMixin  # noqa: E402
 from PIL import Image, ImageSequence  # noqa: E402
-from safetensors.torch import save_file  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
 
 import surgery  # noqa: E402
 import tiny_clips  # noqa: E402
 from agreement import session  # noqa: E402
 from animatediff import export_pipeline as export_animatediff  # noqa: E402
 from clip_cases import all_cases  # noqa: E402
+from ltx import DECODE_NOISE_SCALE, DECODE_TIMESTEP, export_pipeline as export_ltx  # noqa: E402
 from make_bundles import BUNDLES, size, tidy_config, write_json  # noqa: E402
 from tiny_sentences import write_sentences  # noqa: E402
 from tiny_tokenizer import END, write_tokenizer  # noqa: E402
@@ -57,11 +61,24 @@ def write_wan_i2v(target: Path) -> None:
     export_wan(tiny_clips.wan_i2v(), target)
 
 
+def write_ltx(target: Path) -> None:
+    export_ltx(tiny_clips.ltx(), target)
+
+
+def write_ltx_distilled(target: Path) -> None:
+    export_ltx(tiny_clips.ltx_distilled(), target)
+    timesteps = ", ".join(str(timestep) for timestep in tiny_clips.LTX_TIMESTEPS)
+    card = f'name = "ltx_distilled"\n\n[steps]\ntrained = [{len(tiny_clips.LTX_TIMESTEPS)}]\ntimesteps = [{timesteps}]\n'
+    (target / "kiln.toml").write_text(card, encoding="utf-8")
+
+
 WRITERS = {
     "animatediff": write_animatediff,
     "animatediff_windows": write_animatediff_windows,
     "wan": write_wan,
     "wan_i2v": write_wan_i2v,
+    "ltx": write_ltx,
+    "ltx_distilled": write_ltx_distilled,
 }
 
 
@@ -84,7 +101,12 @@ def write_bundle(name: str) -> None:
         shutil.rmtree(target / "tokenizer")
         write_sentences(target / "tokenizer")
         write_json(target / "scheduler" / "scheduler_config.json", tiny_clips.WAN)
-    compared = (wan_agreement if name.startswith("wan") else agreement)(name, target)
+    if name.startswith("ltx"):
+        shutil.rmtree(target / "tokenizer")
+        write_sentences(target / "tokenizer")
+        scheduler = tiny_clips.LTX_DISTILLED if name.endswith("distilled") else tiny_clips.LTX
+        write_json(target / "scheduler" / "scheduler_config.json", scheduler)
+    compared = {"wan": wan_agreement, "ltx": ltx_agreement}.get(name.split("_")[0], agreement)(name, target)
     print(f"{name}: exported, largest difference from torch {compared:.1e}, {size(target) / 1024:.0f} KiB")
 
 
@@ -124,6 +146,49 @@ def wan_agreement(name: str, target: Path) -> float:
         # diffusers cuts off what is out of range, which Kiln does when it makes pixels.
         pairs.append((piece_by_piece("vae_decoder", "latent_sample", latents, 1).clip(-1, 1), pipeline.vae.decode(latents).sample))
     worst = max(float(np.abs(found - expected.numpy()).max()) for found, expected in pairs)
+    if not worst < LIMIT:
+        raise SystemExit(f"{name} differs from torch by {worst}, at most {LIMIT} is allowed")
+    return worst
+
+
+def ltx_agreement(name: str, target: Path) -> float:
+    """The same for a transformer with a time for each frame, and for both halves of the autoencoder."""
+    pipeline = getattr(tiny_clips, name)()
+    generator = torch.Generator("cpu").manual_seed(7)
+
+    def noise(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator)
+
+    def run(role: str, **inputs) -> np.ndarray:
+        network = session(target / role / "model.onnx")
+        return network.run(None, {key: value.numpy() for key, value in inputs.items()})[0]
+
+    sides, rate = (5, 3, 2), 16.0
+    sample, words = noise(2, tiny_clips.LTX_CHANNELS, *sides), noise(2, 128, tiny_clips.LTX_TEXT_WIDTH)
+    mask = torch.ones(2, 128, dtype=torch.int64)
+    mask[1, 9:] = 0
+    times = torch.tensor([[0.0, 420.0, 420.0, 420.0, 420.0], [999.0] * 5])
+    picture, moment = noise(1, 3, 48, 80), torch.tensor([0.05, 0.3])
+    with torch.no_grad():
+        expected = pipeline.transformer(
+            sample.flatten(2).transpose(1, 2),
+            words,
+            times.repeat_interleave(sides[1] * sides[2], dim=1),
+            mask,
+            *sides,
+            rope_interpolation_scale=(8 / rate, 16, 16),
+            return_dict=False,
+        )[0]
+        decoded = pipeline.vae.decode(sample, moment if name.endswith("distilled") else None).sample
+        encoded = pipeline.vae.encode(picture[:, :, None]).latent_dist.parameters[:, :, 0]
+    told = {"encoder_hidden_states": words, "encoder_attention_mask": mask, "frame_rate": torch.tensor(rate)}
+    found = run("transformer", hidden_states=sample, timestep=times, **told)
+    pairs = [
+        (found, expected.transpose(1, 2).unflatten(2, sides)),
+        (run("vae_decoder", latent_sample=sample, **({"timestep": moment} if name.endswith("distilled") else {})), decoded),
+        (run("vae_encoder", sample=picture), encoded),
+    ]
+    worst = max(float(np.abs(left - right.numpy()).max()) for left, right in pairs)
     if not worst < LIMIT:
         raise SystemExit(f"{name} differs from torch by {worst}, at most {LIMIT} is allowed")
     return worst
@@ -283,8 +348,56 @@ def run_wan(case: dict):
     return film("latent"), film("pil")[0]
 
 
+def with_timesteps(retrieve, timesteps: list[int]):
+    """diffusers' pipelines of LTX hand levels over beside a person's timesteps, which its own check refuses: without them."""
+
+    def retrieved(scheduler, steps, device, _, sigmas, mu):
+        return retrieve(scheduler, None, device, timesteps=timesteps)
+
+    return retrieved
+
+
+def run_ltx(case: dict):
+    pipeline, distilled = getattr(tiny_clips, case["bundle"])(), case["bundle"].endswith("distilled")
+    module = diffusers.pipelines.ltx.pipeline_ltx
+    if case["task"] == "picture2video":
+        pipeline = diffusers.LTXImageToVideoPipeline(**pipeline.components)
+        pipeline.set_progress_bar_config(disable=True)
+        module = diffusers.pipelines.ltx.pipeline_ltx_image2video
+    if case["tiles"]:
+        pipeline.vae.use_framewise_decoding = True
+        pipeline.vae.tile_sample_min_num_frames, pipeline.vae.tile_sample_stride_num_frames = case["tiles"]
+    retrieve = with_timesteps(module.retrieve_timesteps, tiny_clips.LTX_TIMESTEPS) if distilled else module.retrieve_timesteps
+    size = (case["width"], case["height"])
+
+    def film(output: str):
+        given = {"decode_timestep": DECODE_TIMESTEP, "decode_noise_scale": DECODE_NOISE_SCALE} if distilled else {}
+        if case["frame_rate"]:
+            given["frame_rate"] = case["frame_rate"]
+        if case["task"] == "picture2video":
+            given["image"] = Image.open(CLIPS / case["input"]).convert("RGB").resize(size, Image.Resampling.LANCZOS)
+        with mock.patch.object(module, "retrieve_timesteps", retrieve):
+            return pipeline(
+                prompt=case["prompt"],
+                negative_prompt=case["negative"] or "",
+                num_inference_steps=case["steps"],
+                guidance_scale=case["guidance"],
+                width=case["width"],
+                height=case["height"],
+                num_frames=case["frames"],
+                generator=torch.Generator("cpu").manual_seed(case["seed"]),
+                output_type=output,
+                **given,
+            ).frames
+
+    side = pipeline.vae_spatial_compression_ratio
+    sides = ((case["frames"] - 1) // 8 + 1, case["height"] // side, case["width"] // side)
+    return film("latent").transpose(1, 2).unflatten(2, sides), film("pil")[0]
+
+
 def run(case: dict):
-    return (run_wan if case["bundle"].startswith("wan") else run_animatediff)(case)
+    runs = {"animatediff": run_animatediff, "wan": run_wan, "ltx": run_ltx}
+    return runs[case["bundle"].split("_")[0]](case)
 
 
 def write_inputs() -> None:
@@ -316,6 +429,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bundles", nargs="*", help="write only these bundles, and no clips")
     parser.add_argument("--only", help="run the cases whose names begin so, and write nothing")
+    parser.add_argument("--add", help="make the clips whose names begin so, and leave the others as they are")
     given = parser.parse_args()
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
@@ -327,11 +441,12 @@ def main() -> None:
     CLIPS.mkdir(parents=True, exist_ok=True)
     write_inputs()
     if not given.only:
-        for old in [*CLIPS.glob("*.png"), *CLIPS.glob("*.safetensors")]:
+        for old in [*CLIPS.glob(f"{given.add or ''}*.png"), *([] if given.add else CLIPS.glob("*.safetensors"))]:
             if not old.name.startswith("input"):
                 old.unlink()
-    cases = [case for case in all_cases() if not given.only or case["name"].startswith(given.only)]
-    kept = {}
+    wanted = given.only or given.add or ""
+    cases = [case for case in all_cases() if case["name"].startswith(wanted)]
+    kept = load_file(CLIPS / "latents.safetensors") if given.add else {}
     for case in cases:
         latents, frames = run(case)
         assert frames[0].size == (case["width"], case["height"]) and len(frames) == case["frames"], case["name"]
@@ -351,7 +466,7 @@ def main() -> None:
         "diffusers": diffusers.__version__,
         "transformers": transformers.__version__,
     }
-    text = json.dumps({"versions": versions, "cases": cases}, indent=1, ensure_ascii=False)
+    text = json.dumps({"versions": versions, "cases": all_cases()}, indent=1, ensure_ascii=False)
     (CLIPS / "cases.json").write_text(text + "\n", encoding="utf-8")
     print(f"{len(cases)} clips, {size(CLIPS) / 1024:.0f} KiB")
 

@@ -3,8 +3,12 @@
 import torch
 from diffusers import (
     AnimateDiffPipeline,
+    AutoencoderKLLTXVideo,
     AutoencoderKLWan,
     DDIMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    LTXPipeline,
+    LTXVideoTransformer3DModel,
     MotionAdapter,
     UniPCMultistepScheduler,
     UNetMotionModel,
@@ -17,7 +21,7 @@ from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel, 
 from tiny_networks import autoencoder, denoiser, fill, text_encoder
 from tiny_pipelines import tokenizer
 from tiny_sentences import vocabulary as sentence_vocabulary
-from tiny_transformers import sentence_tokenizer
+from tiny_transformers import sentence_tokenizer, t5
 
 # As the motion modules are published; AnimateDiff-Lightning and AnimateLCM have the same betas.
 ANIMATEDIFF = {
@@ -188,3 +192,102 @@ def wan_i2v(seed: int = 740) -> WanImageToVideoPipeline:
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+# As 0.9 is published.
+LTX = {
+    "_class_name": "FlowMatchEulerDiscreteScheduler",
+    "base_image_seq_len": 1024,
+    "max_image_seq_len": 4096,
+    "base_shift": 0.95,
+    "max_shift": 2.05,
+    "num_train_timesteps": 1000,
+    "shift": 1.0,
+    "shift_terminal": 0.1,
+    "use_dynamic_shifting": True,
+}
+# As the distilled weights are: their timesteps are given, and stay as they are.
+LTX_DISTILLED = {
+    "_class_name": "FlowMatchEulerDiscreteScheduler",
+    "num_train_timesteps": 1000,
+    "shift": 1.0,
+    "use_dynamic_shifting": False,
+}
+LTX_TIMESTEPS = [1000, 993, 909, 725]
+LTX_CHANNELS = 8
+LTX_WIDTH = 20
+LTX_TEXT_WIDTH = 32
+
+
+def ltx_autoencoder(seed: int, distilled: bool) -> AutoencoderKLLTXVideo:
+    plain = {
+        "block_out_channels": (4, 4, 4, 6),
+        "decoder_block_out_channels": (4, 4, 4, 6),
+        "layers_per_block": (1,) * 5,
+        "decoder_layers_per_block": (1,) * 5,
+    }
+    # As 0.9.5 and what followed it are: other blocks, and a decoder that is told a timestep.
+    conditioned = {
+        "block_out_channels": (4, 8, 8, 8, 8),
+        "down_block_types": ("LTXVideo095DownBlock3D",) * 4,
+        "downsample_type": ("spatial", "temporal", "spatiotemporal", "spatiotemporal"),
+        "layers_per_block": (1,) * 5,
+        "spatio_temporal_scaling": (True,) * 4,
+        "decoder_block_out_channels": (4, 8, 16),
+        "decoder_layers_per_block": (1,) * 4,
+        "decoder_spatio_temporal_scaling": (True,) * 3,
+        "decoder_inject_noise": (False,) * 4,
+        # Published with all three; where there are fewer channels than a step makes of one, there is nothing to take them from.
+        "upsample_residual": (False, False, True),
+        "upsample_factor": (1, 2, 2),
+        "timestep_conditioning": True,
+        "spatial_compression_ratio": 16,
+        "temporal_compression_ratio": 8,
+    }
+    vae = AutoencoderKLLTXVideo(latent_channels=LTX_CHANNELS, patch_size=2, **(conditioned if distilled else plain))
+    fill(vae, seed)
+    with torch.no_grad():
+        vae.decoder.conv_out.conv.weight.mul_(0.6)
+        if distilled:
+            # A number, and no weight.
+            vae.decoder.timestep_scale_multiplier.fill_(1000.0)
+            for name, parameter in vae.named_parameters():
+                if "time_embedder" in name and "linear_2" in name:
+                    parameter.mul_(0.3)
+        generator = torch.Generator("cpu").manual_seed(seed)
+        vae.latents_mean.copy_(0.3 * torch.randn(LTX_CHANNELS, generator=generator))
+        vae.latents_std.copy_(1.0 + torch.rand(LTX_CHANNELS, generator=generator))
+    return vae
+
+
+def ltx(seed: int = 740, distilled: bool = False) -> LTXPipeline:
+    transformer = LTXVideoTransformer3DModel(
+        in_channels=LTX_CHANNELS,
+        out_channels=LTX_CHANNELS,
+        num_attention_heads=2,
+        attention_head_dim=LTX_WIDTH // 2,
+        cross_attention_dim=LTX_WIDTH,
+        num_layers=2,
+        caption_channels=LTX_TEXT_WIDTH,
+    )
+    fill(transformer, seed)
+    with torch.no_grad():
+        # Each block multiplies by what a random projection of the time says, and two of that blow up.
+        transformer.time_embed.linear.weight.mul_(0.3)
+        for block in transformer.transformer_blocks:
+            # The words must show.
+            block.attn2.to_q.weight.mul_(3.0)
+            block.attn2.to_out[0].weight.mul_(2.0)
+    pipeline = LTXPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler.from_config(LTX_DISTILLED if distilled else LTX),
+        vae=ltx_autoencoder(seed + 1, distilled),
+        text_encoder=t5(seed + 2, LTX_TEXT_WIDTH),
+        tokenizer=sentence_tokenizer(),
+        transformer=transformer,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def ltx_distilled() -> LTXPipeline:
+    return ltx(750, distilled=True)

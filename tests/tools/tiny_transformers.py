@@ -23,10 +23,10 @@ LATENT_CHANNELS = 16
 SENTENCE_WIDTH = 64
 
 
-def t5(seed: int) -> T5EncoderModel:
+def t5(seed: int, width: int = SENTENCE_WIDTH) -> T5EncoderModel:
     config = T5Config(
         vocab_size=len(vocabulary()),
-        d_model=SENTENCE_WIDTH,
+        d_model=width,
         d_kv=8,
         d_ff=64,
         num_layers=2,

@@ -1,4 +1,4 @@
-//! Spoilt bundles of clips: AnimateDiff and Wan.
+//! Spoilt bundles of clips: AnimateDiff, Wan and LTX-Video.
 
 use serde_json::json;
 
@@ -101,6 +101,7 @@ pub fn clip_folders() -> Vec<Case> {
         case("no frames", "animatediff", dimension(UNET, INPUT, "sample", 2, 0), &[UNET, "no dimension of a unet is 0"]),
     ]);
     cases.extend(wan_folders());
+    cases.extend(ltx_folders());
     cases.extend(first_frame_folders());
     cases
 }
@@ -249,6 +250,104 @@ fn wan_folders() -> Vec<Case> {
     cases
 }
 
+const LTX: &str = "ltx";
+const DISTILLED: &str = "ltx_distilled";
+
+fn ltx_folders() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for bundle in [LTX, DISTILLED] {
+        cases.extend([
+            case("no T5", bundle, gone("text_encoder"), &["text_encoder/model.onnx", "needs"]),
+            case("no tokenizer", bundle, gone("tokenizer"), &["there is no `tokenizer` folder"]),
+            case("no transformer", bundle, gone("transformer"), &[TRANSFORMER, "needs"]),
+            case("no decoder", bundle, gone("vae_decoder"), &[DECODER, "needs"]),
+            case("no sampler", bundle, gone(SCHEDULER), &[SCHEDULER, "there is no such file"]),
+            case(
+                "transformer of pictures",
+                bundle,
+                of_bundle("pixart_sigma", TRANSFORMER, TRANSFORMER),
+                &[TRANSFORMER, "5 dimensions for the latents of a clip"],
+            ),
+            case(
+                "transformer of Wan",
+                bundle,
+                of_bundle(WAN, TRANSFORMER, TRANSFORMER),
+                &[TRANSFORMER, "`timestep`", "2 dimensions"],
+            ),
+            case(
+                "decoder of pictures",
+                bundle,
+                of_bundle("sd", DECODER, DECODER),
+                &[DECODER, "5 dimensions for the latents of a clip"],
+            ),
+            case("decoder of Wan", bundle, of_bundle(WAN, DECODER, DECODER), &[DECODER, "`past.", "does not know"]),
+            case(
+                "a frame rate of another name",
+                bundle,
+                by(|folder| onnx::rename_input(&folder.join(TRANSFORMER), "frame_rate", "fps")),
+                &[TRANSFORMER, "expected an input `frame_rate`"],
+            ),
+            case(
+                "a mask of another name",
+                bundle,
+                by(|folder| onnx::rename_input(&folder.join(TRANSFORMER), "encoder_attention_mask", "mask")),
+                &[TRANSFORMER, "expected an input `encoder_attention_mask`"],
+            ),
+            case("transformer cut off", bundle, cut_off(TRANSFORMER), &[TRANSFORMER]),
+            case("decoder cut off", bundle, cut_off(DECODER), &[DECODER]),
+            case("encoder cut off", bundle, cut_off("vae_encoder/model.onnx"), &["vae_encoder/model.onnx"]),
+            case(
+                "a million frames",
+                bundle,
+                dimension(TRANSFORMER, INPUT, "hidden_states", 2, 1 << 20),
+                &[TRANSFORMER, "at most 1024 frames"],
+            ),
+            case(
+                "latents of another model",
+                bundle,
+                set(DECODER_CONFIG, "latent_channels", json!(16)),
+                &["vae_decoder", "`latent_channels` 16"],
+            ),
+            case(
+                "frames that it cannot make",
+                bundle,
+                written(CARD, "name = \"a\"\n[clip]\nframes = [9, 16]"),
+                &["`clip.frames` holds 16", "a multiple of 8 and one more"],
+            ),
+        ]);
+        for (key, values) in [
+            ("temporal_compression_ratio", [json!(-8), json!(0), json!(65), json!("8"), json!([8])]),
+            ("spatial_compression_ratio", [json!(-32), json!(0), json!(257), json!("32"), json!([32])]),
+            ("latents_std", [json!([1.0]), json!("1"), json!(vec![0.0; 8]), json!(vec![-1.0; 8]), json!({})]),
+        ] {
+            for value in values {
+                let name = format!("`{key}` is {value}");
+                cases.push(case(&name, bundle, set(DECODER_CONFIG, key, value), &[DECODER_CONFIG, key]));
+            }
+        }
+    }
+    for key in ["decode_timestep", "decode_noise_scale"] {
+        for value in [json!(-0.1), json!(1.5), json!(1e30), json!("0.05"), json!([0.05])] {
+            let name = format!("`{key}` is {value}");
+            cases.push(case(&name, DISTILLED, set(DECODER_CONFIG, key, value), &[DECODER_CONFIG, key]));
+        }
+    }
+    for timesteps in ["[1001]", "[-1.0]", "[nan]", "[500, 500]", "[1, 2]", "[inf, 3]", "\"1000\""] {
+        let text = format!("name = \"a\"\n[steps]\ntimesteps = {timesteps}");
+        let expected: &[&str] = if timesteps.starts_with('[') { &[CARD, "`steps.timesteps`"] } else { &[CARD, "invalid type"] };
+        cases.push(case(&format!("`steps.timesteps` is {timesteps}"), DISTILLED, written(CARD, text), expected));
+    }
+    cases
+}
+
+/// The first half of the file.
+fn cut_off(file: &'static str) -> Spoil {
+    by(move |folder| {
+        let bytes = std::fs::read(folder.join(file)).unwrap();
+        std::fs::write(folder.join(file), &bytes[..bytes.len() / 2]).unwrap();
+    })
+}
+
 /// What only a run can know.
 pub fn clip_runs() -> Vec<Case> {
     vec![
@@ -261,6 +360,15 @@ pub fn clip_runs() -> Vec<Case> {
             set(DECODER_CONFIG, "scale_factor_temporal", json!(2)),
             &["vae_decoder", "gave frames of shape"],
         ),
+        case(
+            "more frames to a frame of latents",
+            LTX,
+            set(DECODER_CONFIG, "temporal_compression_ratio", json!(4)),
+            &["vae_decoder", "gave frames of shape"],
+        ),
+        case("a decoder of one colour", LTX, filled(DECODER, 1, 0.0), &["vae_decoder", "frame 0"]),
+        case("a decoder that gives no number", DISTILLED, filled(DECODER, 64, f32::NAN), &["vae_decoder", "frame 0"]),
+        case("a transformer that gives no number", LTX, filled(TRANSFORMER, 64, f32::NAN), &["transformer", "NaN"]),
         case("a first decoder of one colour", WAN, filled(FIRST, 1, 0.0), &["vae_decoder_first", "frame 0"]),
         case("a decoder that gives no number", WAN, filled(DECODER, 64, f32::NAN), &["vae_decoder", "frame 1"]),
         case("an encoder that gives no number", "wan_i2v", filled("vae_encoder/model.onnx", 64, f32::NAN), &["vae_encoder"]),
