@@ -7,7 +7,7 @@ set -euo pipefail
 . "$(dirname "$0")/tools.sh"
 
 # A feature that slips into the minimal binary is seen by its size; cross/README.md says what each takes.
-most_bytes=5000000
+most_bytes=5100000
 
 kind=${1:-minimal}
 case $kind in minimal | full) ;; *) fail "'$kind': expected minimal or full" ;; esac

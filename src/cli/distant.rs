@@ -14,7 +14,7 @@ use super::target::{Goal, check_preview};
 use crate::client::{Address, Client, Told};
 use crate::error::is_cancelled;
 use crate::output::{
-    ClipFormat, ClipHead, ClipReader, ClipRecord, Format, Picture, Provenance, Target, Written, check_clip, read_bytes,
+    ClipFormat, ClipHead, ClipReader, ClipRecord, Format, FrameRate, Picture, Provenance, Target, Written, check_clip, read_bytes,
 };
 use crate::pipeline::{Event, Observer};
 use crate::runtime::Cancel;
@@ -60,7 +60,7 @@ pub(super) fn run(client: &Client, arguments: &Arguments, runtime: Option<&Path>
     if runtime.is_some() {
         refuse!("--runtime: is this machine's, and --server has another make the picture; leave one of them out");
     }
-    let (wish, inputs) = arguments.asked.wish()?;
+    let (mut wish, inputs) = arguments.asked.wish()?;
     // What nobody could write or send is told of before the server is asked which of the two it will be.
     wish.check()?;
     let (pictures, clip) = match (picture_target(arguments, wish.count), clip_goal(arguments)) {
@@ -68,9 +68,18 @@ pub(super) fn run(client: &Client, arguments: &Arguments, runtime: Option<&Path>
         goals => goals,
     };
     let model = client.model(wish.model.as_deref(), cancel)?;
-    let goal = match arguments.asked.distant_film(&model.name, model.makes_clips())? {
-        Some(film) => Output::Clip(film, clip?),
-        None => Output::Pictures(pictures?),
+    let goal = match (arguments.asked.distant_film(&model.name, model.clip.is_some())?, model.clip) {
+        (Some(film), Some(own)) => {
+            let goal = clip?;
+            let rate = film.rate.map_or_else(|| FrameRate::whole(own.frames_per_second), Ok)?;
+            let seconds = film.seconds.map(|seconds| rate.frames_in(seconds)).transpose().context("--seconds")?;
+            wish.frames = wish.frames.or(seconds);
+            let (width, height) = wish.size.unwrap_or((model.size.width, model.size.height));
+            let head = ClipHead { bounce: film.bounce, ..ClipHead::new(width, height, 3, rate) };
+            check_clip(wish.frames.unwrap_or(own.frames), head, goal.format())?;
+            Output::Clip(film, goal)
+        }
+        _ => Output::Pictures(pictures?),
     };
     let preview = arguments.asked.preview.as_deref().map(|path| Target::new(path, None)).transpose()?;
     check_preview(preview.as_ref())?;

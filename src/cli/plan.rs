@@ -47,6 +47,7 @@ pub(super) fn measurements(bundle: &Bundle, runtime: &Runtime) -> Option<Measure
 }
 
 pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>) -> Result<ExitCode> {
+    arguments.asked.warn_of_a_model_as_prompt();
     let Asked { record, folder, mut request, film, settings, .. } = arguments.asked.read()?;
     let bundle = settings.open_bundle(&folder)?;
     if let Some(film) = &film {

@@ -3,7 +3,7 @@
 #[cfg(feature = "client")]
 mod distant;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -189,6 +189,15 @@ pub(super) struct Asked {
 }
 
 impl RequestArguments {
+    /// Tells where the prompt is a model, which most verbs take in its place.
+    pub(super) fn warn_of_a_model_as_prompt(&self) {
+        let prompt =
+            self.prompt.as_deref().filter(|_| self.model.is_none() && self.from.is_none()).map(str::trim).unwrap_or_default();
+        if !prompt.is_empty() && Shelf::usual().find(Some(Path::new(prompt))).is_ok() {
+            log::warn!("the prompt `{prompt}` is the name of a model; --model {prompt} means the model");
+        }
+    }
+
     /// Reads the record and the pictures that are named, and puts together what is asked for.
     pub(super) fn read(&self) -> Result<Asked> {
         let record = self.from.as_deref().map(Record::open).transpose()?;

@@ -92,6 +92,10 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = Limits::default().count)]
     most_count: usize,
 
+    /// The most frames of a clip
+    #[arg(long, value_name = "N", default_value_t = Limits::default().frames)]
+    most_frames: usize,
+
     /// How many models stay in memory
     #[arg(long, value_name = "N", default_value_t = Limits::default().resident_models)]
     resident: usize,
@@ -137,6 +141,7 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>) -> Result<ExitC
             patience_s: arguments.patience,
             side_px: arguments.most_side,
             count: arguments.most_count,
+            frames: arguments.most_frames,
             resident_models: arguments.resident,
             ..Limits::default()
         },

@@ -86,15 +86,28 @@ pub struct Listed {
     /// Whether it is meant by requests that name none.
     #[serde(rename = "default")]
     pub is_default: bool,
-    clip: Option<serde::de::IgnoredAny>,
+    /// What its clips are; `None` of a model of pictures.
+    pub clip: Option<ListedClip>,
+    /// Its pictures' size where nobody says it, in pixels.
+    pub size: ListedSize,
 }
 
-impl Listed {
-    /// Whether what it makes are clips.
-    #[must_use]
-    pub fn makes_clips(&self) -> bool {
-        self.clip.is_some()
-    }
+/// The clips of a model.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct ListedClip {
+    /// How many frames one has where nobody says it.
+    pub frames: usize,
+    /// How many are shown in a second where nobody says it.
+    pub frames_per_second: u32,
+}
+
+/// The size of a model's pictures, in pixels.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct ListedSize {
+    /// Pixels in a row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
 }
 
 #[derive(Deserialize)]
@@ -121,7 +134,6 @@ impl Client {
     /// # Errors
     /// There is none of that name (a [`Refusal`](crate::error::Refusal)), the server is not reached, or `cancel` was used.
     pub fn model(&self, name: Option<&str>, cancel: &Cancel) -> Result<Listed> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let asked = async {
             let answer = self.connection.ask(Method::GET, "/bundles", String::new()).await?;
             if answer.status != 200 {
@@ -129,9 +141,7 @@ impl Client {
             }
             Ok(json::<Catalogue>(answer).await?.bundles)
         };
-        let asked = runtime.block_on(unless_cancelled(cancel, asked));
-        runtime.shutdown_background();
-        let listed = asked.with_context(|| self.connection.address.to_string())?;
+        let listed = self.carry_out(unless_cancelled(cancel, asked))?;
         let names = listed.iter().map(|model| model.name.clone()).collect::<Vec<_>>().join(", ");
         let is_meant = |model: &Listed| name.map_or(model.is_default, |name| name == model.name);
         listed.into_iter().find(is_meant).ok_or_else(|| {
@@ -149,11 +159,16 @@ impl Client {
     /// What the server refuses is a [`Refusal`](crate::error::Refusal). Else: it is not reached, its queue stays full, the job fails, the
     /// connection ends before the job does, or `cancel` was used.
     pub fn make(&self, wish: &Wish, cancel: &Cancel, tell: &mut dyn FnMut(Told) -> Result<()>) -> Result<Vec<Vec<u8>>> {
+        self.carry_out(self.run(wish, cancel, tell))
+    }
+
+    /// Waits for `work`.
+    fn carry_out<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let made = runtime.block_on(self.run(wish, cancel, tell));
+        let done = runtime.block_on(work);
         // A name that is still being looked up must not hold up the end.
         runtime.shutdown_background();
-        made.with_context(|| self.connection.address.to_string())
+        done.with_context(|| self.connection.address.to_string())
     }
 
     async fn run(&self, wish: &Wish, cancel: &Cancel, tell: &mut dyn FnMut(Told) -> Result<()>) -> Result<Vec<Vec<u8>>> {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::problem::{Code, Problem};
-use crate::bundle::{Bundle, Role, ShelvedBundle};
+use crate::bundle::{Architecture, Bundle, Role, ShelvedBundle};
 use crate::plan::{Assignments, Budget, Measurements, Plan, Settings};
 use crate::refuse;
 use crate::request::{Request, Resolved};
@@ -115,6 +115,9 @@ impl Model {
         let habits = &bundle.habits;
         let (width, height) = bundle.default_size();
         let has_encoder = bundle.takes_text() && bundle.components.contains_key(&Role::VaeEncoder);
+        let (begins, paints) = bundle.architecture().map_or((false, false), Architecture::takes_pictures);
+        let goes_on = bundle.clip.as_ref().is_some_and(|shape| shape.first_frame.is_some());
+        let sees_none = bundle.architecture() == Some(Architecture::Wan) && !goes_on;
         BundleDescription {
             name: self.name.clone(),
             default: is_default,
@@ -124,8 +127,9 @@ impl Model {
             attribution: card.map(|card| card.attribution.clone()).unwrap_or_default(),
             family: bundle.family.name().to_owned(),
             takes_prompt: bundle.takes_text(),
-            takes_picture: has_encoder && !bundle.takes_mask(),
-            takes_mask: has_encoder,
+            takes_picture: has_encoder && begins && !sees_none && !bundle.takes_mask(),
+            takes_mask: has_encoder && paints && !bundle.makes_clips(),
+            needs_picture: goes_on || bundle.takes_mask(),
             clip: bundle
                 .clip
                 .as_ref()
@@ -173,6 +177,8 @@ pub struct BundleDescription {
     pub takes_picture: bool,
     /// Whether it makes a part of a picture anew.
     pub takes_mask: bool,
+    /// Whether it does nothing without a picture.
+    pub needs_picture: bool,
     /// What its clips are; nothing of a model of pictures. A clip is an animated PNG file.
     pub clip: Option<ClipHabits>,
     /// The classes that it knows; a prompt names one.

@@ -142,6 +142,11 @@ impl Dispatcher {
             let message = format!("size: is {}x{}, expected sides of at most {most}", resolved.width, resolved.height);
             return Err(Problem::new(Code::TooLarge, message));
         }
+        let most = self.limits.frames;
+        if let Some(frames) = resolved.frames.as_ref().map(|frames| frames.count).filter(|frames| *frames > most) {
+            let message = format!("frames: is {frames}, expected at most {most}; the job may ask for fewer");
+            return Err(Problem::new(Code::TooLarge, message));
+        }
         Ok((request, budget, resolved, plan))
     }
 
@@ -183,8 +188,7 @@ impl Dispatcher {
         // Decoded pictures would fill the memory while the job waits; their files are kept with it.
         (request.input, request.mask) = (None, None);
         let frames = resolved.frames.as_ref().map_or(1, |frames| frames.count);
-        let size = (resolved.width, resolved.height);
-        let kind = Kind { model: model.clone(), size, steps: resolved.steps, count: resolved.count * frames };
+        let kind = Kind::of(&model, &resolved);
         let expected_ms = self.speeds.expect_ms(&kind, plan.forecast.time_ms);
         let picture_bytes = u64::from(resolved.width) * u64::from(resolved.height) * 4 * frames as u64 + AROUND_PICTURE_BYTES;
         let room_bytes = picture_bytes * resolved.count as u64 + attachments.bytes();

@@ -14,22 +14,19 @@ use crate::pipeline::Observer;
 use crate::request::Request;
 use crate::runtime::Cancel;
 
-/// Makes the clip of `request`.
-///
-/// * `rate`: how fast its frames follow each other; the model's own where nobody says it
+/// Makes the clip of `request`, at the model's own rate where it names none.
 ///
 /// # Errors
 /// As [`Engine::generate_clip`]; the frames are too many or too large for the format (a refusal).
 pub(super) fn film(
     engine: &mut Engine,
     request: &Request,
-    rate: Option<FrameRate>,
     observer: &mut dyn Observer,
     cancel: &Cancel,
 ) -> Result<Vec<NewPicture>> {
     let bundle = engine.bundle();
     let own = bundle.clip.as_ref().context("the model makes no clips")?.frames_per_second;
-    let rate = rate.map_or_else(|| FrameRate::whole(own), Ok)?;
+    let rate = request.frame_rate.map_or_else(|| FrameRate::whole(own), Ok)?;
     let channels = bundle.geometry.picture_channels.max(3);
     let (resolved, _) = engine.plan(request)?;
     // A seed that nobody chose is drawn here, once.

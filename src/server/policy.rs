@@ -81,7 +81,9 @@ impl Policy {
     /// Whether `prompt` may be carried out, as it stands and as a model reads it whose brackets weigh words.
     #[must_use]
     pub fn allows(&self, prompt: &str) -> bool {
-        !self.rules.is_match(&folded(prompt)) && readings(prompt).iter().all(|text| !self.rules.is_match(&folded(text)))
+        // A pattern may name a letter that folding takes away.
+        let is_blocked = |text: &str| self.rules.is_match(text) || self.rules.is_match(&folded(text));
+        !is_blocked(prompt) && !readings(prompt).iter().any(|text| is_blocked(text))
     }
 
     /// Whether `negative` may be carried out, which names what a picture shall not show: blocked words are in their place there. A weight
@@ -114,7 +116,12 @@ fn border(letter: Option<char>) -> &'static str {
 /// In small letters of the plainest form, as tokenizers read wide, raised and joined ones (NFKC), without the characters that nobody sees and
 /// that would part a word.
 fn folded(text: &str) -> String {
-    let unseen = |letter: &char| matches!(letter, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}');
+    // Of what Unicode lets a program ignore (Default_Ignorable_Code_Point), all that is assigned.
+    let unseen = |letter: &char| {
+        matches!(letter, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+            | '\u{ffa0}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+    };
     text.nfkc().filter(|letter| !unseen(letter)).flat_map(char::to_lowercase).nfkc().collect()
 }
 
@@ -203,5 +210,14 @@ mod tests {
         }
         assert_eq!(cases, 7);
         assert!(is_refusal(&Policy::open(Path::new("no such file")).unwrap_err()));
+    }
+
+    #[test]
+    fn a_pattern_may_name_a_letter_of_another_form() {
+        let policy = Policy::parse("[any]\npatterns = ['[！-～]', '™', 'ﬁ', '①']").unwrap();
+        for prompt in ["a gun！", "Kiln™", "ﬁsh", "number ①"] {
+            assert!(!policy.allows(prompt), "{prompt}");
+        }
+        assert!(policy.allows("a fish, number 1!"));
     }
 }

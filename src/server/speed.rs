@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use crate::request::Resolved;
+
 /// How much a new time counts against those before it.
 const WEIGHT_OF_NEWEST: f64 = 0.3;
 /// Kinds of jobs that are remembered; a stranger may ask for any size.
@@ -24,6 +26,14 @@ pub struct Kind {
 }
 
 impl Kind {
+    /// Of what was resolved for the model `name`.
+    #[must_use]
+    pub fn of(name: &str, resolved: &Resolved) -> Self {
+        let frames = resolved.frames.as_ref().map_or(1, |frames| frames.count);
+        let size = (resolved.width, resolved.height);
+        Self { model: name.to_owned(), size, steps: resolved.steps, count: resolved.count * frames }
+    }
+
     /// Pixels times steps: what times of one model grow with.
     fn work(&self) -> f64 {
         f64::from(self.size.0) * f64::from(self.size.1) * self.steps.max(1) as f64 * self.count.max(1) as f64

@@ -15,7 +15,7 @@ use super::job::{Job, JobEvent};
 use super::store::NewPicture;
 use crate::engine::{Engine, Generated};
 use crate::error::{is_cancelled, is_refusal};
-use crate::output::{Format, FrameRate, Picture, encode};
+use crate::output::{Format, Picture, encode};
 use crate::pipeline::{Event, Observer};
 use crate::plan::Settings;
 use crate::request::Request;
@@ -83,8 +83,7 @@ impl Worker {
         engine.set_budget(job.budget);
         let mut watcher = Watcher { job, begun: Instant::now() };
         // A panic must not take the thread with it; the engine it happened in is not used again.
-        let outcome =
-            catch_unwind(AssertUnwindSafe(|| pictures(&mut engine, request, job.wish.rate()?, &mut watcher, &job.cancel)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| pictures(&mut engine, request, &mut watcher, &job.cancel)));
         match outcome {
             Ok(outcome) => {
                 self.engines.push((name, engine));
@@ -110,15 +109,9 @@ impl Worker {
 }
 
 /// The files of what a request asks for.
-fn pictures(
-    engine: &mut Engine,
-    request: &Request,
-    rate: Option<FrameRate>,
-    observer: &mut dyn Observer,
-    cancel: &Cancel,
-) -> Result<Vec<NewPicture>> {
+fn pictures(engine: &mut Engine, request: &Request, observer: &mut dyn Observer, cancel: &Cancel) -> Result<Vec<NewPicture>> {
     if engine.bundle().makes_clips() {
-        return film(engine, request, rate, observer, cancel);
+        return film(engine, request, observer, cancel);
     }
     let made = engine.generate(request, observer, cancel)?.into_iter();
     made.map(|Generated { picture, mut provenance, .. }| {

@@ -262,3 +262,13 @@ fn a_request_is_warned_of_once_however_many_plans_were_tried() {
         assert_eq!(ran.stderr.matches("the negative prompt has no effect").count(), 1, "{}", ran.stderr);
     }
 }
+
+#[test]
+fn a_model_in_the_place_of_a_prompt_is_told_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let told = |arguments: &[&str]| kiln(here, arguments).expect_code(0).stderr.contains("is the name of a model");
+    assert!(told(&["plan", "gan"]));
+    let sd = model("sd");
+    assert!(!told(&["plan", "gan", "--model", &sd]) && !told(&["plan", "a red apple"]));
+}

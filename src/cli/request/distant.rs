@@ -55,7 +55,7 @@ impl RequestArguments {
             ("--control", self.control.is_some()),
             ("--control-scale", self.control_scale.is_some()),
         ];
-        let of_clips = self.clip.given().into_iter().filter(|(flag, _)| matches!(*flag, "--interpolate" | "--seconds"));
+        let of_clips = self.clip.given().into_iter().filter(|(flag, _)| *flag == "--interpolate");
         if let Some((flag, _)) = of_no_server.into_iter().chain(of_clips).find(|(_, given)| *given) {
             refuse!("{flag}: is not taken by a server; without --server this machine does it");
         }

@@ -64,13 +64,7 @@ pub(super) async fn plan(State(app): State<Arc<App>>, request: Request) -> Answe
         let dispatcher = &app.dispatcher;
         let (_, _, resolved, plan) = dispatcher.plan(&wish, &attachments)?;
         let model = dispatcher.catalogue.find(wish.model.as_deref())?;
-        let kind = Kind {
-            model: model.name.clone(),
-            size: (resolved.width, resolved.height),
-            steps: resolved.steps,
-            count: resolved.count,
-        };
-        let expected_ms = dispatcher.speeds.expect_ms(&kind, plan.forecast.time_ms);
+        let expected_ms = dispatcher.speeds.expect_ms(&Kind::of(&model.name, &resolved), plan.forecast.time_ms);
         Ok(json_of(StatusCode::OK, &describe_plan(model, &resolved, &plan, expected_ms)))
     })
     .await

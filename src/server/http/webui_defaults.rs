@@ -12,6 +12,7 @@ const STEPS: [usize; 2] = [20, 50];
 const SAMPLERS: [&str; 2] = ["euler-ancestral", "euler"];
 const GUIDANCE: f32 = 7.0;
 const SIZE: &str = "512x512";
+const STRENGTH: f32 = 0.75;
 
 /// Leaves those defaults out of `wish` that its model does not take.
 pub(super) fn give_way(dispatcher: &Dispatcher, mut wish: Wish, attachments: &Attachments) -> Wish {
@@ -32,6 +33,7 @@ fn give_way_to(problem: &Problem, wish: &mut Wish) -> bool {
         Some("steps") => wish.steps.take_if(|steps| STEPS.contains(steps)).is_some(),
         Some("sampler") => wish.sampler.take_if(|sampler| SAMPLERS.contains(&sampler.as_str())).is_some(),
         Some("guidance") => wish.guidance.take_if(|guidance| *guidance == GUIDANCE).is_some(),
+        Some("strength") => wish.strength.take_if(|strength| *strength == STRENGTH).is_some(),
         Some("size") => wish.size.take_if(|size| size == SIZE).is_some(),
         _ => false,
     }
@@ -48,6 +50,7 @@ mod tests {
             sampler: Some("euler-ancestral".into()),
             guidance: Some(7.0),
             size: Some("512x512".into()),
+            strength: Some(0.75),
             ..Wish::default()
         };
         let chosen = || Wish {
@@ -55,14 +58,21 @@ mod tests {
             sampler: Some("heun".into()),
             guidance: Some(7.5),
             size: Some("512x576".into()),
+            strength: Some(0.7),
             ..Wish::default()
         };
-        for name in ["steps", "sampler", "guidance", "size"] {
+        for name in ["steps", "sampler", "guidance", "size", "strength"] {
             let problem = Problem::new(Code::Refused, format!("{name}: is not for this model"));
             let mut wish = defaults();
             assert!(give_way_to(&problem, &mut wish), "{name}");
-            let left = [wish.steps.is_some(), wish.sampler.is_some(), wish.guidance.is_some(), wish.size.is_some()];
-            assert_eq!(left.iter().filter(|there| **there).count(), 3, "{name}");
+            let left = [
+                wish.steps.is_some(),
+                wish.sampler.is_some(),
+                wish.guidance.is_some(),
+                wish.size.is_some(),
+                wish.strength.is_some(),
+            ];
+            assert_eq!(left.iter().filter(|there| **there).count(), 4, "{name}");
             assert!(!give_way_to(&problem, &mut wish), "{name} gives way once");
             let mut wish = chosen();
             assert!(!give_way_to(&problem, &mut wish), "{name}");

@@ -19,7 +19,8 @@ export const model = () => models.find((found) => found.name === find("model").v
 export const seedLocked = () => locked !== null;
 
 export async function start() {
-  models = await api.bundles();
+  // The page hands in no picture.
+  models = (await api.bundles()).filter((found) => !found.needs_picture);
   find("model").replaceChildren(...models.map((found) => new Option(found.name, found.name)));
   find("model").closest("label").hidden = models.length < 2;
   const kept = sessionStorage.getItem(KEPT);
