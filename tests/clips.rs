@@ -223,6 +223,23 @@ fn frames_are_handed_out_as_they_are_decoded_and_a_sink_that_fails_ends_the_run(
 }
 
 #[test]
+fn a_sink_that_runs_out_of_memory_is_no_reason_to_decode_again() {
+    for (tile, last) in [(TileChoice::Auto, 0), (TileChoice::Auto, 4), (TileChoice::Pixels(32), 0), (TileChoice::Pixels(32), 4)] {
+        let mut engine = engine("wan", &Settings { tile, ..Settings::default() });
+        let mut taken = 0;
+        let full = |_| {
+            taken += 1;
+            anyhow::ensure!(taken <= last, kiln::error::OutOfMemory("of the sink".into()));
+            Ok(())
+        };
+        let request = Request { size: Some((64, 64)), frames: Some(9), ..short() };
+        let error = engine.generate_clip(&request, full, &mut (), &Cancel::new()).unwrap_err();
+        assert!(error.is::<kiln::error::OutOfMemory>(), "{error:#}");
+        assert_eq!(taken, last + 1, "{tile:?}");
+    }
+}
+
+#[test]
 fn a_clip_that_is_looked_at_while_it_is_made_is_the_same() {
     struct Onlooker(usize);
     impl Observer for Onlooker {

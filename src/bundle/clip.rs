@@ -177,7 +177,7 @@ impl ClipShape {
             );
         }
         // A window further on has no first frame to go on from.
-        let length = fixed.unwrap_or((trained.last().copied().unwrap_or(default_frames) - 1) / frames_per_latent + 1);
+        let length = fixed.unwrap_or((trained.last().copied().unwrap_or(usual_frames) - 1) / frames_per_latent + 1);
         let window = Window { length, stride: (length / WINDOWS_IN_LENGTH).max(1) };
         // LTX-Video's are made whole.
         let in_windows = architecture == Architecture::Wan && first_frame.is_none();

@@ -135,7 +135,7 @@ fn hand_out(job: &mut Job<'_>, latents: &ArrayD<f32>, sink: &mut FrameSink<'_>, 
     let mut number = 0;
     loop {
         let outcome = match decoding.tile {
-            Some(tile) => hand_out_tiles(job, latents, tile, sink, observer),
+            Some(tile) => hand_out_tiles(job, latents, tile, &mut number, sink, observer),
             None => hand_out_in_turn(job, latents, &mut number, sink, observer),
         };
         match outcome {
@@ -178,7 +178,7 @@ fn hand_out_in_turn(
             }
         }
         for frames in held.take().into_iter().chain([decoded]) {
-            *number += give(&frames, sink)?;
+            give(&frames, number, sink)?;
         }
     }
     Ok(())
@@ -189,6 +189,7 @@ fn hand_out_tiles(
     job: &mut Job<'_>,
     latents: &ArrayD<f32>,
     tile: Tile,
+    number: &mut usize,
     sink: &mut FrameSink<'_>,
     observer: &mut dyn Observer,
 ) -> Result<()> {
@@ -196,13 +197,17 @@ fn hand_out_tiles(
     job.open(Role::VaeDecoderFirst, observer)?;
     observer.event(Event::Decoding { picture: 0 });
     let keeps = job.plan.keeps_components();
-    give(&decode_clip_in_tiles(job.bundle, job.networks, latents, tile, keeps, job.cancel)?, sink).map(drop)
+    give(&decode_clip_in_tiles(job.bundle, job.networks, latents, tile, keeps, job.cancel)?, number, sink)
 }
 
-/// Hands out `frames`, `[1, 3 or 4, n, H, W]` f32; returns how many.
-fn give(frames: &ArrayD<f32>, sink: &mut FrameSink<'_>) -> Result<usize> {
+/// Hands out `frames`, `[1, 3 or 4, n, H, W]` f32.
+///
+/// * `number`: counts the frames, each before the sink has it: a sink that runs out of memory is no reason to decode again
+fn give(frames: &ArrayD<f32>, number: &mut usize, sink: &mut FrameSink<'_>) -> Result<()> {
     for picture in frames.index_axis(Axis(0), 0).axis_iter(Axis(1)) {
-        sink(Picture::from_tensor(picture.into_dimensionality::<Ix3>()?)?)?;
+        let picture = Picture::from_tensor(picture.into_dimensionality::<Ix3>()?)?;
+        *number += 1;
+        sink(picture)?;
     }
-    Ok(frames.len_of(Axis(2)))
+    Ok(())
 }
