@@ -56,8 +56,12 @@ fn inspect_as_json_says_the_same() {
         };
         // PixArt-Alpha tells its transformer the picture's size where it is of 128 latents alone.
         let side = if name == "pixart_lcm" { Value::from(512) } else { side };
-        // Wan's pipeline says its size, which no configuration does.
-        let size = if name.starts_with("wan") { serde_json::json!([416, 240]) } else { serde_json::json!([side, side]) };
+        // The pipelines of Wan and LTX-Video say their size, which no configuration does.
+        let size = match name.split('_').next() {
+            Some("wan") => serde_json::json!([416, 240]),
+            Some("ltx") => serde_json::json!([352, 256]),
+            _ => serde_json::json!([side, side]),
+        };
         assert_eq!(value["size"]["default"], size, "{name}");
         assert_eq!(value["sha256"].as_str().unwrap().len(), 64);
         assert!(value["components"].is_array() || value["components"].is_object());
