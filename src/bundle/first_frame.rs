@@ -7,6 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
+use super::Bundle;
 use super::clip::check_memory;
 use super::component::{Component, Role, find};
 use super::names;
@@ -17,6 +18,14 @@ use super::safety::ClipPreparation;
 pub struct FirstFrame {
     /// How the picture is prepared for the image encoder; `None` where the denoiser is not told what that sees.
     pub preparation: Option<ClipPreparation>,
+}
+
+impl Bundle {
+    /// Whether it makes clips that go on from a picture, and none without one.
+    #[must_use]
+    pub fn goes_on_from_picture(&self) -> bool {
+        self.clip.as_ref().is_some_and(|shape| shape.first_frame.is_some())
+    }
 }
 
 impl FirstFrame {

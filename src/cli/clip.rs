@@ -13,7 +13,7 @@ use crate::output::{
     ClipFormat, ClipHead, ClipReader, ClipRecord, ClipWriter, FrameRate, Picture, Provenance, Target, Written, check_clip,
 };
 use crate::refuse;
-use crate::request::{Request, Walk};
+use crate::request::{Request, Walk, changes_shape};
 
 /// Pictures on a walk, where nobody says how many.
 const DEFAULT_FRAMES: usize = 16;
@@ -188,8 +188,7 @@ impl ClipArguments {
         for frame in reader.take(most) {
             let mut frame = frame?;
             if let Some((width, height)) = size {
-                let share = |wide: u32, tall: u32| f64::from(wide) * f64::from(tall);
-                if frames.is_empty() && (share(frame.width, height) / share(width.max(1), frame.height) - 1.0).abs() > 0.02 {
+                if frames.is_empty() && changes_shape(&frame, width, height) {
                     log::warn!(
                         "the input is {}x{} and the clip {width}x{height}: its shape is changed",
                         frame.width,

@@ -11,7 +11,7 @@
 use anyhow::{Context, Result, ensure};
 use ndarray::{ArrayD, ArrayViewD, Axis, Ix3, IxDyn, concatenate};
 
-use super::clip::{ClipModel, Filmed, FrameSink, frames_of};
+use super::clip::{ClipModel, Filmed, FrameSink, frames_of, latent_shape};
 use super::denoise::{Noise, denoise};
 use super::free_noise;
 use super::job::Job;
@@ -85,8 +85,7 @@ fn denoise_clip(
     ensure!(!timesteps.is_empty(), "sampler `{}` leaves no step to make", request.sampler_name());
 
     let mut noise = job.noise(0..1);
-    let side = bundle.geometry.pixels_per_latent;
-    let shape = [bundle.geometry.latent_channels, frames.latents, request.height as usize / side, request.width as usize / side];
+    let shape = latent_shape(job, frames);
     let start = match inputs {
         [] => free_noise::draw(&mut noise, &shape, frames.noise_window)? * sampler.init_noise_sigma(),
         inputs => start_with(inputs, &*sampler, begin, job, &shape, &mut noise)?,

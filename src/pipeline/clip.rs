@@ -1,7 +1,7 @@
 //! What every family of clips shares: the frames on their way out, and what the loop is given.
 
 use anyhow::{Context, Result};
-use ndarray::{ArrayD, Axis, Slice};
+use ndarray::{ArrayD, Axis, Ix3, Slice};
 
 use super::denoise::Model;
 use super::job::Job;
@@ -31,6 +31,25 @@ pub struct Filmed {
 /// The frames that `job` asks for.
 pub(super) fn frames_of(job: &Job<'_>) -> Result<Frames> {
     job.request.frames.with_context(|| format!("model {} is asked for pictures, expected a clip", job.bundle.name()))
+}
+
+/// The shape of a clip's latents, `[C, F, h, w]`.
+pub(super) fn latent_shape(job: &Job<'_>, frames: &Frames) -> [usize; 4] {
+    let geometry = &job.bundle.geometry;
+    let side = |pixels: u32| pixels as usize / geometry.pixels_per_latent;
+    [geometry.latent_channels, frames.latents, side(job.request.height), side(job.request.width)]
+}
+
+/// Hands out `frames`, `[1, 3 or 4, n, H, W]` f32.
+///
+/// * `number`: counts the frames, each before the sink has it: a sink that runs out of memory is no reason to decode again
+pub(super) fn give(frames: &ArrayD<f32>, number: &mut usize, sink: &mut FrameSink<'_>) -> Result<()> {
+    for picture in frames.index_axis(Axis(0), 0).axis_iter(Axis(1)) {
+        let picture = Picture::from_tensor(picture.into_dimensionality::<Ix3>()?)?;
+        *number += 1;
+        sink(picture)?;
+    }
+    Ok(())
 }
 
 /// What the loop is given: what predicts, and what happens between its calls.

@@ -124,7 +124,7 @@ impl Kept {
 }
 
 /// Draws latents for each picture of a batch out of one encoding, `[B, C, h, w]` f32.
-fn draw_latents(bundle: &Bundle, encoded: &EncodedPicture, noise: &mut Noise) -> Result<ArrayD<f32>> {
+pub(super) fn draw_latents(bundle: &Bundle, encoded: &EncodedPicture, noise: &mut Noise) -> Result<ArrayD<f32>> {
     let shape = encoded.shape();
     // An export that drew by itself takes nothing from the generators.
     let normals = match encoded {

@@ -8,16 +8,16 @@
 //! `LTXImageToVideoPipeline`: the picture's latents, the noise of all frames as one tensor, the noise that the decoder is given.
 
 use anyhow::{Result, ensure};
-use ndarray::{ArrayD, Axis, Ix3, Slice};
+use ndarray::{ArrayD, Axis, Slice};
 
-use super::clip::{ClipModel, Filmed, FrameSink, frames_of};
+use super::clip::{ClipModel, Filmed, FrameSink, frames_of, give, latent_shape};
 use super::denoise::{Noise, denoise};
+use super::input::draw_latents;
 use super::job::Job;
 use super::observer::{Event, Observer};
 use super::preview::Preview;
 use super::texts::encode_texts;
 use crate::bundle::Role;
-use crate::output::Picture;
 use crate::request::Task;
 use crate::stage::{ClipDecoder, Conditioning, Decoding, EncodedPicture, PreviewMap, TextEncoders, Transformer, encode_picture};
 
@@ -30,14 +30,12 @@ pub(super) fn film(
     observer: &mut dyn Observer,
 ) -> Result<Filmed> {
     let frames = frames_of(job)?;
-    let side = job.bundle.geometry.pixels_per_latent;
-    let (height, width) = (job.request.height as usize / side, job.request.width as usize / side);
-    let shape = [job.bundle.geometry.latent_channels, frames.latents, height, width];
+    let shape = latent_shape(job, &frames);
     let mut noise = job.noise(0..1);
 
     let conditioning = encode_texts(job, encoders, observer)?;
     let first = match encode_input(job, observer)? {
-        Some(encoded) => Some(draw_first(job, &encoded, &shape, &mut noise)?),
+        Some(encoded) => Some(draw_latents(job.bundle, &encoded, &mut noise)?.insert_axis(Axis(2))),
         None => None,
     };
     let preview = Preview::prepare(job, preview_map, observer)?;
@@ -63,21 +61,6 @@ fn encode_input(job: &mut Job<'_>, observer: &mut dyn Observer) -> Result<Option
     let encoded = encode_picture(job.bundle, job.networks, picture, job.cancel)?;
     job.release(Role::VaeEncoder);
     Ok(Some(encoded))
-}
-
-/// Draws the first frame of latents, `[1, C, 1, h, w]` f32, out of what the encoder says of the picture.
-fn draw_first(
-    job: &Job<'_>,
-    encoded: &EncodedPicture,
-    &[channels, _, height, width]: &[usize; 4],
-    noise: &mut Noise,
-) -> Result<ArrayD<f32>> {
-    let normals = match encoded {
-        EncodedPicture::Distribution { .. } => noise.draw(&[channels, height, width])?,
-        // An export that drew by itself takes nothing from the generator.
-        EncodedPicture::Drawn(latents) => ArrayD::zeros(latents.raw_dim()),
-    };
-    Ok(encoded.draw(&normals, &job.bundle.geometry.scaling)?.insert_axis(Axis(2)))
 }
 
 /// Makes the latents, `[1, C, F, h, w]` f32, out of `start`, standard normal; returns them and the timesteps of the calls.
@@ -132,10 +115,7 @@ fn hand_out(
         observer.event(Event::Decoding { picture: number });
         let decoded = decoder.decode(job.bundle, job.networks, job.cancel);
         let Some(decoded) = decoded.map_err(|error| error.context(format!("frame {number}")))? else { break };
-        for picture in decoded.index_axis(Axis(0), 0).axis_iter(Axis(1)) {
-            sink(Picture::from_tensor(picture.into_dimensionality::<Ix3>()?)?)?;
-            number += 1;
-        }
+        give(&decoded, &mut number, sink)?;
     }
     Ok(decoder.decoding())
 }

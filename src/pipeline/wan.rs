@@ -8,9 +8,9 @@
 //! clip that was encoded, and by a mask that says which frames of it are there.
 
 use anyhow::{Result, ensure};
-use ndarray::{ArrayD, ArrayViewD, Axis, Ix3, IxDyn, Slice, concatenate};
+use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Slice, concatenate};
 
-use super::clip::{ClipModel, Filmed, FrameSink, frames_of};
+use super::clip::{ClipModel, Filmed, FrameSink, frames_of, give, latent_shape};
 use super::denoise::denoise;
 use super::free_noise;
 use super::job::Job;
@@ -19,7 +19,6 @@ use super::preview::Preview;
 use super::safety_checker::clip_input;
 use super::texts::encode_texts;
 use crate::bundle::Role;
-use crate::output::Picture;
 use crate::plan::Tile;
 use crate::request::{Frames, Task};
 use crate::stage::{
@@ -100,11 +99,8 @@ fn denoise_clip(
     let mut sampler = request.sampler()?.build(&request.run)?;
     let timesteps = sampler.timesteps().to_vec();
     ensure!(!timesteps.is_empty(), "sampler `{}` leaves no step to make", request.sampler_name());
-    let side = bundle.geometry.pixels_per_latent;
     let mut noise = job.noise(0..1);
-    let (height, width) = (request.height as usize / side, request.width as usize / side);
-    let shape = [bundle.geometry.latent_channels, frames.latents, height, width];
-    let start = free_noise::draw(&mut noise, &shape, frames.noise_window)? * sampler.init_noise_sigma();
+    let start = free_noise::draw(&mut noise, &latent_shape(job, frames), frames.noise_window)? * sampler.init_noise_sigma();
     job.open(Role::Transformer, observer)?;
     let mut transformer = Transformer::new(bundle, job.networks, job.plan.guidance_passes, conditioning, cancel)?;
     let mut model = ClipModel {
@@ -198,16 +194,4 @@ fn hand_out_tiles(
     observer.event(Event::Decoding { picture: 0 });
     let keeps = job.plan.keeps_components();
     give(&decode_clip_in_tiles(job.bundle, job.networks, latents, tile, keeps, job.cancel)?, number, sink)
-}
-
-/// Hands out `frames`, `[1, 3 or 4, n, H, W]` f32.
-///
-/// * `number`: counts the frames, each before the sink has it: a sink that runs out of memory is no reason to decode again
-fn give(frames: &ArrayD<f32>, number: &mut usize, sink: &mut FrameSink<'_>) -> Result<()> {
-    for picture in frames.index_axis(Axis(0), 0).axis_iter(Axis(1)) {
-        let picture = Picture::from_tensor(picture.into_dimensionality::<Ix3>()?)?;
-        *number += 1;
-        sink(picture)?;
-    }
-    Ok(())
 }

@@ -235,7 +235,7 @@ pub(super) fn beside(bundle: &Bundle, request: &Resolved, plan: &Plan) -> f64 {
     let channels = count(bundle.geometry.picture_channels);
     // Bytes of every picture; of the one at work also its values, a tile's copy of them and the one that is checked.
     let finished = pixels * channels * count(request.count);
-    // The frames as they came, as they were resolved for the file's head, and as the run resolves them.
+    // Frames of another size: as they came, as they were resolved for the file's head, and as the run resolves them.
     let given = match &request.task {
         Task::ClipToClip { frames } => 3.0 * pixels * channels * count(frames.len()),
         _ => 0.0,

@@ -139,7 +139,7 @@ impl Request {
         // An input picture keeps its size where the model can take it, as in diffusers; one that a clip goes on from its shape alone,
         // at as many pixels as the model was trained for.
         let unit = geometry.side_unit;
-        let goes_on = bundle.clip.as_ref().is_some_and(|shape| shape.first_frame.is_some());
+        let goes_on = bundle.goes_on_from_picture();
         let input = self.input.as_ref().or(self.input_frames.first()).filter(|_| geometry.fixed_size.is_none());
         let of_input = input.map(|input| {
             let fit = |side: u32| (side.min(LONGEST_SIDE) / unit * unit).max(unit);

@@ -74,7 +74,7 @@ impl Request {
         if !self.input_frames.is_empty() {
             return self.resolve_clip(bundle, width, height, warnings);
         }
-        let goes_on = bundle.clip.as_ref().is_some_and(|shape| shape.first_frame.is_some());
+        let goes_on = bundle.goes_on_from_picture();
         let Some(input) = &self.input else {
             if self.mask.is_some() {
                 refuse!("mask: is given without an input picture; name the picture with --input");
@@ -154,7 +154,10 @@ impl Request {
             refuse!("input: frame {at} of the clip is of another size than the first");
         }
         check_shape(first, width, height, warnings)?;
-        let frames = self.input_frames.iter().map(|frame| frame.resize(width, height)).collect::<Result<_>>()?;
+        let frames = match (first.width, first.height) == (width, height) {
+            true => Arc::clone(&self.input_frames),
+            false => self.input_frames.iter().map(|frame| frame.resize(width, height)).collect::<Result<_>>()?,
+        };
         Ok(Task::ClipToClip { frames })
     }
 
@@ -182,14 +185,19 @@ fn check_shape(input: &Picture, width: u32, height: u32, warnings: &mut Vec<Stri
     if input.width == 0 || input.height == 0 {
         refuse!("input: the picture is empty");
     }
-    let (wide, tall) = (f64::from(input.width) * f64::from(height), f64::from(input.height) * f64::from(width));
-    if (wide / tall - 1.0).abs() > 0.02 {
+    if changes_shape(input, width, height) {
         warnings.push(format!(
             "the input is {}x{} and the picture {width}x{height}: its shape is changed",
             input.width, input.height
         ));
     }
     Ok(())
+}
+
+/// Whether `input` becomes visibly wider or taller at `width` times `height`.
+pub(crate) fn changes_shape(input: &Picture, width: u32, height: u32) -> bool {
+    let (wide, tall) = (f64::from(input.width) * f64::from(height), f64::from(input.height) * f64::from(width));
+    (wide / tall - 1.0).abs() > 0.02
 }
 
 /// Width and height of `input`'s shape and about as many pixels as `size` has, as the documentation of diffusers' pipeline brings a picture to it.

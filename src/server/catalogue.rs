@@ -116,7 +116,7 @@ impl Model {
         let (width, height) = bundle.default_size();
         let has_encoder = bundle.takes_text() && bundle.components.contains_key(&Role::VaeEncoder);
         let (begins, paints) = bundle.architecture().map_or((false, false), Architecture::takes_pictures);
-        let goes_on = bundle.clip.as_ref().is_some_and(|shape| shape.first_frame.is_some());
+        let goes_on = bundle.goes_on_from_picture();
         let sees_none = bundle.architecture() == Some(Architecture::Wan) && !goes_on;
         BundleDescription {
             name: self.name.clone(),

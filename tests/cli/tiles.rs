@@ -20,6 +20,23 @@ fn recorded(folder: &std::path::Path, name: &str) -> kiln::Provenance {
     kiln::output::read(&folder.join(name)).unwrap().1.unwrap()
 }
 
+/// Has a decoder run out of memory under a limit of `kibibytes`, with networks that stay and with those that are dropped, and makes the same
+/// in tiles without one; returns the three files' names, the last of which was not short of memory.
+#[cfg(target_os = "linux")]
+fn out_of_memory_and_in_tiles(here: &std::path::Path, kibibytes: u32, arguments: &[&str]) -> [&'static str; 3] {
+    for (memory, name) in [("normal", "normal.png"), ("low", "low.png")] {
+        let more = ["--memory", memory, "--output", name];
+        let ran = generate_within(here, kibibytes, &[arguments, &more[..]].concat()).expect_code(0);
+        assert!(ran.stderr.contains("the latents are kept, and decoded again in tiles of 192x192 pixels"), "{}", ran.stderr);
+        let made = recorded(here, name);
+        assert_eq!((made.tile, made.ran_out_of_memory), (Some(192), true), "{memory}");
+    }
+    let more = ["--tile", "192", "--output", "asked.png"];
+    common::kiln(here, &[&["generate"][..], arguments, &more[..]].concat()).expect_code(0);
+    assert!(!recorded(here, "asked.png").ran_out_of_memory);
+    ["normal.png", "low.png", "asked.png"]
+}
+
 #[test]
 fn tiles_that_are_asked_for_are_recorded_and_repeated() {
     let folder = tempfile::tempdir().unwrap();
@@ -66,19 +83,10 @@ fn a_decoder_that_runs_out_of_memory_keeps_the_latents_and_is_tried_again_in_til
     let model = model("sdxl_turbo");
     // The decoder's attention wants 324 MiB twice for the whole picture; the denoiser, whose attention lies a level lower, does with less.
     let arguments = ["a red apple", "--seed", "7", "--model", &model, "--size", "384x384", "--threads", "1"];
-    for (memory, name) in [("normal", "normal.png"), ("low", "low.png")] {
-        let more = ["--memory", memory, "--output", name];
-        let ran = generate_within(here, 550 << 10, &[&arguments[..], &more[..]].concat()).expect_code(0);
-        assert!(ran.stderr.contains("the latents are kept, and decoded again in tiles of 192x192 pixels"), "{}", ran.stderr);
-        let made = recorded(here, name);
-        assert_eq!((made.tile, made.ran_out_of_memory), (Some(192), true), "{memory}");
-    }
-    let more = ["--tile", "192", "--output", "asked.png"];
-    common::kiln(here, &[&["generate"][..], &arguments[..], &more[..]].concat()).expect_code(0);
+    let [normal, low, asked] = out_of_memory_and_in_tiles(here, 550 << 10, &arguments);
     let pixels = |name: &str| kiln::Picture::open(&here.join(name)).unwrap().pixels;
-    assert_eq!(pixels("normal.png"), pixels("asked.png"), "the latents were the same");
-    assert_eq!(pixels("low.png"), pixels("asked.png"));
-    assert!(!recorded(here, "asked.png").ran_out_of_memory);
+    assert_eq!(pixels(normal), pixels(asked), "the latents were the same");
+    assert_eq!(pixels(low), pixels(asked));
 }
 
 #[cfg(target_os = "linux")]
@@ -90,23 +98,12 @@ fn a_decoder_of_clips_that_runs_out_of_memory_begins_again_in_tiles() {
     // The decoder's attention wants 324 MiB twice, at the side of the latents; the transformer's patches are four latents each.
     let arguments = ["a red apple", "--seed", "7", "--model", &model, "--size", "384x384", "--threads", "1", "--steps", "1"];
     let arguments = [&arguments[..], &["--frames", "5", "--guidance", "1", "--force"]].concat();
-    for (memory, name) in [("normal", "normal.png"), ("low", "low.png")] {
-        let more = ["--memory", memory, "--output", name];
-        let ran = generate_within(here, 600 << 10, &[&arguments[..], &more[..]].concat()).expect_code(0);
-        assert!(ran.stderr.contains("the latents are kept, and decoded again in tiles of 192x192 pixels"), "{}", ran.stderr);
-        let made = recorded(here, name);
-        assert_eq!((made.tile, made.ran_out_of_memory), (Some(192), true), "{memory}");
-    }
-    let more = ["--tile", "192", "--output", "asked.png"];
-    common::kiln(here, &[&["generate"][..], &arguments[..], &more[..]].concat()).expect_code(0);
+    let [normal, low, asked] = out_of_memory_and_in_tiles(here, 600 << 10, &arguments);
     let frames = |name: &str| {
         let reader = kiln::output::ClipReader::open(&here.join(name)).unwrap().unwrap();
         reader.map(|frame| frame.unwrap().pixels).collect::<Vec<_>>()
     };
-    let asked = frames("asked.png");
-    assert_eq!((asked.len(), recorded(here, "asked.png").ran_out_of_memory), (5, false));
-    assert!(
-        frames("normal.png") == asked && frames("low.png") == asked,
-        "the latents were the same, and no frame was written twice"
-    );
+    let asked = frames(asked);
+    assert_eq!(asked.len(), 5);
+    assert!(frames(normal) == asked && frames(low) == asked, "the latents were the same, and no frame was written twice");
 }

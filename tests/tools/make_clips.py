@@ -314,6 +314,19 @@ def run_animatediff(case: dict):
     return latents, pipeline(**arguments(), output_type="pil").frames[0]
 
 
+def asked(case: dict) -> dict:
+    """What every pipeline of clips out of a transformer is asked for; a generator of its own for each run."""
+    return {
+        "prompt": case["prompt"],
+        "num_inference_steps": case["steps"],
+        "guidance_scale": case["guidance"],
+        "width": case["width"],
+        "height": case["height"],
+        "num_frames": case["frames"],
+        "generator": torch.Generator("cpu").manual_seed(case["seed"]),
+    }
+
+
 def run_wan(case: dict):
     # Its texts are of letters that need no mending.
     for module in (diffusers.pipelines.wan.pipeline_wan, diffusers.pipelines.wan.pipeline_wan_i2v):
@@ -333,15 +346,9 @@ def run_wan(case: dict):
 
     def film(output: str):
         return pipeline(
-            prompt=case["prompt"],
             negative_prompt=case["negative"],
-            num_inference_steps=case["steps"],
-            guidance_scale=case["guidance"],
-            width=case["width"],
-            height=case["height"],
-            num_frames=case["frames"],
-            generator=torch.Generator("cpu").manual_seed(case["seed"]),
             output_type=output,
+            **asked(case),
             **given,
         ).frames
 
@@ -378,15 +385,9 @@ def run_ltx(case: dict):
             given["image"] = Image.open(CLIPS / case["input"]).convert("RGB").resize(size, Image.Resampling.LANCZOS)
         with mock.patch.object(module, "retrieve_timesteps", retrieve):
             return pipeline(
-                prompt=case["prompt"],
                 negative_prompt=case["negative"] or "",
-                num_inference_steps=case["steps"],
-                guidance_scale=case["guidance"],
-                width=case["width"],
-                height=case["height"],
-                num_frames=case["frames"],
-                generator=torch.Generator("cpu").manual_seed(case["seed"]),
                 output_type=output,
+                **asked(case),
                 **given,
             ).frames
 

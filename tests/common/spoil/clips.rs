@@ -9,16 +9,25 @@ use super::*;
 const INPUT: u64 = 11;
 const CARD: &str = "kiln.toml";
 
+/// Without each of the parts that every text-to-clip pipeline has.
+///
+/// * `denoiser`: its folder, with its `file`
+fn without_parts(bundle: &'static str, denoiser: &'static str, file: &'static str) -> Vec<Case> {
+    vec![
+        case("no text encoder", bundle, gone("text_encoder"), &["text_encoder/model.onnx", "needs"]),
+        case("no tokenizer", bundle, gone("tokenizer"), &["there is no `tokenizer` folder"]),
+        case(&format!("no {denoiser}"), bundle, gone(denoiser), &[file, "needs"]),
+        case("no decoder", bundle, gone("vae_decoder"), &[DECODER, "needs"]),
+        case("no sampler", bundle, gone(SCHEDULER), &[SCHEDULER, "there is no such file"]),
+    ]
+}
+
 /// What `Bundle::open` must refuse.
 pub fn clip_folders() -> Vec<Case> {
     let mut cases = Vec::new();
     for bundle in ["animatediff", "animatediff_windows"] {
+        cases.extend(without_parts(bundle, "unet", UNET));
         cases.extend([
-            case("no text encoder", bundle, gone("text_encoder"), &["text_encoder/model.onnx", "needs"]),
-            case("no tokenizer", bundle, gone("tokenizer"), &["there is no `tokenizer` folder"]),
-            case("no unet", bundle, gone("unet"), &[UNET, "needs"]),
-            case("no decoder", bundle, gone("vae_decoder"), &[DECODER, "needs"]),
-            case("no sampler", bundle, gone(SCHEDULER), &[SCHEDULER, "there is no such file"]),
             case(
                 "unet of pictures",
                 bundle,
@@ -175,13 +184,9 @@ const TRANSFORMER_CONFIG: &str = "transformer/config.json";
 const FIRST: &str = "vae_decoder_first/model.onnx";
 
 fn wan_folders() -> Vec<Case> {
-    let mut cases = vec![
-        case("no T5", WAN, gone("text_encoder"), &["text_encoder/model.onnx", "needs"]),
-        case("no tokenizer", WAN, gone("tokenizer"), &["there is no `tokenizer` folder"]),
-        case("no transformer", WAN, gone("transformer"), &[TRANSFORMER, "needs"]),
+    let mut cases = without_parts(WAN, "transformer", TRANSFORMER);
+    cases.extend([
         case("no first decoder", WAN, gone("vae_decoder_first"), &[FIRST, "needs"]),
-        case("no decoder", WAN, gone("vae_decoder"), &[DECODER, "needs"]),
-        case("no sampler", WAN, gone(SCHEDULER), &[SCHEDULER, "there is no such file"]),
         case(
             "transformer of pictures",
             WAN,
@@ -227,7 +232,7 @@ fn wan_folders() -> Vec<Case> {
             dimension(TRANSFORMER, INPUT, "hidden_states", 2, 1 << 20),
             &[TRANSFORMER, "at most 1024 frames"],
         ),
-    ];
+    ]);
     for value in
         [json!(2), json!([2, 2, 2]), json!([1, 2]), json!([1, 2, 4]), json!([1, 0, 0]), json!("1,2,2"), json!([1, 99, 99])]
     {
@@ -256,12 +261,8 @@ const DISTILLED: &str = "ltx_distilled";
 fn ltx_folders() -> Vec<Case> {
     let mut cases = Vec::new();
     for bundle in [LTX, DISTILLED] {
+        cases.extend(without_parts(bundle, "transformer", TRANSFORMER));
         cases.extend([
-            case("no T5", bundle, gone("text_encoder"), &["text_encoder/model.onnx", "needs"]),
-            case("no tokenizer", bundle, gone("tokenizer"), &["there is no `tokenizer` folder"]),
-            case("no transformer", bundle, gone("transformer"), &[TRANSFORMER, "needs"]),
-            case("no decoder", bundle, gone("vae_decoder"), &[DECODER, "needs"]),
-            case("no sampler", bundle, gone(SCHEDULER), &[SCHEDULER, "there is no such file"]),
             case(
                 "transformer of pictures",
                 bundle,
