@@ -13,7 +13,7 @@ use crate::output::{
     ClipFormat, ClipHead, ClipReader, ClipRecord, ClipWriter, FrameRate, Picture, Provenance, Target, Written, check_clip,
 };
 use crate::refuse;
-use crate::request::{Request, Walk, changes_shape};
+use crate::request::{Request, Walk};
 
 /// Pictures on a walk, where nobody says how many.
 const DEFAULT_FRAMES: usize = 16;
@@ -188,7 +188,7 @@ impl ClipArguments {
         for frame in reader.take(most) {
             let mut frame = frame?;
             if let Some((width, height)) = size {
-                if frames.is_empty() && changes_shape(&frame, width, height) {
+                if frames.is_empty() && frame.changes_shape(width, height) {
                     log::warn!(
                         "the input is {}x{} and the clip {width}x{height}: its shape is changed",
                         frame.width,

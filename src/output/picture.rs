@@ -131,6 +131,12 @@ impl Picture {
         Ok(Array3::from_shape_vec((1, height as usize, width as usize), values)?)
     }
 
+    /// Whether the picture becomes visibly wider or taller at `width` times `height`.
+    pub(crate) fn changes_shape(&self, width: u32, height: u32) -> bool {
+        let (wide, tall) = (f64::from(self.width) * f64::from(height), f64::from(self.height) * f64::from(width));
+        (wide / tall - 1.0).abs() > 0.02
+    }
+
     /// Scales the picture to another size with Pillow's Lanczos filter, byte for byte.
     ///
     /// # Errors

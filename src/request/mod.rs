@@ -23,7 +23,6 @@ pub use resolve::steps_taken;
 pub(crate) use resolve::widen;
 pub use sampler_choice::SamplerChoice;
 pub use task::Task;
-pub(crate) use task::changes_shape;
 pub use walk::{LARGEST_WALK, Walk};
 
 use crate::output::{FrameRate, Picture};

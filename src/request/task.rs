@@ -185,19 +185,13 @@ fn check_shape(input: &Picture, width: u32, height: u32, warnings: &mut Vec<Stri
     if input.width == 0 || input.height == 0 {
         refuse!("input: the picture is empty");
     }
-    if changes_shape(input, width, height) {
+    if input.changes_shape(width, height) {
         warnings.push(format!(
             "the input is {}x{} and the picture {width}x{height}: its shape is changed",
             input.width, input.height
         ));
     }
     Ok(())
-}
-
-/// Whether `input` becomes visibly wider or taller at `width` times `height`.
-pub(crate) fn changes_shape(input: &Picture, width: u32, height: u32) -> bool {
-    let (wide, tall) = (f64::from(input.width) * f64::from(height), f64::from(input.height) * f64::from(width));
-    (wide / tall - 1.0).abs() > 0.02
 }
 
 /// Width and height of `input`'s shape and about as many pixels as `size` has, as the documentation of diffusers' pipeline brings a picture to it.
