@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-pub use clip::GeneratedClip;
+pub use clip::{ClipBeginning, GeneratedClip};
 use ndarray::{ArrayD, Axis};
 
 use crate::bundle::{Bundle, Family, Role};

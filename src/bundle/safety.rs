@@ -86,6 +86,15 @@ impl SafetyFiles {
 }
 
 impl ClipPreparation {
+    /// Width and height in pixels that a picture is scaled to before a part is cut out.
+    #[must_use]
+    pub fn scaled(&self, width: u32, height: u32) -> (u64, u64) {
+        let shorter = u64::from(self.shorter_px);
+        // As transformers computes it, cut off to whole pixels.
+        let longer = |short: u32, long: u32| shorter * u64::from(long) / u64::from(short.max(1));
+        if width <= height { (shorter, longer(width, height)) } else { (longer(height, width), shorter) }
+    }
+
     pub(super) fn open(path: &Path) -> Result<Self> {
         let config = Object::open(path)?;
         for step in ["do_resize", "do_center_crop", "do_rescale", "do_normalize"] {

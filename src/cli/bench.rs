@@ -24,19 +24,19 @@ pub(super) struct Arguments {
     model: PathBuf,
 
     /// Pictures that are made for the figures, after one that loads the components
-    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=1000), allow_negative_numbers = true)]
     runs: u16,
 
     /// Denoising steps [default: the model's own]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = super::number::whole::<usize>)]
     steps: Option<usize>,
 
     /// Guidance scale [default: the model's own]
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     guidance: Option<f32>,
 
     /// Width and height in pixels [default: the model's own]
-    #[arg(long, value_name = "WxH", value_parser = super::request::parse_size)]
+    #[arg(long, value_name = "WxH", value_parser = super::number::size)]
     size: Option<(u32, u32)>,
 
     /// The prompt [default: "a red apple" where the model takes text]
@@ -44,7 +44,7 @@ pub(super) struct Arguments {
     prompt: Option<String>,
 
     /// Frames of a clip [default: the model's own, where it makes clips]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = super::number::whole::<usize>)]
     frames: Option<usize>,
 
     #[command(flatten)]

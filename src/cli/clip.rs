@@ -8,12 +8,13 @@ use anyhow::{Context, Result, bail};
 use super::film::Film;
 use super::frames::Frames;
 use super::target::Goal;
+use crate::bundle::Bundle;
 use crate::engine::{Engine, Generated};
 use crate::output::{
     ClipFormat, ClipHead, ClipReader, ClipRecord, ClipWriter, FrameRate, Picture, Provenance, Target, Written, check_clip,
 };
 use crate::refuse;
-use crate::request::{Request, Walk};
+use crate::request::{Request, Walk, size_of};
 
 /// Pictures on a walk, where nobody says how many.
 const DEFAULT_FRAMES: usize = 16;
@@ -30,12 +31,12 @@ const LARGEST_CLIP_IN_MEMORY_BYTES: u64 = 1 << 30;
 pub(super) struct ClipArguments {
     /// Walk from one seed's noise to another's, as 7:42, and write the pictures on the way as a clip: .png (animated) or .gif;
     /// of a model that knows classes, without one named, all have the first seed's class, which is then said
-    #[arg(long, value_name = "SEED:SEED", help_heading = "Clip")]
+    #[arg(long, value_name = "SEED:SEED", help_heading = "Clip", allow_hyphen_values = true)]
     interpolate: Option<Ends>,
 
     /// How many frames a clip has: on the way between two seeds, both ends among them [default: 16]; of a model that makes clips
     /// [default: its own]; of the clip that --input names, from its first [default: all]
-    #[arg(long, value_name = "N", help_heading = "Clip")]
+    #[arg(long, value_name = "N", help_heading = "Clip", allow_negative_numbers = true, value_parser = super::number::whole::<usize>)]
     pub(super) frames: Option<usize>,
 
     /// How long the clip is shown, in seconds, in place of --frames; the way back of --bounce comes on top
@@ -44,7 +45,7 @@ pub(super) struct ClipArguments {
 
     /// How many pictures are shown in a second, up to 100: 24, 12.5 or 30000/1001 [default: the model's own; of --interpolate 12; of
     /// a clip as --input, as it has them, else 24]
-    #[arg(long, value_name = "N", help_heading = "Clip")]
+    #[arg(long, value_name = "N", help_heading = "Clip", allow_negative_numbers = true)]
     fps: Option<FrameRate>,
 
     /// Show them backwards after the last, so that the clip has no jump
@@ -168,8 +169,16 @@ impl ClipArguments {
         Frames::new(reader, rate, FrameRate::whole(USUAL_FRAMES_PER_SECOND)?, most, bounce, self.background())
     }
 
-    /// The frames that a model of clips begins with, of the clip that `--input` names, at `size` where that is known.
-    pub(super) fn taken(&self, reader: ClipReader, recorded: Option<ClipRecord>, size: Option<(u32, u32)>) -> Result<Taken> {
+    /// The frames that `bundle`, a model of clips, begins with, of the clip that `--input` names, each at once at the size of the new clip.
+    ///
+    /// * `asked`: the new clip's size, where it is said
+    pub(super) fn taken(
+        &self,
+        reader: ClipReader,
+        recorded: Option<ClipRecord>,
+        bundle: &Bundle,
+        asked: Option<(u32, u32)>,
+    ) -> Result<Taken> {
         if self.fps.is_none() && recorded.is_none() && reader.is_uneven() {
             log::warn!(
                 "--input: frames are shown for different times, and for the mean of them in the new clip; --fps says another"
@@ -185,16 +194,21 @@ impl ClipArguments {
             (None, None, _) => recorded.map_or(usize::MAX, |clip| clip.frames),
         };
         let (mut frames, mut bytes): (Vec<Picture>, u64) = (Vec::new(), 0);
+        let mut size = asked;
         for frame in reader.take(most) {
             let mut frame = frame?;
-            if let Some((width, height)) = size {
-                if frames.is_empty() && frame.changes_shape(width, height) {
+            if frames.is_empty() {
+                let (width, height) = size_of(bundle, asked, Some(&frame))?;
+                size = Some((width, height));
+                if frame.changes_shape(width, height) {
                     log::warn!(
                         "the input is {}x{} and the clip {width}x{height}: its shape is changed",
                         frame.width,
                         frame.height
                     );
                 }
+            }
+            if let Some((width, height)) = size.filter(|size| *size != (frame.width, frame.height)) {
                 frame = frame.resize(width, height)?;
             }
             bytes += frame.pixels.len() as u64;
@@ -290,14 +304,13 @@ impl Wish {
         let Some(Generated { picture, provenance, .. }) = made.first() else { bail!("a walk without pictures") };
         let (picture, mut provenance) = (picture.clone(), provenance.clone());
         note(&mut provenance)?;
-        provenance.clip = Some(self.record);
         let to = provenance.walk.map(|walk| format!("-to-{}", walk.to)).unwrap_or_default();
         let target = goal.target(provenance.prompt.as_deref(), &format!("{}{to}", provenance.seed));
         let (mut writer, written) = begin(&target, self.head(picture.width, picture.height, picture.channels))?;
         for Generated { picture, .. } in &made {
             writer.push(picture)?;
         }
-        writer.finish(Some(&provenance))?;
+        writer.finish_with(&mut provenance)?;
         Ok((written, picture, provenance))
     }
 }

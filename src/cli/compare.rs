@@ -38,11 +38,11 @@ pub(super) struct Arguments {
     families: Vec<String>,
 
     /// Seed of the first picture of each row; the others follow
-    #[arg(long, short, value_name = "N", default_value_t = 0)]
+    #[arg(long, short, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = super::number::whole::<u64>)]
     seed: u64,
 
     /// Pictures of each row
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(8..=1000))]
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(8..=1000), allow_negative_numbers = true)]
     count: u16,
 
     /// Say which branch to take when a picture may take this long here, such as 300ms or 2s
@@ -54,7 +54,7 @@ pub(super) struct Arguments {
     quick: bool,
 
     /// Held-out pictures whose likelihood is measured, where a family has one
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(0..=10_000))]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(0..=10_000), allow_negative_numbers = true)]
     likelihoods: u16,
 
     /// Draw a contact sheet to this file, an SVG

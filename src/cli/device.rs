@@ -13,7 +13,7 @@ const HEADING: &str = "Device";
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(super) struct DeviceArguments {
     /// Threads within one operator [default: all cores]
-    #[arg(long, value_name = "N", help_heading = HEADING, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", help_heading = HEADING, value_parser = clap::value_parser!(u16).range(1..=1024), allow_negative_numbers = true)]
     pub(super) threads: Option<u16>,
 
     /// Where networks run: auto, or NAME[:key=value,…], the most wanted first, such as cuda, tensorrt,cuda or

@@ -14,7 +14,7 @@ use super::target::{Goal, check_preview};
 use crate::client::{Address, Client, Told};
 use crate::error::is_cancelled;
 use crate::output::{
-    ClipFormat, ClipHead, ClipReader, ClipRecord, Format, FrameRate, Picture, Provenance, Target, Written, check_clip, read_bytes,
+    ClipFormat, ClipHead, ClipReader, Format, FrameRate, Picture, Provenance, Target, Written, check_clip, read_bytes,
 };
 use crate::pipeline::{Event, Observer};
 use crate::runtime::Cancel;
@@ -75,7 +75,7 @@ pub(super) fn run(client: &Client, arguments: &Arguments, runtime: Option<&Path>
             let seconds = film.seconds.map(|seconds| rate.frames_in(seconds)).transpose().context("--seconds")?;
             wish.frames = wish.frames.or(seconds);
             let (width, height) = wish.size.unwrap_or((model.size.width, model.size.height));
-            let head = ClipHead { bounce: film.bounce, ..ClipHead::new(width, height, 3, rate) };
+            let head = film.head(ClipHead::new(width, height, 3, rate));
             check_clip(wish.frames.unwrap_or(own.frames), head, goal.format())?;
             Output::Clip(film, goal)
         }
@@ -137,8 +137,7 @@ fn write_clip(
     let (rate, frames) = (film.rate.or(reader.rate()), reader.frames());
     let rate = rate.context("the server's clip does not say how fast its frames follow each other")?;
     let first = reader.next().context("the server's clip has no frames")??;
-    let head = ClipHead::new(first.width, first.height, first.channels.max(3), rate);
-    let head = ClipHead { bounce: film.bounce, background: film.background, ..head };
+    let head = film.head(ClipHead::new(first.width, first.height, first.channels.max(3), rate));
     check_clip(frames.unwrap_or(1), head, goal.format())?;
     let target = goal.target(provenance.prompt.as_deref(), &provenance.seed.to_string());
     let (mut writer, written) = begin(&target, head)?;
@@ -147,8 +146,7 @@ fn write_clip(
         cancel.check()?;
         writer.push(&frame?)?;
     }
-    provenance.clip = Some(ClipRecord { frames: writer.frames(), frames_per_second: rate, bounce: film.bounce });
-    writer.finish(Some(&provenance))?;
+    writer.finish_with(&mut provenance)?;
     Ok((written, first, provenance))
 }
 

@@ -5,8 +5,8 @@ use anyhow::{Context, Result};
 use super::clip::begin;
 use super::target::Goal;
 use crate::bundle::Bundle;
-use crate::engine::Engine;
-use crate::output::{ClipFormat, ClipHead, ClipRecord, FrameRate, Picture, Provenance, Written, check_clip};
+use crate::engine::{ClipBeginning, Engine};
+use crate::output::{ClipFormat, ClipHead, FrameRate, Picture, Provenance, Written, check_clip};
 use crate::pipeline::Observer;
 use crate::request::Request;
 use crate::runtime::Cancel;
@@ -26,6 +26,11 @@ impl Film {
     fn rate(&self, bundle: &Bundle) -> Result<FrameRate> {
         let own = bundle.clip.as_ref().context("the model makes no clips")?.frames_per_second;
         self.rate.map_or_else(|| FrameRate::whole(own), Ok)
+    }
+
+    /// `head` as it was asked for.
+    pub(super) fn head(&self, head: ClipHead) -> ClipHead {
+        ClipHead { bounce: self.bounce, background: self.background, ..head }
     }
 
     /// Brings the rate, of which some models are told, and a length in seconds to the frames that come next to it and that the model can make.
@@ -50,15 +55,11 @@ impl Film {
         cancel: &Cancel,
         note: impl FnOnce(&mut Provenance) -> Result<()>,
     ) -> Result<(Written, Picture, Provenance)> {
-        let rate = self.rate(engine.bundle())?;
-        let (resolved, _) = engine.plan(request)?;
         // A seed that nobody chose names the file before the first frame is there.
-        let request = Request { seed: Some(resolved.seed), ..request.clone() };
-        let channels = engine.bundle().geometry.picture_channels.max(3);
-        let (bounce, background) = (self.bounce, self.background);
-        let head = ClipHead { bounce, background, ..ClipHead::new(resolved.width, resolved.height, channels, rate) };
-        check_clip(resolved.frames.map_or(1, |frames| frames.count), head, goal.format())?;
-        let target = goal.target(Some(&request.prompt), &resolved.seed.to_string());
+        let ClipBeginning { request, seed, frames, head } = engine.begin_clip(request)?;
+        let head = self.head(head);
+        check_clip(frames, head, goal.format())?;
+        let target = goal.target(Some(&request.prompt), &seed.to_string());
         let (mut writer, written) = begin(&target, head)?;
         let mut first = None;
         let sink = |frame: Picture| {
@@ -71,8 +72,7 @@ impl Film {
         cancel.check()?;
         let mut provenance = made.provenance;
         note(&mut provenance)?;
-        provenance.clip = Some(ClipRecord { frames: made.frames, frames_per_second: rate, bounce: self.bounce });
-        writer.finish(Some(&provenance))?;
+        writer.finish_with(&mut provenance)?;
         Ok((written, first.context("a clip without frames")?, provenance))
     }
 }

@@ -100,8 +100,7 @@ impl Frames {
         })?;
         let Made { writer, written, last, mut provenance } = made.context("a clip without frames")?;
         note(&mut provenance)?;
-        provenance.clip = Some(ClipRecord { frames: writer.frames(), ..record });
-        writer.finish(Some(&provenance))?;
+        writer.finish_with(&mut provenance)?;
         Ok((written, last, provenance))
     }
 }

@@ -27,7 +27,7 @@ pub(super) struct Arguments {
     reading: ReadingArguments,
 
     /// How many draws a bound or an estimate is the mean over (vae, cnf, score) [default: 1]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = super::number::whole::<usize>)]
     samples: Option<usize>,
 
     /// Print each picture's figures as a line of JSON

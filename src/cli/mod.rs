@@ -28,6 +28,7 @@ mod look;
 #[cfg(feature = "manual")]
 mod manual;
 mod models;
+mod number;
 mod plan;
 #[cfg(feature = "tune")]
 mod prepare;

@@ -34,7 +34,7 @@ pub(super) struct Arguments {
     device: DeviceArguments,
 
     /// Size of the pictures that engines and contexts are compiled for [default: the model's own]
-    #[arg(long, value_name = "WxH", value_parser = super::request::parse_size)]
+    #[arg(long, value_name = "WxH", value_parser = super::number::size)]
     size: Option<(u32, u32)>,
 
     /// Prepare again what is prepared already

@@ -23,11 +23,11 @@ pub(super) struct ReadingArguments {
     class: Option<String>,
 
     /// Where random numbers begin, of a model that draws some
-    #[arg(long, short, value_name = "N", default_value_t = 0)]
+    #[arg(long, short, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = super::number::whole::<u64>)]
     seed: u64,
 
     /// Steps of the way through noise (cnf, score, ddpm) [default: the model's own]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = super::number::whole::<usize>)]
     steps: Option<usize>,
 
     /// What solves the equation of a field (cnf, score): euler, heun, rk4, dopri5 [default: the model's own]
@@ -35,7 +35,7 @@ pub(super) struct ReadingArguments {
     sampler: Option<String>,
 
     /// Error that a step may have, for a solver that chooses its own steps (dopri5)
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     tolerance: Option<f32>,
 
     #[command(flatten)]

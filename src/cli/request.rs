@@ -42,11 +42,11 @@ pub(super) struct RequestArguments {
     embedding: Vec<String>,
 
     /// Where its noise begins: the same seed makes the same picture [default: drawn]
-    #[arg(long, short, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, short, value_name = "N", allow_negative_numbers = true, value_parser = super::number::whole::<u64>)]
     seed: Option<u64>,
 
     /// Denoising steps [default: the model's own]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = super::number::whole::<usize>)]
     steps: Option<usize>,
 
     /// How strictly the prompt is followed; 1 is without guidance [default: the model's own]
@@ -54,11 +54,11 @@ pub(super) struct RequestArguments {
     guidance: Option<f32>,
 
     /// Width and height in pixels, as 512x768 [default: the model's own]
-    #[arg(long, value_name = "WxH", value_parser = parse_size)]
+    #[arg(long, value_name = "WxH", value_parser = super::number::size)]
     size: Option<(u32, u32)>,
 
     /// How many pictures; each has the seed after the one before, and its seed in its name
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
     count: u32,
 
     /// Another sampler, such as euler, ddim, dpm++-karras, unipc; for a field also rk4, dopri5 [default: the model's own]
@@ -70,23 +70,30 @@ pub(super) struct RequestArguments {
     spacing: Option<String>,
 
     /// Shift of the noise levels of a flow-matching model
-    #[arg(long, value_name = "X", help_heading = "Sampler")]
+    #[arg(long, value_name = "X", help_heading = "Sampler", allow_negative_numbers = true)]
     shift: Option<f64>,
 
     /// Timesteps of your own, as 999,749,499,249
-    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Sampler")]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Sampler", allow_hyphen_values = true)]
     timesteps: Option<Vec<f32>>,
 
     /// Noise levels of your own, as 1,0.75,0.5,0.25 (euler wants the last, 0, as well)
-    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Sampler", conflicts_with = "timesteps")]
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        help_heading = "Sampler",
+        conflicts_with = "timesteps",
+        allow_hyphen_values = true
+    )]
     sigmas: Option<Vec<f32>>,
 
     /// Error that a step may have, for a solver that chooses its own steps (dopri5) [default: 0.001]
-    #[arg(long, value_name = "X", help_heading = "Sampler")]
+    #[arg(long, value_name = "X", help_heading = "Sampler", allow_negative_numbers = true)]
     tolerance: Option<f32>,
 
     /// Share of fresh noise at each step, 0 to 1 (ddim, tcd)
-    #[arg(long, value_name = "X", help_heading = "Sampler")]
+    #[arg(long, value_name = "X", help_heading = "Sampler", allow_negative_numbers = true)]
     eta: Option<f64>,
 
     /// Whose random numbers a seed stands for: torch's on cpu or on cuda [default: cpu]
@@ -119,7 +126,7 @@ pub(super) struct RequestArguments {
     truncation: Option<f32>,
 
     /// Take the later layers' style from another seed, as 7 or 7:4, the layer it begins at (gan)
-    #[arg(long, value_name = "SEED[:LAYER]", help_heading = "Families")]
+    #[arg(long, value_name = "SEED[:LAYER]", help_heading = "Families", allow_hyphen_values = true)]
     style_mix: Option<StyleMix>,
 
     /// Deviation of the latent that is drawn: below 1 nearer to the commonest picture (vae, flow) [default: the model's own]
@@ -162,7 +169,7 @@ pub(super) struct RequestArguments {
     decoder: Option<DecoderChoice>,
 
     /// Decode latents in tiles of this side in pixels, or a clip that its decoder sees whole in tiles of 16 frames; auto: where --memory asks for it, or where memory runs out and the system does not end the process [default: auto]
-    #[arg(long, value_name = "N|frames|off|auto", help_heading = "Device", value_parser = parse_tile)]
+    #[arg(long, value_name = "N|frames|off|auto", help_heading = "Device", value_parser = parse_tile, allow_negative_numbers = true)]
     tile: Option<TileChoice>,
 
     /// Take steps, guidance or a sampler that the model was not made for
@@ -213,7 +220,8 @@ impl RequestArguments {
         let (mut frames, mut taken) = (None, None);
         let input = match inputs.clip()? {
             Some(reader) if makes_clips => {
-                taken = Some(self.clip.taken(reader, recorded, self.size)?);
+                let bundle = Bundle::open(&folder)?;
+                taken = Some(self.clip.taken(reader, recorded, &bundle, self.size.or(base.size))?);
                 None
             }
             Some(reader) => Some(frames.insert(self.clip.frames(reader, count, recorded)?).first().clone()),
@@ -366,13 +374,6 @@ impl MemoryWish {
     }
 }
 
-pub(super) fn parse_size(text: &str) -> Result<(u32, u32), String> {
-    let sides = text
-        .split_once(['x', 'X', '×'])
-        .and_then(|(width, height)| Some((width.trim().parse().ok()?, height.trim().parse().ok()?)));
-    sides.ok_or_else(|| "expected width and height as 512x768".to_owned())
-}
-
 pub(super) fn parse_memory(text: &str) -> Result<Memory, String> {
     text.parse()
 }
@@ -383,17 +384,4 @@ pub(super) fn parse_decoder(text: &str) -> Result<DecoderChoice, String> {
 
 pub(super) fn parse_tile(text: &str) -> Result<TileChoice, String> {
     text.parse()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_size_is_two_numbers_with_an_x_between() {
-        assert_eq!(parse_size("512x768"), Ok((512, 768)));
-        assert!(parse_size("512").is_err());
-        assert!(parse_size("-1x2").is_err());
-        assert!(parse_size("99999999999x2").is_err());
-    }
 }

@@ -53,7 +53,7 @@ pub(super) struct Arguments {
     set_damaged_aside: bool,
 
     /// The most ended jobs to keep
-    #[arg(long, value_name = "N", default_value_t = Retention::default().jobs)]
+    #[arg(long, value_name = "N", default_value_t = Retention::default().jobs, allow_negative_numbers = true, value_parser = super::number::whole::<u64>)]
     keep_jobs: u64,
 
     /// The most bytes of pictures to keep, made and handed in, such as 4GiB [default: 4GiB]
@@ -73,7 +73,7 @@ pub(super) struct Arguments {
     policy: Option<PathBuf>,
 
     /// The most jobs that wait; of one client half as many
-    #[arg(long, value_name = "N", default_value_t = Limits::default().queue)]
+    #[arg(long, value_name = "N", default_value_t = Limits::default().queue, allow_negative_numbers = true, value_parser = super::number::whole::<usize>)]
     queue: usize,
 
     /// The longest that a job may wait and run together, in seconds
@@ -85,19 +85,19 @@ pub(super) struct Arguments {
     patience: f64,
 
     /// The longest side of a picture, in pixels
-    #[arg(long, value_name = "N", default_value_t = Limits::default().side_px)]
+    #[arg(long, value_name = "N", default_value_t = Limits::default().side_px, allow_negative_numbers = true, value_parser = super::number::whole::<u32>)]
     most_side: u32,
 
     /// The most pictures of one job
-    #[arg(long, value_name = "N", default_value_t = Limits::default().count)]
+    #[arg(long, value_name = "N", default_value_t = Limits::default().count, allow_negative_numbers = true, value_parser = super::number::whole::<usize>)]
     most_count: usize,
 
     /// The most frames of a clip
-    #[arg(long, value_name = "N", default_value_t = Limits::default().frames)]
+    #[arg(long, value_name = "N", default_value_t = Limits::default().frames, allow_negative_numbers = true, value_parser = super::number::whole::<usize>)]
     most_frames: usize,
 
     /// How many models stay in memory
-    #[arg(long, value_name = "N", default_value_t = Limits::default().resident_models)]
+    #[arg(long, value_name = "N", default_value_t = Limits::default().resident_models, allow_negative_numbers = true, value_parser = super::number::whole::<usize>)]
     resident: usize,
 
     /// How long jobs may go on once the server shall end, in seconds

@@ -45,8 +45,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
             record.threads,
             record.memory
         ));
-        if let Some(walk) = &record.walk {
-            text.push_str(&walk_text(record.seed, walk, record.clip.as_ref()));
+        match (&record.walk, &record.clip) {
+            (Some(walk), clip) => text.push_str(&walk_text(record.seed, walk, clip.as_ref())),
+            (None, Some(clip)) => text.push_str(&format!("clip      {}\n", clip_text(clip, "frames"))),
+            (None, None) => {}
         }
         for component in &record.components {
             let (role, provider, precision) = (&component.role, &component.provider, &component.precision);
@@ -104,11 +106,12 @@ fn walk_text(seed: u64, walk: &WalkPlace, clip: Option<&ClipRecord>) -> String {
     let to = walk.to;
     match clip {
         None => format!("walk      {} % of the way from seed {seed} to seed {to}\n", walk.share * 100.0),
-        Some(clip) => format!(
-            "walk      from seed {seed} to seed {to} in {} pictures, {} a second{}\n",
-            clip.frames,
-            clip.frames_per_second,
-            if clip.bounce { ", there and back" } else { "" }
-        ),
+        Some(clip) => format!("walk      from seed {seed} to seed {to} in {}\n", clip_text(clip, "pictures")),
     }
+}
+
+/// How many of `what` a clip has, and how they are shown.
+fn clip_text(clip: &ClipRecord, what: &str) -> String {
+    let ClipRecord { frames, frames_per_second, bounce } = clip;
+    format!("{frames} {what}, {frames_per_second} a second{}", if *bounce { ", there and back" } else { "" })
 }

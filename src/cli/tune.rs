@@ -31,7 +31,7 @@ pub(super) struct Arguments {
     model: PathBuf,
 
     /// Calls whose median is taken, after two that warm up; fewer where they take long, more where they are soon done
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000), allow_negative_numbers = true)]
     runs: u16,
 
     /// Measure again what was measured before

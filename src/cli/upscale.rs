@@ -29,7 +29,7 @@ pub(super) struct Arguments {
     output: Option<PathBuf>,
 
     /// Side of the tiles in pixels that the network sees at once [default: the card's, else 256]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = super::number::whole::<usize>)]
     tile: Option<usize>,
 
     /// No progress, no path; only errors

@@ -7,8 +7,9 @@ use ndarray::ArrayD;
 
 use super::safety::{WithoutPreviews, pass};
 use super::{Engine, Made};
-use crate::output::{ClipRecord, Picture, Provenance};
+use crate::output::{ClipHead, ClipRecord, Picture, Provenance};
 use crate::pipeline::{self, Filmed, Observer};
+use crate::refuse;
 use crate::request::Request;
 use crate::runtime::Cancel;
 
@@ -23,7 +24,33 @@ pub struct GeneratedClip {
     pub latents: ArrayD<f32>,
 }
 
+/// A clip that is about to be made.
+#[derive(Debug, Clone)]
+pub struct ClipBeginning {
+    /// What was asked for, with the seed.
+    pub request: Request,
+    /// The seed; where nobody chose one it was drawn here, once.
+    pub seed: u64,
+    /// How many frames there will be.
+    pub frames: usize,
+    /// What is known of its file before the first.
+    pub head: ClipHead,
+}
+
 impl Engine {
+    /// Decides what has to be known of the clip of `request` before its file is begun.
+    ///
+    /// # Errors
+    /// As [`Engine::plan`]; the model makes no clips (a refusal).
+    pub fn begin_clip(&self, request: &Request) -> Result<ClipBeginning> {
+        let (resolved, _) = self.plan(request)?;
+        let Some(frames) = resolved.frames else { refuse!("model {} makes pictures and no clips", self.bundle().name()) };
+        let channels = self.bundle().geometry.picture_channels.max(3);
+        let head = ClipHead::new(resolved.width, resolved.height, channels, frames.rate);
+        let request = Request { seed: Some(resolved.seed), ..request.clone() };
+        Ok(ClipBeginning { request, seed: resolved.seed, frames: frames.count, head })
+    }
+
     /// Makes the clip of `request`; `sink` is handed each frame as soon as it is decoded, so that memory does not grow with length.
     ///
     /// `observer` is told of progress; `cancel`, kept by another thread, stops the run within one kernel.

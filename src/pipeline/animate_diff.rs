@@ -14,6 +14,7 @@ use ndarray::{ArrayD, ArrayViewD, Axis, Ix3, IxDyn, concatenate};
 use super::clip::{ClipModel, Filmed, FrameSink, frames_of, latent_shape};
 use super::denoise::{Noise, denoise};
 use super::free_noise;
+use super::input::draw_each;
 use super::job::Job;
 use super::latent_diffusion::begin_index;
 use super::observer::{Event, Observer};
@@ -55,7 +56,7 @@ pub(super) fn film(
 fn encode_inputs(job: &mut Job<'_>, observer: &mut dyn Observer) -> Result<Vec<EncodedPicture>> {
     let pictures: &[Picture] = match &job.request.task {
         Task::PictureToPicture { input } => std::slice::from_ref(input),
-        Task::ClipToClip { frames } => frames,
+        Task::ClipToClip { frames, .. } => frames,
         _ => return Ok(Vec::new()),
     };
     job.open(Role::VaeEncoder, observer)?;
@@ -126,14 +127,9 @@ fn start_with(
     for first in (0..count).step_by(FRAMES_AT_ONCE) {
         let drawn = FRAMES_AT_ONCE.min(count - first);
         let of_frame = |at: usize| inputs.get(at).or(inputs.last()).context("a clip begins with nothing");
-        let normals = match of_frame(first)? {
-            EncodedPicture::Distribution { .. } => noise.draw(&[drawn, channels, height, width])?,
-            // An export that drew by itself takes nothing from the generator.
-            EncodedPicture::Drawn(_) => ArrayD::zeros(IxDyn(&[1, drawn, channels, height, width])),
-        };
-        for (at, normals) in normals.index_axis(Axis(0), 0).axis_chunks_iter(Axis(0), 1).enumerate() {
-            rows.push(of_frame(first + at)?.draw(&normals.to_owned(), &job.bundle.geometry.scaling)?);
-        }
+        let encoded = (first..first + drawn).map(of_frame).collect::<Result<Vec<_>>>()?;
+        let normals = || Ok(noise.draw(&[drawn, channels, height, width])?.index_axis_move(Axis(0), 0));
+        rows.push(draw_each(job.bundle, &encoded, normals)?);
     }
     let views: Vec<ArrayViewD<'_, f32>> = rows.iter().map(|row| row.view()).collect();
     let picture = concatenate(Axis(0), &views)?.insert_axis(Axis(0));

@@ -125,15 +125,28 @@ impl Kept {
 
 /// Draws latents for each picture of a batch out of one encoding, `[B, C, h, w]` f32.
 pub(super) fn draw_latents(bundle: &Bundle, encoded: &EncodedPicture, noise: &mut Noise) -> Result<ArrayD<f32>> {
-    let shape = encoded.shape();
-    // An export that drew by itself takes nothing from the generators.
-    let normals = match encoded {
-        EncodedPicture::Distribution { .. } => noise.draw(&shape[1..])?,
-        EncodedPicture::Drawn(_) => ArrayD::zeros(IxDyn(&[noise.batch(), shape[1], shape[2], shape[3]])),
+    draw_each(bundle, &vec![encoded; noise.batch()], || noise.draw(&encoded.shape()[1..]))
+}
+
+/// Draws latents out of each of `encoded`, `[N, C, h, w]` f32.
+///
+/// * `normals`: draws as many from the generators; it is not asked where an export drew by itself
+pub(super) fn draw_each(
+    bundle: &Bundle,
+    encoded: &[&EncodedPicture],
+    normals: impl FnOnce() -> Result<ArrayD<f32>>,
+) -> Result<ArrayD<f32>> {
+    let first = encoded.first().context("there is no picture to draw latents of")?;
+    let mut shape = first.shape().to_vec();
+    shape[0] = encoded.len();
+    let normals = match first {
+        EncodedPicture::Distribution { .. } => normals()?,
+        EncodedPicture::Drawn(_) => ArrayD::zeros(IxDyn(&shape)),
     };
     let rows: Vec<ArrayD<f32>> = normals
         .axis_chunks_iter(Axis(0), 1)
-        .map(|row| encoded.draw(&row.to_owned(), &bundle.geometry.scaling))
+        .zip(encoded)
+        .map(|(row, encoded)| encoded.draw(&row.to_owned(), &bundle.geometry.scaling))
         .collect::<Result<_>>()?;
     let views: Vec<_> = rows.iter().map(|row| row.view()).collect();
     Ok(concatenate(Axis(0), &views)?)

@@ -67,15 +67,9 @@ impl SafetyChecker {
 /// # Errors
 /// A side is larger than pictures may be after scaling.
 pub fn clip_input(preparation: &ClipPreparation, picture: &Picture) -> Result<ArrayD<f32>> {
-    let ClipPreparation { shorter_px, cut_px: (width, height), factor, mean, deviation } = preparation;
-    let longer = |short: u32, long: u32| {
-        // As transformers computes it, cut off to whole pixels.
-        u32::try_from(u64::from(*shorter_px) * u64::from(long) / u64::from(short.max(1)))
-    };
-    let (scaled_width, scaled_height) = match picture.width <= picture.height {
-        true => (*shorter_px, longer(picture.width, picture.height)?),
-        false => (longer(picture.height, picture.width)?, *shorter_px),
-    };
+    let ClipPreparation { cut_px: (width, height), factor, mean, deviation, .. } = preparation;
+    let (scaled_width, scaled_height) = preparation.scaled(picture.width, picture.height);
+    let (scaled_width, scaled_height) = (u32::try_from(scaled_width)?, u32::try_from(scaled_height)?);
     let scaled = picture.on_white().resize_bicubic(scaled_width, scaled_height)?;
     let (left, top) = ((scaled_width - width) as usize / 2, (scaled_height - height) as usize / 2);
     let (rows, columns, stride) = (*height as usize, *width as usize, scaled_width as usize);

@@ -249,7 +249,7 @@ fn calls(bundle: &Bundle, request: &Resolved, plan: &Plan) -> Vec<(Role, usize, 
         match &request.task {
             Task::TextToPicture => {}
             Task::PictureToPicture { .. } | Task::Inpaint { .. } => found.push((Role::VaeEncoder, 1, 1)),
-            Task::ClipToClip { frames } => found.push((Role::VaeEncoder, frames.len(), 1)),
+            Task::ClipToClip { frames, .. } => found.push((Role::VaeEncoder, frames.len(), 1)),
             Task::FirstFrame { .. } => {
                 // An encoder that does not go through the clip sees the picture alone.
                 let goes_on = bundle.components.contains_key(&Role::VaeEncoderFirst);

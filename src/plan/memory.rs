@@ -237,7 +237,10 @@ pub(super) fn beside(bundle: &Bundle, request: &Resolved, plan: &Plan) -> f64 {
     let finished = pixels * channels * count(request.count);
     // Frames of another size: as they came, as they were resolved for the file's head, and as the run resolves them.
     let given = match &request.task {
-        Task::ClipToClip { frames } => 3.0 * pixels * channels * count(frames.len()),
+        Task::ClipToClip { frames, copied } => {
+            let held = if *copied { 3.0 } else { 1.0 };
+            held * pixels * channels * count(frames.len())
+        }
         _ => 0.0,
     };
     // A causal decoder takes each tile through the whole clip, whose frames wait for the last: as values, of the tile at work twice more.

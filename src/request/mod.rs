@@ -10,6 +10,7 @@ mod frames;
 mod levels;
 mod resolve;
 mod sampler_choice;
+mod size;
 mod task;
 mod walk;
 
@@ -22,6 +23,7 @@ pub use frames::Frames;
 pub use resolve::steps_taken;
 pub(crate) use resolve::widen;
 pub use sampler_choice::SamplerChoice;
+pub use size::size_of;
 pub use task::Task;
 pub use walk::{LARGEST_WALK, Walk};
 

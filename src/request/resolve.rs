@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 
 use super::family::check_path;
 use super::levels::{with_patches, with_trained_timesteps};
-use super::task::of_area;
-use super::{LARGEST_COUNT, LONGEST_SIDE, Request, Resolved, Task};
+use super::size::size_of;
+use super::{LARGEST_COUNT, Request, Resolved, Task};
 use crate::bundle::{Architecture, Bundle, Family};
 use crate::{refuse, sampler, text};
 
@@ -40,7 +40,7 @@ impl Request {
         }
         let class = self.resolve_class(bundle)?;
         let frames = self.resolve_frames(bundle, &mut warnings)?;
-        let (width, height) = self.resolve_size(bundle)?;
+        let (width, height) = size_of(bundle, self.size, self.input.as_ref().or(self.input_frames.first()))?;
         let task = self.resolve_task(bundle, width, height, &mut warnings)?;
         let strength = self.resolve_strength(bundle, &task)?;
         let guidance = self.resolve_guidance(bundle)?;
@@ -132,37 +132,6 @@ impl Request {
             refuse!("sampler: model {} makes a picture in one pass and has none; leave it out", bundle.name());
         }
         Ok(None)
-    }
-
-    fn resolve_size(&self, bundle: &Bundle) -> Result<(u32, u32)> {
-        let geometry = &bundle.geometry;
-        // An input picture keeps its size where the model can take it, as in diffusers; one that a clip goes on from its shape alone,
-        // at as many pixels as the model was trained for.
-        let unit = geometry.side_unit;
-        let goes_on = bundle.goes_on_from_picture();
-        let input = self.input.as_ref().or(self.input_frames.first()).filter(|_| geometry.fixed_size.is_none());
-        let of_input = input.map(|input| {
-            let fit = |side: u32| (side.min(LONGEST_SIDE) / unit * unit).max(unit);
-            let (width, height) = if goes_on { of_area(input, bundle.default_size()) } else { (input.width, input.height) };
-            (fit(width), fit(height))
-        });
-        let (width, height) = self.size.or(of_input).unwrap_or(bundle.default_size());
-        if let Some((fixed_width, fixed_height)) = geometry.fixed_size.filter(|fixed| *fixed != (width, height)) {
-            refuse!("size: is {width}x{height}, and this export takes {fixed_width}x{fixed_height} only");
-        }
-        if let Some(largest) = geometry.largest_side.filter(|largest| width.max(height) > *largest) {
-            refuse!("size: is {width}x{height}, and this model has places for sides up to {largest} only");
-        }
-        let side_ok = |side: u32| side > 0 && side <= LONGEST_SIDE && side.is_multiple_of(unit);
-        if !side_ok(width) || !side_ok(height) {
-            let near = |side: u32| ((side.min(LONGEST_SIDE) + unit / 2) / unit * unit).max(unit);
-            refuse!(
-                "size: is {width}x{height}, expected multiples of {unit} up to {LONGEST_SIDE}; the nearest is {}x{}",
-                near(width),
-                near(height)
-            );
-        }
-        Ok((width, height))
     }
 
     fn resolve_guidance(&self, bundle: &Bundle) -> Result<f32> {

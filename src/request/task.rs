@@ -7,7 +7,7 @@ use ndarray::Array3;
 
 use super::Request;
 use crate::bundle::{Architecture, Bundle, Role};
-use crate::output::Picture;
+use crate::output::{LARGEST_SIDE_PX, Picture};
 use crate::refuse;
 
 /// What is made out of what.
@@ -38,6 +38,8 @@ pub enum Task {
     ClipToClip {
         /// Its frames at the request's size.
         frames: Arc<[Picture]>,
+        /// Whether they are copies, brought to that size, rather than the request's own.
+        copied: bool,
     },
 }
 
@@ -110,6 +112,7 @@ impl Request {
         // LTX-Video may begin with a picture, which then stays as it is.
         let stays = goes_on || bundle.architecture() == Some(Architecture::Ltx);
         check_shape(input, width, height, warnings)?;
+        check_ratio(input, bundle)?;
         let given = input;
         let input = input.resize(width, height)?;
         match &self.mask {
@@ -154,11 +157,12 @@ impl Request {
             refuse!("input: frame {at} of the clip is of another size than the first");
         }
         check_shape(first, width, height, warnings)?;
-        let frames = match (first.width, first.height) == (width, height) {
-            true => Arc::clone(&self.input_frames),
-            false => self.input_frames.iter().map(|frame| frame.resize(width, height)).collect::<Result<_>>()?,
+        let copied = (first.width, first.height) != (width, height);
+        let frames = match copied {
+            false => Arc::clone(&self.input_frames),
+            true => self.input_frames.iter().map(|frame| frame.resize(width, height)).collect::<Result<_>>()?,
         };
-        Ok(Task::ClipToClip { frames })
+        Ok(Task::ClipToClip { frames, copied })
     }
 
     pub(super) fn resolve_strength(&self, bundle: &Bundle, task: &Task) -> Result<f32> {
@@ -180,6 +184,25 @@ impl Request {
     }
 }
 
+/// Makes sure that an image encoder that sees `input` as it was given can be shown it.
+fn check_ratio(input: &Picture, bundle: &Bundle) -> Result<()> {
+    let first_frame = bundle.clip.as_ref().and_then(|shape| shape.first_frame.as_ref());
+    let Some(preparation) = first_frame.and_then(|first_frame| first_frame.preparation.as_ref()) else { return Ok(()) };
+    let (width, height) = preparation.scaled(input.width, input.height);
+    let longer = width.max(height);
+    if longer > u64::from(LARGEST_SIDE_PX) {
+        refuse!(
+            "input: is {}x{}, which the image encoder of model {} sees with its shorter side at {} pixels: the longer would have {longer}, \
+             and {LARGEST_SIDE_PX} are the most; cut it to a shape that is less long",
+            input.width,
+            input.height,
+            bundle.name(),
+            preparation.shorter_px
+        );
+    }
+    Ok(())
+}
+
 /// Makes sure that there is something in `input`, and tells where it is brought to another shape.
 fn check_shape(input: &Picture, width: u32, height: u32, warnings: &mut Vec<String>) -> Result<()> {
     if input.width == 0 || input.height == 0 {
@@ -192,27 +215,4 @@ fn check_shape(input: &Picture, width: u32, height: u32, warnings: &mut Vec<Stri
         ));
     }
     Ok(())
-}
-
-/// Width and height of `input`'s shape and about as many pixels as `size` has, as the documentation of diffusers' pipeline brings a picture to it.
-pub(super) fn of_area(input: &Picture, size: (u32, u32)) -> (u32, u32) {
-    let (wide, tall) = (f64::from(input.width.max(1)), f64::from(input.height.max(1)));
-    let area = f64::from(size.0) * f64::from(size.1);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "casts saturate")]
-    let side = |share: f64| (area * share).sqrt().round() as u32;
-    (side(wide / tall), side(tall / wide))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_first_frame_keeps_its_shape_at_the_size_of_the_model() {
-        let of =
-            |width, height| of_area(&Picture::new(width, height, 3, vec![0; (3 * width * height) as usize]).unwrap(), (832, 480));
-        assert_eq!(of(832, 480), (832, 480));
-        assert_eq!(of(100, 100), (632, 632));
-        assert_eq!(of(48, 96), (447, 894));
-    }
 }

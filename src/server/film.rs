@@ -5,11 +5,11 @@
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::store::NewPicture;
-use crate::engine::Engine;
-use crate::output::{ClipFormat, ClipHead, ClipRecord, ClipWriter, FrameRate, Picture, check_clip};
+use crate::engine::{ClipBeginning, Engine};
+use crate::output::{ClipFormat, ClipWriter, Picture, check_clip};
 use crate::pipeline::Observer;
 use crate::request::Request;
 use crate::runtime::Cancel;
@@ -24,24 +24,16 @@ pub(super) fn film(
     observer: &mut dyn Observer,
     cancel: &Cancel,
 ) -> Result<Vec<NewPicture>> {
-    let bundle = engine.bundle();
-    let own = bundle.clip.as_ref().context("the model makes no clips")?.frames_per_second;
-    let rate = request.frame_rate.map_or_else(|| FrameRate::whole(own), Ok)?;
-    let channels = bundle.geometry.picture_channels.max(3);
-    let (resolved, _) = engine.plan(request)?;
-    // A seed that nobody chose is drawn here, once.
-    let request = Request { seed: Some(resolved.seed), ..request.clone() };
-    let head = ClipHead::new(resolved.width, resolved.height, channels, rate);
-    check_clip(resolved.frames.map_or(1, |frames| frames.count), head, ClipFormat::Apng)?;
+    let ClipBeginning { request, seed, frames, head } = engine.begin_clip(request)?;
+    check_clip(frames, head, ClipFormat::Apng)?;
     let bytes = Bytes::default();
     let mut writer = ClipWriter::stream(Box::new(bytes.clone()), ClipFormat::Apng, head)?;
     let made = engine.generate_clip(&request, |frame: Picture| writer.push(&frame), observer, cancel)?;
     let mut provenance = made.provenance;
     // It goes to strangers: it tells nothing of this device's folders.
     provenance.bundle.path = None;
-    provenance.clip = Some(ClipRecord { frames: made.frames, frames_per_second: rate, bounce: false });
-    writer.finish(Some(&provenance))?;
-    Ok(vec![NewPicture { file: bytes.take(), seed: resolved.seed, size: (resolved.width, resolved.height) }])
+    writer.finish_with(&mut provenance)?;
+    Ok(vec![NewPicture { file: bytes.take(), seed, size: (head.width, head.height) }])
 }
 
 /// Bytes that a writer owns and somebody else reads in the end.

@@ -49,6 +49,8 @@ fn a_clip_is_written_by_its_prompt_and_seed_and_repeated_from_its_file() {
         serde_json::from_str(kiln(path, &["show", "a-smiling-sun-7.png", "--json"]).expect_code(0).text()).unwrap();
     assert_eq!((record["clip"]["frames"].as_u64(), record["seed"].as_u64()), (Some(5), Some(7)));
     assert_eq!(record["family"], "latent_diffusion");
+    let shown = kiln(path, &["show", "a-smiling-sun-7.png"]).expect_code(0);
+    assert!(shown.text().contains("clip      5 frames, 8 a second\n"), "{}", shown.text());
 
     kiln(path, &["generate", "--from", "a-smiling-sun-7.png", "--output", "again.png"]).expect_code(0);
     let bytes = |name: &str| {
@@ -140,6 +142,13 @@ fn a_clip_becomes_a_clip_at_its_own_speed_and_is_repeated_from_its_file() {
     ] {
         let ran = film(path, &[more, &["--output", "none.png"]].concat()).expect_code(2);
         assert!(ran.stderr.contains(expected) && !path.join("none.png").exists(), "{more:?}: {}", ran.stderr);
+    }
+    // Before the frames are brought to it.
+    for (size, expected) in
+        [("33x32", "size: is 33x32, expected multiples of 8"), ("99999x99992", "up to 4096; the nearest is 4096x4096")]
+    {
+        let asked = ["a smiling sun", "--input", "in.gif", "--size", size, "--output", "none.png"];
+        of_clips(path, "generate", &asked).refused(2, &[expected]);
     }
 }
 

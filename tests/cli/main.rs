@@ -20,6 +20,7 @@ mod frames;
 mod inverting;
 mod lineage;
 mod looking;
+mod ltx;
 mod making;
 mod planning;
 mod preparing;

@@ -26,6 +26,10 @@ fn each_wrong_wish_is_refused_with_one_clear_message() {
         (&["--guidance", "nan"], &["guidance: is NaN", "0 to 100"]),
         (&["--guidance", "inf"], &["guidance: is inf", "0 to 100"]),
         (&["--guidance=-1"], &["guidance: is -1", "0 to 100"]),
+        (&["--guidance", "-1"], &["guidance: is -1", "0 to 100"]),
+        (&["--eta", "-0.5", "--sampler", "ddim"], &["eta", "-0.5"]),
+        (&["--shift", "-1"], &["shift"]),
+        (&["--timesteps", "-1,5"], &["timesteps[0] is -1"]),
         (&["--eta", "nan"], &["eta", "NaN"]),
         (&["--eta", "2", "--sampler", "ddim"], &["eta", "2"]),
         (&["--shift", "nan"], &["shift"]),
@@ -89,19 +93,27 @@ fn each_wrong_wish_is_refused_with_one_clear_message() {
     }
     assert_eq!(listing(path), before, "nothing was written");
     println!("{} wishes", turbo.len() + others.len());
-    assert_eq!(turbo.len() + others.len(), 59);
+    assert_eq!(turbo.len() + others.len(), 63);
 }
 
 #[test]
 fn what_the_arguments_themselves_do_not_allow_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let cases: [(&[&str], &[&str]); 14] = [
+    let cases: [(&[&str], &[&str]); 22] = [
         (&["generate"], &["say what the picture shows"]),
         (&["generate", "a", "--output", ""], &["--output", "value"]),
         (&["generate", "a", "--size", "64"], &["--size", "512x768"]),
         (&["generate", "a", "--size", "64x"], &["--size", "512x768"]),
         (&["generate", "a", "--steps", "many"], &["--steps", "many"]),
         (&["generate", "a", "--seed=-1"], &["--seed", "-1"]),
+        (&["generate", "a", "--seed", "-1"], &["--seed", "is `-1`, expected a whole number from 0 on"]),
+        (&["generate", "a", "--steps", "-1"], &["--steps", "is `-1`, expected a whole number from 0 on"]),
+        (&["generate", "a", "--frames", "-1"], &["--frames", "is `-1`, expected a whole number from 0 on"]),
+        (&["generate", "a", "--count", "-1"], &["--count", "-1 is not in 1"]),
+        (&["generate", "a", "--threads", "-1"], &["--threads", "-1 is not in 1..=1024"]),
+        (&["generate", "a", "--fps", "-5"], &["--fps", "frames per second are `-5`, expected a number such as 24"]),
+        (&["generate", "a", "--interpolate", "-1:2"], &["--interpolate", "is `-1:2`, expected two seeds"]),
+        (&["bench", "a", "--steps", "-1"], &["--steps", "is `-1`, expected a whole number from 0 on"]),
         (&["generate", "a", "--seed", "18446744073709551616"], &["--seed"]),
         (&["generate", "a", "--memory", "some"], &["--memory", "low or normal"]),
         (&["generate", "a", "--threads", "0"], &["--threads", "1..=1024"]),

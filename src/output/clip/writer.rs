@@ -14,6 +14,7 @@ use crate::output::file::save;
 use crate::output::format::ClipFormat;
 use crate::output::picture::Picture;
 use crate::output::provenance::Provenance;
+use crate::output::provenance_parts::ClipRecord;
 use crate::output::staged::{Staged, is_device, open_device, resolve};
 use crate::refuse;
 
@@ -183,6 +184,16 @@ impl ClipWriter {
             log::warn!("{} holds no opacity: the clip is laid on #{red:02x}{green:02x}{blue:02x}", self.format);
         }
         self.encoder.push(&frame.on(self.head.background), &mut self.sink)
+    }
+
+    /// Ends the clip as [`finish`](Self::finish) does, after `provenance` was told how many frames it has and how they are shown.
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish).
+    pub fn finish_with(self, provenance: &mut Provenance) -> Result<()> {
+        let ClipHead { rate, bounce, .. } = self.head;
+        provenance.clip = Some(ClipRecord { frames: self.pushed, frames_per_second: rate, bounce });
+        self.finish(Some(provenance))
     }
 
     /// Ends the clip and lets it appear; what its format does not hold of `provenance` lies beside it, see [`record_beside`].
