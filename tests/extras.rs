@@ -552,11 +552,12 @@ fn what_is_no_upscaler_is_refused_with_the_reason() {
 
 #[test]
 fn a_picture_steers_as_in_diffusers_control_net_pipeline() {
-    let mut engine = open("sd_control");
+    let mut engines: BTreeMap<String, Engine> = BTreeMap::new();
     let cases = cases("control");
     let bytes = fs::read(golden("latents.safetensors")).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     for case in &cases {
+        let engine = engines.entry(case.bundle.clone()).or_insert_with(|| open(&case.bundle));
         let made = engine.generate(&request(case), &mut (), &Cancel::new()).unwrap().remove(0);
         let tensor = tensors.tensor(&case.name).unwrap();
         let expected: Vec<f32> =
@@ -569,8 +570,10 @@ fn a_picture_steers_as_in_diffusers_control_net_pipeline() {
         assert!(latents <= TOLERANCE && steps <= 1, "{}: latents {latents:e}, {steps}/255 apart", case.name);
         assert_eq!(made.provenance.control_scale, case.control_scale);
     }
-    assert_eq!(cases.len(), 8, "cases of control in cases.json");
+    assert_eq!(cases.len(), 12, "cases of control in cases.json");
+    assert_eq!(engines.keys().collect::<Vec<_>>(), ["sd_control", "sdxl_control"]);
     // At a scale of 0 it is the plain model's picture.
+    let mut engine = open("sd_control");
     let plain = latents(&mut open("sd"), &Request { control: None, control_scale: None, ..request(&cases[2]) });
     assert!(apart(&latents(&mut engine, &request(&cases[2])), &plain) <= TOLERANCE);
 }

@@ -80,8 +80,8 @@ def tiny() -> list[dict]:
     ]
 
 
-def steered(name: str, **changes) -> dict:
-    return case("control", f"control_{name}", "sd_control", **({"control": "input.png", "control_scale": 1.0, "input": None} | changes))
+def steered(name: str, bundle: str = "sd_control", **changes) -> dict:
+    return case("control", f"control_{name}", bundle, **({"control": "input.png", "control_scale": 1.0, "input": None} | changes))
 
 
 def control() -> list[dict]:
@@ -94,4 +94,8 @@ def control() -> list[dict]:
         steered("resized", control="input_odd.png"),
         steered("wide", control="input_wide.png", width=80, height=48, negative="ugly, blurry"),
         steered("img2img", control="mask.png", input="input.png", strength=0.75),
+        steered("xl", "sdxl_control", guidance=5.0),
+        steered("xl_half", "sdxl_control", guidance=5.0, control_scale=0.5, negative="ugly, blurry"),
+        steered("xl_wide", "sdxl_control", guidance=1.0, control="input_wide.png", width=80, height=48, seed=0),
+        steered("xl_img2img", "sdxl_control", guidance=5.0, control="mask.png", input="input.png", strength=0.75),
     ]

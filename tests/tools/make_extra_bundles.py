@@ -1,4 +1,4 @@
-"""Writes what the cases of tests/golden/extras/ run on: a tiny decoder, a ControlNet with its UNet, two upscalers. See README.md beside this file."""
+"""Writes what the cases of tests/golden/extras/ run on: a tiny decoder, two ControlNets with their UNets, two upscalers. See README.md beside this file."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ from transformers import Swin2SRConfig, Swin2SRForImageSuperResolution  # noqa: 
 import surgery  # noqa: E402
 from agreement import run  # noqa: E402
 from tiny_networks import fill  # noqa: E402
-from tiny_pipelines import build  # noqa: E402
+from tiny_pipelines import build, sdxl  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "models" / "recipes" / "export"))
@@ -40,6 +40,15 @@ def tiny_autoencoder() -> AutoencoderTiny:
     )
     fill(autoencoder, 700)
     return autoencoder
+
+
+def steered_base(bundle: str):
+    """What a ControlNet steers; of SDXL with one layer less, since its weights lie in the repository a second time."""
+    if bundle == "sd_control":
+        return build("sd")
+    pipeline = sdxl(layers=(1, 1))
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
 
 
 def control_net(unet) -> ControlNetModel:
@@ -106,22 +115,26 @@ def main() -> None:
     latent = noise(2, 4, 9, 14)
     check(decoder, tiny_autoencoder().decode(latent).sample, "sample", latent_sample=latent)
 
-    # What is not the UNet's comes from `sd`, which has the same seeds.
-    bundle = BUNDLES / "sd_control"
-    shutil.rmtree(bundle, ignore_errors=True)
-    shutil.copytree(BUNDLES / "sd", bundle)
-    unet = build("sd").unet
-    control = control_net(unet)
-    control_recipe.export(unet, control, bundle, 4)
-    surgery.tidy(bundle / "unet" / "model.onnx")
-    inputs = {
-        "sample": noise(3, 4, 12, 20),
-        "timestep": torch.tensor(420.5),
-        "encoder_hidden_states": noise(3, 77, 24),
-        "controlnet_cond": noise(3, 3, 48, 80).sigmoid(),
-        "conditioning_scale": torch.tensor(0.7),
-    }
-    check(bundle / "unet", control_recipe.Steered(unet, control)(**inputs), "out_sample", **inputs)
+    # What is not the UNet's comes from the plain bundle, which has the same seeds.
+    sizes = torch.tensor([[48.0, 80.0, 0.0, 0.0, 48.0, 80.0]] * 3)
+    for name, width, added in [("sd", 24, {}), ("sdxl", 64, {"text_embeds": noise(3, 32), "time_ids": sizes})]:
+        bundle = BUNDLES / f"{name}_control"
+        shutil.rmtree(bundle, ignore_errors=True)
+        shutil.copytree(BUNDLES / name, bundle)
+        unet = steered_base(bundle.name).unet
+        unet.save_config(bundle / "unet")
+        control = control_net(unet)
+        control_recipe.export(unet, control, bundle, 4)
+        surgery.tidy(bundle / "unet" / "model.onnx")
+        inputs = {
+            "sample": noise(3, 4, 12, 20),
+            "timestep": torch.tensor(420.5),
+            "encoder_hidden_states": noise(3, 77, width),
+            "controlnet_cond": noise(3, 3, 48, 80).sigmoid(),
+            "conditioning_scale": torch.tensor(0.7),
+            **added,
+        }
+        check(bundle / "unet", control_recipe.Steered(unet, control)(**inputs), "out_sample", **inputs)
 
     for name, network, side, fixed in [("upscaler", sub_pixel(), 24, False), ("upscaler_fixed", upscaler_recipe.Reconstruction(swin()), 16, True)]:
         upscaler_recipe.export(network, BUNDLES / name, side, fixed)

@@ -18,7 +18,7 @@ from PIL import Image  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 import extra_cases  # noqa: E402
-from make_extra_bundles import control_net, sub_pixel, swin, tiny_autoencoder  # noqa: E402
+from make_extra_bundles import control_net, steered_base, sub_pixel, swin, tiny_autoencoder  # noqa: E402
 from prompt_weights import encode  # noqa: E402
 from tiny_pipelines import build  # noqa: E402
 
@@ -92,16 +92,20 @@ def separate_passes(pipeline, case: dict, found: dict) -> torch.Tensor:
 
 
 def steered_pipeline(base, case: dict):
-    kind = diffusers.StableDiffusionControlNetImg2ImgPipeline if case["input"] else diffusers.StableDiffusionControlNetPipeline
+    is_xl = case["bundle"] == "sdxl_control"
+    kind = getattr(diffusers, f"StableDiffusion{'XL' * is_xl}ControlNet{'Img2Img' * bool(case['input'])}Pipeline")
     parts = {name: part for name, part in base.components.items() if name != "image_encoder"}
-    pipeline = kind(**parts, controlnet=control_net(base.unet), requires_safety_checker=False)
+    own = {"add_watermarker": False} if is_xl else {"requires_safety_checker": False}
+    if is_xl:
+        parts.pop("feature_extractor")
+    pipeline = kind(**parts, controlnet=control_net(base.unet), **own)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
 def run_steered(case: dict) -> tuple[torch.Tensor, Image.Image]:
     def call(output_type: str):
-        pipeline = steered_pipeline(build("sd"), case)
+        pipeline = steered_pipeline(steered_base(case["bundle"]), case)
         control = Image.open(PICTURES / case["control"]).convert("RGB")
         pictures = {"image": control, "width": case["width"], "height": case["height"]}
         if case["input"]:
@@ -188,16 +192,19 @@ def run(case: dict) -> torch.Tensor | tuple[torch.Tensor, Image.Image]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", help="run the cases whose names begin so, and write nothing")
-    only = parser.parse_args().only
+    parser.add_argument("--add", help="make the cases whose names begin so, and leave what is there of the others")
+    given = parser.parse_args()
+    only, chosen = given.only, given.only or given.add
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
     EXTRAS.mkdir(parents=True, exist_ok=True)
     write_embeddings()
     cases = [*extra_cases.weights(), *extra_cases.embeddings(), *extra_cases.tiny(), *extra_cases.control()]
-    cases = [case for case in cases if not only or case["name"].startswith(only)]
-    kept = {}
+    kept = load_file(EXTRAS / "latents.safetensors") if given.add else {}
     for case in cases:
+        if chosen and not case["name"].startswith(chosen):
+            continue
         found = run(case)
         if isinstance(found, tuple):
             found, picture = found
@@ -208,7 +215,7 @@ def main() -> None:
         print(f"{case['name']}: {kept[case['name']].std():.3f}", flush=True)
     if only:
         return
-    kept |= upscaling()
+    kept |= {} if given.add else upscaling()
     save_file(kept, EXTRAS / "latents.safetensors")
     versions = {
         "python": platform.python_version(),

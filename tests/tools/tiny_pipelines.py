@@ -81,7 +81,7 @@ def sd_inpaint():
     return stable_diffusion(StableDiffusionInpaintPipeline, tiny_schedulers.SD, seed=110, in_channels=9)
 
 
-def sdxl(config: dict = tiny_schedulers.SDXL):
+def sdxl(config: dict = tiny_schedulers.SDXL, layers: tuple[int, int] = (1, 2)):
     first, second, projection = 24, 40, 32
     return StableDiffusionXLPipeline(
         vae=autoencoder(502, scaling_factor=0.13025),
@@ -95,7 +95,7 @@ def sdxl(config: dict = tiny_schedulers.SDXL):
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
             up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
             attention_head_dim=(2, 4),
-            transformer_layers_per_block=(1, 2),
+            transformer_layers_per_block=layers,
             use_linear_projection=True,
             cross_attention_dim=first + second,
             addition_embed_type="text_time",
