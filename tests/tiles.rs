@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use half::f16;
 use kiln::bundle::{Bundle, Role};
-use kiln::plan::{Assignments, Plan, Tile};
+use kiln::plan::{Assignments, ClipTile, Plan, Tile};
 use kiln::runtime::Runtime;
-use kiln::stage::{CausalDecoder, Networks, decode, decode_clip_in_tiles};
+use kiln::stage::{CausalDecoder, ClipDecoder, Networks, decode, decode_clip_in_tiles};
 use kiln::{Cancel, Request, Settings, random};
 use ndarray::{ArrayD, Axis, IxDyn, s};
 use safetensors::SafeTensors;
@@ -66,11 +66,12 @@ fn apart(left: &ArrayD<f32>, right: &ArrayD<f32>) -> Vec<f32> {
     left.iter().zip(right).map(|(left, right)| (left.clamp(-1.0, 1.0) - right.clamp(-1.0, 1.0)).abs()).collect()
 }
 
-/// The cases of clips, or those of pictures, and the bytes of their tensors.
-fn cases(of_clips: bool) -> (Vec<Case>, Vec<u8>) {
+/// The cases of the clips that `of` makes, or those of pictures, and the bytes of their tensors.
+fn cases(of: Option<&str>) -> (Vec<Case>, Vec<u8>) {
     let folder = tests_folder().join("golden/tiles");
     let cases: Cases = serde_json::from_str(&fs::read_to_string(folder.join("cases.json")).unwrap()).unwrap();
-    let cases = cases.cases.into_iter().filter(|case| (case.bundle == "wan") == of_clips).collect();
+    let clips = |case: &Case| ["wan", "ltx"].into_iter().find(|name| *name == case.bundle);
+    let cases = cases.cases.into_iter().filter(|case| clips(case) == of).collect();
     (cases, fs::read(folder.join("tiles.safetensors")).unwrap())
 }
 
@@ -95,7 +96,7 @@ fn in_turn(bundle: &Bundle, networks: &mut Networks, latents: &ArrayD<f32>) -> A
 
 #[test]
 fn tiled_clips_are_those_of_diffusers() {
-    let (cases, bytes) = cases(true);
+    let (cases, bytes) = cases(Some("wan"));
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let mut ran = 0;
     for case in &cases {
@@ -111,6 +112,35 @@ fn tiled_clips_are_those_of_diffusers() {
         }
     }
     assert_eq!(ran, 4);
+}
+
+#[test]
+fn tiled_clips_of_a_decoder_that_sees_them_whole_are_those_of_diffusers() {
+    let (cases, bytes) = cases(Some("ltx"));
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let mut ran = 0;
+    for case in &cases {
+        let (bundle, mut networks) = opened(&case.bundle);
+        let latents = floats(&tensors, &format!("{}.latents", case.name));
+        let tile = Tile::of_pixels(&bundle, case.tile_pixels).unwrap();
+        let time = ClipTile::of(&bundle).filter(|tile| tile.cuts(latents.len_of(Axis(2))));
+        let mut decoded = |time, sides| {
+            let mut decoder = ClipDecoder::new(&bundle, &latents, None, time, sides);
+            let mut frames = Vec::new();
+            while let Some(found) = decoder.decode(&bundle, &mut networks, &Cancel::new()).unwrap() {
+                frames.push(found);
+            }
+            assert_eq!((decoder.decoding().tile, decoder.decoding().clip_tile), (sides, time));
+            let views: Vec<_> = frames.iter().map(|frames| frames.view()).collect();
+            let all = ndarray::concatenate(Axis(2), &views).unwrap();
+            // What was kept of the golden clip.
+            all.slice(s![.., .., ..;8, ..;2, ..;2]).to_owned().into_dyn()
+        };
+        let (tiled, whole) = (decoded(time, Some(tile)), decoded(None, None));
+        check(case, &tensors, &tiled, &whole);
+        ran += 1 + usize::from(time.is_some());
+    }
+    assert_eq!(ran, 3, "two cases, one of them in tiles of time as well");
 }
 
 #[test]
@@ -157,7 +187,7 @@ fn tiles_of_a_clip_leave_no_seams_in_any_frame() {
 
 #[test]
 fn tiled_pictures_are_those_of_diffusers() {
-    let (cases, bytes) = cases(false);
+    let (cases, bytes) = cases(None);
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let mut ran = 0;
     for case in &cases {

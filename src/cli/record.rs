@@ -79,7 +79,12 @@ impl Record {
 
     /// The tiles it was decoded in, which show in its last digits.
     pub(super) fn tile(&self) -> Option<TileChoice> {
-        self.provenance.tile.map(TileChoice::Pixels).or(self.provenance.clip_tiles.then_some(TileChoice::Frames))
+        match (self.provenance.tile, self.provenance.clip_tiles) {
+            (Some(pixels), true) => Some(TileChoice::PixelsAndFrames(pixels)),
+            (Some(pixels), false) => Some(TileChoice::Pixels(pixels)),
+            (None, true) => Some(TileChoice::Frames),
+            (None, false) => None,
+        }
     }
 
     /// The providers that its components ran on, since each rounds in its own way; `auto` where the record does not say.

@@ -168,8 +168,8 @@ pub(super) struct RequestArguments {
     #[arg(long, value_name = "full|tiny|auto|DIR", help_heading = "Device", value_parser = parse_decoder)]
     decoder: Option<DecoderChoice>,
 
-    /// Decode latents in tiles of this side in pixels, or a clip that its decoder sees whole in tiles of 16 frames; auto: where --memory asks for it, or where memory runs out and the system does not end the process [default: auto]
-    #[arg(long, value_name = "N|frames|off|auto", help_heading = "Device", value_parser = parse_tile, allow_negative_numbers = true)]
+    /// Decode latents in tiles of this side in pixels, a clip that its decoder sees whole in tiles of 16 frames (frames), or of both (256,frames); auto: where --memory asks for it, or where memory runs out and the system does not end the process [default: auto]
+    #[arg(long, value_name = "N|frames|N,frames|off|auto", help_heading = "Device", value_parser = parse_tile, allow_negative_numbers = true)]
     tile: Option<TileChoice>,
 
     /// Take steps, guidance or a sampler that the model was not made for

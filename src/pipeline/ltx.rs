@@ -1,7 +1,7 @@
 //! LTX-Video: a transformer over a clip's latents, each of which stands for many pixels, follows a rectified flow; a decoder that was
 //! distilled with it makes the last of the way.
 //!
-//! Y. HaCohen et al., 2025, "LTX-Video: Realtime Video Latent Diffusion", arXiv:2501.00103.
+//! Y. HaCohen et al., 2024, "LTX-Video: Realtime Video Latent Diffusion", arXiv:2501.00103.
 //!
 //! In: a resolved request. Out: frames, each as soon as it is decoded. A clip that begins with a picture has its latents as the first
 //! frame of latents, which the transformer is told is clean. Random numbers are drawn in the order of diffusers' `LTXPipeline` and
@@ -47,7 +47,7 @@ pub(super) fn film(
         Some(_) => Some(noise.draw(&shape)?),
         None => None,
     };
-    let decoder = ClipDecoder::new(job.bundle, &latents, mixed_in.as_ref(), job.plan.clip_tile);
+    let decoder = ClipDecoder::new(job.bundle, &latents, mixed_in.as_ref(), job.plan.clip_tile, job.plan.tile);
     let decoding = hand_out(job, decoder, sink, observer)?;
     job.release(Role::VaeDecoder);
     Ok(Filmed { latents: latents.index_axis_move(Axis(0), 0), timesteps, decoding })
@@ -101,7 +101,7 @@ fn denoise_clip(
     Ok((sample, timesteps))
 }
 
-/// Decodes the clip, whole or tile after tile of its time, and hands out what each call gives before the next.
+/// Decodes the clip, whole or tile after tile, and hands out what each call gives before the next.
 fn hand_out(
     job: &mut Job<'_>,
     mut decoder: ClipDecoder,

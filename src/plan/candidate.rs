@@ -108,11 +108,10 @@ pub(super) fn changes(first: &Candidate, near: &Candidate, memory: Option<Memory
     if (found.width, found.height) != (asked.width, asked.height) {
         words.push(format!("--size {}x{}", found.width, found.height));
     }
-    if let Some(tile) = near.plan.tile.filter(|_| near.plan.tile != first.plan.tile) {
-        words.push(format!("--tile {}", tile.pixels()));
-    }
-    if near.plan.clip_tile.is_some() && near.plan.clip_tile != first.plan.clip_tile {
-        words.push("--tile frames".to_owned());
+    if (near.plan.tile, near.plan.clip_tile) != (first.plan.tile, first.plan.clip_tile) {
+        let tiles = [near.plan.tile.map(|tile| tile.pixels().to_string()), near.plan.clip_tile.map(|_| "frames".to_owned())];
+        let tiles: Vec<String> = tiles.into_iter().flatten().collect();
+        words.push(format!("--tile {}", if tiles.is_empty() { "off".to_owned() } else { tiles.join(",") }));
     }
     if near.plan.decoder != first.plan.decoder {
         words.push("--decoder tiny".to_owned());

@@ -215,7 +215,9 @@ impl Planner<'_> {
             ways.extend(ClipTile::of(self.bundle).map(|_| (least, TileChoice::Frames)));
             let side = resolved.width.max(resolved.height) as usize;
             let tiles = [2, 4, 8].into_iter().filter_map(|part| Tile::within(self.bundle, side / part));
-            ways.extend(tiles.map(|tile| (least, u32::try_from(tile.pixels()).map_or(settings.tile, TileChoice::Pixels))));
+            // What is still too much in tiles of time is cut in its sides as well.
+            let choice = if ClipTile::of(self.bundle).is_some() { TileChoice::PixelsAndFrames } else { TileChoice::Pixels };
+            ways.extend(tiles.map(|tile| (least, u32::try_from(tile.pixels()).map_or(settings.tile, choice))));
         }
         let mut all: Vec<(Memory, TileChoice, DecoderChoice)> =
             ways.iter().map(|(memory, tile)| (*memory, *tile, settings.decoder.clone())).collect();

@@ -252,11 +252,22 @@ pub(super) fn beside(bundle: &Bundle, request: &Resolved, plan: &Plan) -> f64 {
     };
     let latents = request.frames.filter(|_| is_ltx(bundle)).map(|frames| frames.latents);
     let at_once = latents.map(|latents| plan.clip_tile.map_or(latents, |tile| tile.latents_in_call().min(latents)));
+    // Of a tile of the sides what was decoded, and what is blended with it.
+    let of_sides = match (at_once, plan.tile) {
+        (Some(latents), Some(tile)) => 2.0 * count(tile.pixels()).powi(2) * channels * FLOAT_BYTES * frames_of(bundle, latents),
+        _ => 0.0,
+    };
     // Frames that are decoded together wait for their turn, and those that the next tile is blended with.
     let waiting = at_once
         .map_or(0.0, |latents| frames_of(bundle, latents) + plan.clip_tile.map_or(0.0, |tile| count(tile.overlap_frames())));
     let at_work = pixels * channels * FLOAT_BYTES * (3.0 * count(plan.batch) + waiting);
-    tokenizer_bytes(bundle) * TOKENIZER_BYTES + finished + at_work + given + of_tiles + latents_of_clip(bundle, request)
+    tokenizer_bytes(bundle) * TOKENIZER_BYTES
+        + finished
+        + at_work
+        + given
+        + of_tiles
+        + of_sides
+        + latents_of_clip(bundle, request)
 }
 
 /// Latents of all frames of a clip: the sample, what the sampler remembers and makes of it, what the windows add up to. The frames

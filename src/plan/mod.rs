@@ -250,14 +250,8 @@ impl Plan {
         if bundle.components.contains_key(&Role::TinyDecoder) {
             decide("decoder", decoder.to_string(), because);
         }
-        let tile = match settings.tile {
-            TileChoice::Pixels(pixels) => Some(Tile::of_pixels(bundle, pixels)?),
-            TileChoice::Auto | TileChoice::Off | TileChoice::Frames => None,
-        };
-        let clip_tile = match settings.tile {
-            TileChoice::Frames => Some(clip_tile_of(bundle)?),
-            _ => None,
-        };
+        let tile = settings.tile.pixels().map(|pixels| Tile::of_pixels(bundle, pixels)).transpose()?;
+        let clip_tile = settings.tile.cuts_time().then(|| clip_tile_of(bundle)).transpose()?;
         let latents = request.frames.map_or(1, |frames| frames.latents);
         let clip_tile = clip_tile.filter(|tile| tile.cuts(latents));
         let decodes_whole = bundle.architecture().is_some_and(Architecture::decodes_whole_clips);
@@ -272,6 +266,8 @@ impl Plan {
                 (TileChoice::Auto, _) if settings.budget.memory_bytes.is_none() => "no memory budget was given",
                 (TileChoice::Auto, _) => "the memory does not ask for tiles",
                 (TileChoice::Off | TileChoice::Frames, _) | (_, Some(_)) => "asked for",
+                (TileChoice::PixelsAndFrames(_), None) if clip_tile.is_some() => "the sides are within one tile",
+                (TileChoice::PixelsAndFrames(_), None) => "the clip is within one tile",
                 (TileChoice::Pixels(_), None) => "the picture is within one tile",
             };
             let whole = match (bundle.components.contains_key(&Role::VaeDecoderFirst), &request.frames) {
@@ -280,8 +276,9 @@ impl Plan {
                 (false, Some(_)) => "frame by frame",
                 (false, None) => "the whole picture at once",
             };
-            let tiles = tile.map(|tile| tile.to_string()).or(clip_tile.map(|tile| tile.to_string()));
-            decide("decoding", tiles.unwrap_or_else(|| whole.to_owned()), because);
+            let tiles = [clip_tile.map(|tile| tile.to_string()), tile.map(|tile| tile.to_string())];
+            let tiles: Vec<String> = tiles.into_iter().flatten().collect();
+            decide("decoding", if tiles.is_empty() { whole.to_owned() } else { tiles.join("; each in ") }, because);
         }
         Ok(Self {
             threads,
@@ -356,6 +353,6 @@ impl Plan {
 fn clip_tile_of(bundle: &Bundle) -> Result<ClipTile> {
     ClipTile::of(bundle).ok_or_else(|| {
         let name = bundle.name();
-        refusal!("tile: is `frames`, and the decoder of model {name} takes no clip of another length whole; leave it out")
+        refusal!("tile: says `frames`, and the decoder of model {name} takes no clip of another length whole; leave it out")
     })
 }

@@ -25,6 +25,25 @@ pub enum TileChoice {
     Pixels(u32),
     /// Tiles of a clip's time, for a decoder that sees it whole.
     Frames,
+    /// Both: tiles of time, each of them in tiles of this side in pixels.
+    PixelsAndFrames(u32),
+}
+
+impl TileChoice {
+    /// The side in pixels of the tiles that are asked for.
+    #[must_use]
+    pub fn pixels(self) -> Option<u32> {
+        match self {
+            Self::Pixels(pixels) | Self::PixelsAndFrames(pixels) => Some(pixels),
+            Self::Auto | Self::Off | Self::Frames => None,
+        }
+    }
+
+    /// Whether tiles of time are asked for.
+    #[must_use]
+    pub fn cuts_time(self) -> bool {
+        matches!(self, Self::Frames | Self::PixelsAndFrames(_))
+    }
 }
 
 impl FromStr for TileChoice {
@@ -35,8 +54,13 @@ impl FromStr for TileChoice {
             "auto" => Ok(Self::Auto),
             "off" => Ok(Self::Off),
             "frames" => Ok(Self::Frames),
-            side => {
-                side.parse().map(Self::Pixels).map_err(|_| format!("is `{text}`, expected auto, off, frames or a side in pixels"))
+            other => {
+                let (side, choice): (_, fn(u32) -> Self) = match other.strip_suffix(",frames") {
+                    Some(side) => (side, Self::PixelsAndFrames),
+                    None => (other, Self::Pixels),
+                };
+                let wrong = |_| format!("is `{text}`, expected auto, off, frames, a side in pixels, or both as 256,frames");
+                side.parse().map(choice).map_err(wrong)
             }
         }
     }
@@ -186,9 +210,6 @@ pub(super) fn refusal_of(bundle: &Bundle) -> Option<String> {
     let Some(decoder) = bundle.components.get(&Role::VaeDecoder) else {
         return Some(format!("model {} has no decoder of latents", bundle.name()));
     };
-    if bundle.architecture().is_some_and(Architecture::decodes_whole_clips) {
-        return Some(format!("the decoder of model {} takes clips, whose tiles are of time: --tile frames", bundle.name()));
-    }
     let port = find(&decoder.header.inputs, names::LATENT)?;
     // Of a clip the frames stand before the sides.
     let is_fixed = port.shape.iter().rev().take(2).any(Option::is_some);
@@ -205,7 +226,8 @@ mod tests {
         assert_eq!("off".parse(), Ok(TileChoice::Off));
         assert_eq!("256".parse(), Ok(TileChoice::Pixels(256)));
         assert_eq!("frames".parse(), Ok(TileChoice::Frames));
-        for text in ["", "-1", "256px", "1e3", "99999999999", "on"] {
+        assert_eq!("256,frames".parse(), Ok(TileChoice::PixelsAndFrames(256)));
+        for text in ["", "-1", "256px", "1e3", "99999999999", "on", "frames,256", ",frames", "off,frames"] {
             assert!(text.parse::<TileChoice>().unwrap_err().contains("expected auto, off"), "{text}");
         }
     }

@@ -6,13 +6,13 @@
 //! In tiles each tile goes through the whole clip before the next begins, as in diffusers' `AutoencoderKLWan.tiled_decode`: what a tile's
 //! convolutions remember is far more than its frames are.
 
-use anyhow::{Result, bail, ensure};
-use ndarray::{ArrayD, Axis, IxDyn, concatenate};
+use anyhow::{Result, ensure};
+use ndarray::{ArrayD, Axis, concatenate};
 
 use super::causal::Past;
 use super::decoder::{check_not_plain, unscaled};
 use super::networks::Networks;
-use super::tiles::decode_tiles;
+use super::tiles::decode_tiles_of_clip;
 use crate::bundle::{Bundle, Role, names};
 use crate::plan::Tile;
 use crate::runtime::Cancel;
@@ -88,18 +88,9 @@ pub fn decode_clip_in_tiles(
     keeps_components: bool,
     cancel: &Cancel,
 ) -> Result<ArrayD<f32>> {
-    let &[_, channels, count, height, width] = latents.shape() else {
-        bail!("vae_decoder: is given latents of {} dimensions, expected 5", latents.ndim());
-    };
-    let colours = bundle.geometry.picture_channels;
-    // Tiles are cut along the sides alone, so the frames go among the channels.
-    let flat = latents.as_standard_layout().into_owned().into_shape_with_order(IxDyn(&[1, channels * count, height, width]))?;
-    let frames = decode_tiles(&flat, tile, |part| {
-        let sides = [part.len_of(Axis(2)), part.len_of(Axis(3))];
-        let part = part.as_standard_layout().into_owned();
-        let part = part.into_shape_with_order(IxDyn(&[1, channels, count, sides[0], sides[1]]))?;
+    let frames = decode_tiles_of_clip(latents, tile, |part| {
         let mut decoder = CausalDecoder::default();
-        let mut decoded = Vec::with_capacity(count);
+        let mut decoded = Vec::with_capacity(part.len_of(Axis(2)));
         for latents in part.axis_chunks_iter(Axis(2), 1) {
             let role = decoder.role();
             decoded.push(decoder.step(bundle, networks, &latents.to_owned(), cancel)?);
@@ -111,12 +102,8 @@ pub fn decode_clip_in_tiles(
             networks.close(Role::VaeDecoder);
         }
         let views: Vec<_> = decoded.iter().map(|frames| frames.view()).collect();
-        let all = concatenate(Axis(2), &views)?;
-        let shape = [1, colours * all.len_of(Axis(2)), all.len_of(Axis(3)), all.len_of(Axis(4))];
-        Ok(all.as_standard_layout().into_owned().into_shape_with_order(IxDyn(&shape))?)
+        Ok(concatenate(Axis(2), &views)?)
     })?;
-    let shape = [1, colours, frames.len_of(Axis(1)) / colours, frames.len_of(Axis(2)), frames.len_of(Axis(3))];
-    let frames = frames.into_shape_with_order(IxDyn(&shape))?;
     frames.index_axis(Axis(0), 0).axis_iter(Axis(1)).try_for_each(|frame| check_not_plain(Role::VaeDecoder, frame))?;
     Ok(frames)
 }

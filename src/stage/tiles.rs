@@ -68,6 +68,37 @@ pub fn decode_tiles(
     Ok(picture)
 }
 
+/// Decodes the clip `latents`, `[1, C, F, h, w]` f32, tile by tile of its sides; returns `[1, 3 or 4, N, H, W]` f32.
+///
+/// * `decode`: decodes all frames of one tile
+///
+/// # Errors
+/// As [`decode_tiles`].
+pub(super) fn decode_tiles_of_clip(
+    latents: &ArrayD<f32>,
+    tile: Tile,
+    mut decode: impl FnMut(ArrayD<f32>) -> Result<ArrayD<f32>>,
+) -> Result<ArrayD<f32>> {
+    ensure!(latents.ndim() == 5, "vae_decoder: is given latents of {} dimensions, expected 5", latents.ndim());
+    // Tiles are cut along the sides alone, so the frames go among the channels.
+    let together = |clip: ArrayD<f32>| -> Result<ArrayD<f32>> {
+        let shape = [1, clip.len_of(Axis(1)) * clip.len_of(Axis(2)), clip.len_of(Axis(3)), clip.len_of(Axis(4))];
+        Ok(clip.as_standard_layout().into_owned().into_shape_with_order(IxDyn(&shape))?)
+    };
+    let apart = |flat: ArrayD<f32>, channels: usize| -> Result<ArrayD<f32>> {
+        let shape = [1, channels, flat.len_of(Axis(1)) / channels.max(1), flat.len_of(ROWS), flat.len_of(COLUMNS)];
+        Ok(flat.as_standard_layout().into_owned().into_shape_with_order(IxDyn(&shape))?)
+    };
+    let (channels, mut colours) = (latents.len_of(Axis(1)), 0);
+    let tiled = decode_tiles(&together(latents.clone())?, tile, |part| {
+        let decoded = decode(apart(part, channels)?)?;
+        ensure!(decoded.ndim() == 5, "vae_decoder: gave a tile of {} dimensions, expected 5", decoded.ndim());
+        colours = decoded.len_of(Axis(1));
+        together(decoded)
+    })?;
+    apart(tiled, colours)
+}
+
 /// The last `extent` of `array` along `axis`, or all of it where it is shorter.
 fn last(array: &ArrayD<f32>, axis: Axis, extent: usize) -> ArrayViewD<'_, f32> {
     array.slice_axis(axis, Slice::from(array.len_of(axis).saturating_sub(extent)..))

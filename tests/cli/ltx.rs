@@ -67,7 +67,7 @@ fn a_picture_begins_a_clip() {
         (&["--input", "in.png", "--strength", "0.5"][..], "goes on from the picture"),
         (&["--input", "on.png"], "begin with a picture at most"),
         (&["--input", "in.png", "--mask", "in.png"], "mask:"),
-        (&["--tile", "40"], "whose tiles are of time: --tile frames"),
+        (&["--tile", "40"], "tile: is 40, expected a multiple of 64 pixels from 128 on"),
         (&["--steps", "7"], "steps: is 7, expected 4"),
     ] {
         let ran = film(path, "ltx_distilled", &[more, &["--output", "none.png"]].concat()).expect_code(2);

@@ -62,8 +62,8 @@ fn tiles_that_make_no_sense_are_refused() {
         ("sd_turbo", "16", &["the nearest is 32"]),
         ("sd_turbo", "100", &["the nearest is 96"]),
         ("sd_turbo", "4294967295", &["tile: is 4294967295"]),
-        ("sd_turbo", "64px", &["expected auto, off, frames or a side in pixels"]),
-        ("sd_turbo", "", &["expected auto, off, frames or a side in pixels"]),
+        ("sd_turbo", "64px", &["expected auto, off, frames, a side in pixels"]),
+        ("sd_turbo", "", &["expected auto, off, frames, a side in pixels"]),
         ("gan", "64", &["tile: model gan has no decoder of latents; leave it out"]),
     ];
     for (name, tile, parts) in cases {

@@ -102,6 +102,22 @@ fn a_decoder_of_whole_clips_takes_more_memory_for_more_frames_and_in_tiles_as_mu
     let budget = kiln::plan::Budget { memory_bytes, ..kiln::plan::Budget::default() };
     let found = engine("ltx", &Settings { budget, ..Settings::default() }).plan(&request).unwrap().1;
     assert!(found.clip_tile.is_some() && Some(found.forecast.memory_bytes) <= memory_bytes);
+
+    // What is too much in tiles of time is cut in its sides too, and each way takes less.
+    let large = |tile| {
+        let settings = Settings { tile, memory: Memory::Low, ..Settings::default() };
+        let request = Request { frames: Some(41), size: Some((768, 768)), ..short() };
+        engine("ltx", &settings).plan(&request).unwrap().1
+    };
+    let (of_time, of_both) = (large(TileChoice::Frames), large(TileChoice::PixelsAndFrames(256)));
+    let decoder = |plan: &kiln::plan::Plan| {
+        let found = plan.forecast.components.iter().find(|part| part.role.folder() == "vae_decoder").unwrap();
+        (found.calls, found.memory_bytes)
+    };
+    // Sixteen tiles of 256 pixels every 192, of each of five tiles of time.
+    assert_eq!((decoder(&of_time).0, decoder(&of_both).0), (5, 5 * 16));
+    assert!(decoder(&of_both).1 * 4 < decoder(&of_time).1);
+    assert_eq!(decided(of_both), "tiles of 16 frames, 8 of them blended; each in tiles of 256x256 pixels, 64 of them blended");
 }
 
 #[test]

@@ -71,9 +71,12 @@ fn what_a_model_of_clips_does_not_take_is_refused_before_anything_is_loaded() {
         format!("{error:#}")
     };
     for bundle in ["sd", "wan", "animatediff"] {
-        assert!(in_tiles(bundle, TileChoice::Frames).contains("tile: is `frames`"), "{bundle}");
+        assert!(in_tiles(bundle, TileChoice::Frames).contains("tile: says `frames`"), "{bundle}");
     }
-    assert!(in_tiles("ltx", TileChoice::Pixels(256)).contains("--tile frames"));
+    assert!(
+        in_tiles("ltx", TileChoice::Pixels(100)).contains("expected a multiple of 64 pixels from 128 on; the nearest is 128")
+    );
+    assert!(in_tiles("wan", TileChoice::PixelsAndFrames(32)).contains("tile: says `frames`"));
 
     let clip: Arc<[Picture]> = vec![picture.clone(); 3].into();
     let given = |request: &mut Request| request.input_frames = clip.clone();

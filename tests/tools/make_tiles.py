@@ -18,6 +18,10 @@ TILES = Path(__file__).resolve().parents[1] / "golden" / "tiles"
 CASES = [("sd", 24, 40, 16), ("sd", 20, 38, 16), ("sdxl", 28, 13, 8), ("sd_turbo", 16, 33, 16)]
 # Of clips: frames of latents, height and width, side of a tile.
 CLIPS = [(2, 13, 20, 8), (3, 9, 12, 8)]
+# The same of a decoder that sees a clip whole; more than two frames of latents are cut in time as well.
+WHOLE_CLIPS = [(1, 9, 12, 8), (3, 11, 8, 8)]
+# Of their frames every so many are kept, and of those every second line and column.
+KEPT = (8, 2)
 
 
 def clip(at: int, count: int, height: int, width: int, side: int) -> tuple[dict, dict]:
@@ -31,6 +35,23 @@ def clip(at: int, count: int, height: int, width: int, side: int) -> tuple[dict,
     name = f"wan_{count}x{height}x{width}"
     print(f"{name}: tiles of {side}, {(frames.abs() == 1).float().mean():.3f} of the values cut off")
     return {f"{name}.latents": latents, f"{name}.picture": frames.half()}, {"name": name, "bundle": "wan", "tile_pixels": side * 4}
+
+
+def whole_clip(at: int, count: int, height: int, width: int, side: int) -> tuple[dict, dict]:
+    """The same of a decoder that sees a clip whole."""
+    vae = tiny_clips.ltx().vae
+    factor = vae.spatial_compression_ratio
+    vae.enable_tiling(side * factor, side * factor, 16, side * factor * 3 // 4, side * factor * 3 // 4, 8)
+    vae.use_framewise_decoding = count > 2
+    channels = vae.config.latent_channels
+    latents = torch.randn(1, channels, count, height, width, generator=torch.Generator("cpu").manual_seed(at))
+    mean, deviation = (values.view(1, -1, 1, 1, 1) for values in (vae.latents_mean, vae.latents_std))
+    frames = vae.decode(latents * deviation / vae.config.scaling_factor + mean, return_dict=False)[0]
+    name = f"ltx_{count}x{height}x{width}"
+    print(f"{name}: tiles of {side}, values {frames.min():.2f} to {frames.max():.2f}")
+    every, step = KEPT
+    kept = frames[:, :, ::every, ::step, ::step].contiguous()
+    return {f"{name}.latents": latents, f"{name}.picture": kept.half()}, {"name": name, "bundle": "ltx", "tile_pixels": side * factor}
 
 
 @torch.no_grad()
@@ -51,10 +72,11 @@ def main() -> None:
         tensors[f"{name}.picture"] = picture.half()
         cases.append({"name": name, "bundle": bundle, "tile_pixels": side * 4})
         print(f"{name}: tiles of {side}, values {picture.min():.2f} to {picture.max():.2f}")
-    for at, sizes in enumerate(CLIPS):
-        found, case = clip(at, *sizes)
-        tensors |= found
-        cases.append(case)
+    for make, of in ((clip, CLIPS), (whole_clip, WHOLE_CLIPS)):
+        for at, sizes in enumerate(of):
+            found, case = make(at, *sizes)
+            tensors |= found
+            cases.append(case)
     save_file(tensors, TILES / "tiles.safetensors")
     versions = {"torch": torch.__version__, "diffusers": diffusers.__version__}
     (TILES / "cases.json").write_text(json.dumps({"versions": versions, "cases": cases}, indent=1) + "\n")
