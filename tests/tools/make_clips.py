@@ -269,6 +269,19 @@ def free_noise(length: int, stride: int, vae_scale_factor: int) -> SimpleNamespa
     )
 
 
+def asked(case: dict) -> dict:
+    """What every pipeline of clips is asked for; a generator of its own for each run."""
+    return {
+        "prompt": case["prompt"],
+        "num_inference_steps": case["steps"],
+        "guidance_scale": case["guidance"],
+        "width": case["width"],
+        "height": case["height"],
+        "num_frames": case["frames"],
+        "generator": torch.Generator("cpu").manual_seed(case["seed"]),
+    }
+
+
 def run_animatediff(case: dict):
     base = tiny_clips.animatediff()
     kind = diffusers.AnimateDiffPipeline if case["task"] == "text2video" else diffusers.AnimateDiffVideoToVideoPipeline
@@ -292,17 +305,11 @@ def run_animatediff(case: dict):
             pipeline.prepare_latents = shuffled
 
     def arguments() -> dict:
-        found = {
-            "prompt": case["prompt"],
-            "negative_prompt": case["negative"],
-            "num_inference_steps": case["steps"],
-            "guidance_scale": case["guidance"],
-            "width": case["width"],
-            "height": case["height"],
-            "generator": torch.Generator("cpu").manual_seed(case["seed"]),
-        }
+        found = asked(case) | {"negative_prompt": case["negative"]}
         if case["task"] == "text2video":
-            return found | {"num_frames": case["frames"]}
+            return found
+        # A clip has its own number of frames.
+        found.pop("num_frames")
         if case["clip"]:
             given = [frame.convert("RGB") for frame in ImageSequence.Iterator(Image.open(CLIPS / case["clip"]))][: case["frames"]]
         else:
@@ -312,19 +319,6 @@ def run_animatediff(case: dict):
 
     latents = pipeline(**arguments(), output_type="latent").frames
     return latents, pipeline(**arguments(), output_type="pil").frames[0]
-
-
-def asked(case: dict) -> dict:
-    """What every pipeline of clips out of a transformer is asked for; a generator of its own for each run."""
-    return {
-        "prompt": case["prompt"],
-        "num_inference_steps": case["steps"],
-        "guidance_scale": case["guidance"],
-        "width": case["width"],
-        "height": case["height"],
-        "num_frames": case["frames"],
-        "generator": torch.Generator("cpu").manual_seed(case["seed"]),
-    }
 
 
 def run_wan(case: dict):

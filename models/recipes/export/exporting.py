@@ -20,6 +20,13 @@ def written_out(norm: torch.nn.RMSNorm, values: torch.Tensor) -> torch.Tensor:
     return values if norm.weight is None else values * norm.weight
 
 
+def example_mask(tokens: int) -> torch.Tensor:
+    """Where two texts have words, the second in its first half alone, so that a mask is no constant to the exporter."""
+    mask = torch.ones(2, tokens, dtype=torch.int64)
+    mask[1, tokens // 2 :] = 0
+    return mask
+
+
 class Module(torch.nn.Module):
     """A function of tensors over `network`, for the exporter, which takes modules alone."""
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import LTXPipeline
 
-from exporting import export, plain_config, write_around
+from exporting import example_mask, export, plain_config, write_around
 from wan import export_text_encoder
 
 # Tokens that the published pipelines give the transformer.
@@ -107,13 +107,11 @@ def export_transformer(transformer, ratios: tuple[int, int], target: Path) -> No
 
     clip = {0: "batch", 2: "frames", 3: "height", 4: "width"}
     words = {0: "batch", 1: "tokens"}
-    mask = torch.ones(2, TOKENS, dtype=torch.int64)
-    mask[1, TOKENS // 2 :] = 0
     inputs = {
         "hidden_states": (torch.randn(2, config["in_channels"], 3, 4, 6), clip),
         "timestep": (torch.full((2, 3), 999.0), {0: "batch", 1: "frames"}),
         "encoder_hidden_states": (torch.randn(2, TOKENS, config["caption_channels"]), words),
-        "encoder_attention_mask": (mask, words),
+        "encoder_attention_mask": (example_mask(TOKENS), words),
         "frame_rate": (torch.tensor(25.0), {}),
     }
     export(transformer, predict, target, inputs, {"out_hidden_states": clip}, config)

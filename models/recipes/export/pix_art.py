@@ -9,7 +9,7 @@ import torch
 from diffusers import DiffusionPipeline
 from diffusers.models.embeddings import PatchEmbed
 
-from exporting import export, picture_autoencoder, plain_config, write_around
+from exporting import example_mask, export, picture_autoencoder, plain_config, write_around
 from wan import export_text_encoder
 
 # Tokens that the published pipelines give the transformer, by class.
@@ -52,13 +52,11 @@ def export_transformer(transformer, tokens: int, sizes: bool, target: Path) -> N
 
     sides = {0: "batch", 2: "height", 3: "width"}
     words = {0: "batch", 1: "tokens"}
-    mask = torch.ones(2, tokens, dtype=torch.int64)
-    mask[1, tokens // 2 :] = 0
     inputs = {
         "hidden_states": (torch.randn(2, config["in_channels"], 8, 12), sides),
         "timestep": (torch.tensor([999.0, 999.0]), {0: "batch"}),
         "encoder_hidden_states": (torch.randn(2, tokens, config["caption_channels"]), words),
-        "encoder_attention_mask": (mask, words),
+        "encoder_attention_mask": (example_mask(tokens), words),
     }
     if sizes:
         inputs["resolution"] = (torch.tensor([[64.0, 96.0]] * 2), {0: "batch"})

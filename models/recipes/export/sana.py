@@ -9,7 +9,7 @@ from unittest import mock
 import torch
 from diffusers import DiffusionPipeline
 
-from exporting import export, plain_config, write_around, write_json
+from exporting import example_mask, export, plain_config, write_around, write_json
 
 CLASSES = ("SanaPipeline", "SanaSprintPipeline")
 # Tokens that the pipelines give the transformer.
@@ -55,12 +55,10 @@ def export_transformer(transformer, target: Path) -> None:
 
     sides = {0: "batch", 2: "height", 3: "width"}
     words = {0: "batch", 1: "tokens"}
-    mask = torch.ones(2, TOKENS, dtype=torch.int64)
-    mask[1, TOKENS // 2 :] = 0
     inputs = {
         "hidden_states": (torch.randn(2, config["in_channels"], 8, 12), sides),
         "encoder_hidden_states": (torch.randn(2, TOKENS, config["caption_channels"]), words),
-        "encoder_attention_mask": (mask, words),
+        "encoder_attention_mask": (example_mask(TOKENS), words),
         "timestep": (torch.tensor([0.7, 0.7]), {0: "batch"}),
     }
     if config["guidance_embeds"]:
