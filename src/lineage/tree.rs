@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn the_carried_tree_is_whole() {
         let tree = Tree::carried().unwrap();
-        assert_eq!(tree.algorithms().len(), 49);
+        assert_eq!(tree.algorithms().len(), 50);
         assert_eq!(tree.branches().len(), 8);
         for (place, algorithm) in tree.algorithms().iter().enumerate() {
             assert_eq!(tree.place(&algorithm.name), Some(place));

@@ -1,7 +1,7 @@
 //! LTX-Video: a transformer over a clip's latents, each of which stands for many pixels, follows a rectified flow; a decoder that was
 //! distilled with it makes the last of the way.
 //!
-//! Y. HaCohen et al., 2024, "LTX-Video: Realtime Video Latent Diffusion", arXiv:2501.00103.
+//! Y. HaCohen et al., 2025, "LTX-Video: Realtime Video Latent Diffusion", arXiv:2501.00103.
 //!
 //! In: a resolved request. Out: frames, each as soon as it is decoded. A clip that begins with a picture has its latents as the first
 //! frame of latents, which the transformer is told is clean. Random numbers are drawn in the order of diffusers' `LTXPipeline` and
