@@ -107,3 +107,27 @@ fn a_decoder_of_clips_that_runs_out_of_memory_begins_again_in_tiles() {
     assert_eq!(asked.len(), 5);
     assert!(frames(normal) == asked && frames(low) == asked, "the latents were the same, and no frame was written twice");
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_decoder_that_sees_a_clip_whole_and_runs_out_of_memory_takes_tiles_of_its_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let model = model("ltx_distilled");
+    // The decoder wants more than 200 MiB for all frames; the transformer sees few tokens.
+    let arguments = ["a red apple", "--seed", "7", "--model", &model, "--size", "160x160", "--frames", "161", "--threads", "1"];
+    let frames = |name: &str| {
+        let reader = kiln::output::ClipReader::open(&here.join(name)).unwrap().unwrap();
+        reader.map(|frame| frame.unwrap().pixels).collect::<Vec<_>>()
+    };
+    let more = ["--tile", "frames", "--output", "asked.png"];
+    common::kiln(here, &[&["generate"][..], &arguments, &more[..]].concat()).expect_code(0);
+    let asked = frames("asked.png");
+    assert_eq!((asked.len(), recorded(here, "asked.png").ran_out_of_memory), (161, false));
+    let more = ["--tile", "off", "--output", "whole.png"];
+    let ran = generate_within(here, 330 << 10, &[&arguments[..], &more[..]].concat()).expect_code(0);
+    assert!(ran.stderr.contains("the latents are kept, and decoded again in tiles of 16 frames"), "{}", ran.stderr);
+    let made = recorded(here, "whole.png");
+    assert_eq!((made.clip_tiles, made.tile, made.ran_out_of_memory), (true, None, true));
+    assert!(frames("whole.png") == asked, "the latents were the same, and no frame was written twice");
+}
