@@ -10,8 +10,8 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
-use kiln::sampler::{Choice, Config, Kind, Prediction, Run, Sampler, SigmaSchedule, Spacing};
+use anyhow::{Context, Result, ensure};
+use kiln::sampler::{Choice, Config, Kind, Prediction, Run, Sampler, SigmaSchedule, Spacing, Term};
 use ndarray::{ArrayD, Axis, IxDyn};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -26,6 +26,12 @@ const LOOP: f32 = 1e-4;
 const SIGMA: f32 = 1e-6;
 /// For timesteps between two whole ones.
 const TIMESTEP: f32 = 1e-4;
+/// The cases of each sampler whose steps are sums, and how many steps they have.
+const LINEAR: &str = "ddpm 15/69, ddim 38/364, pndm 42/553, euler 154/1068, euler-ancestral 41/189, heun 65/558, dpm++ 181/1205, \
+                      unipc 41/146, lcm 40/198, tcd 54/260, flow-euler 73/561, flow-heun 16/121, flow-lcm 28/114, edm-euler 33/163";
+/// For a step from a sum, relative to 1 + the expected value: a step that divides what it subtracted by a small noise level rounds more
+/// than the sum does.
+const SUM: f32 = 2e-5;
 
 struct Golden {
     counts: BTreeMap<String, usize>,
@@ -236,6 +242,64 @@ fn follow(golden: &Golden, number: usize, case: &Value, errors: &mut Errors) -> 
         errors.whole = errors.whole.max(error);
     }
     Ok(())
+}
+
+/// Holds the sums of one case against the sampler's own steps on samples and predictions that have nothing to do with each other; returns
+/// how many steps, 0 where they are no sums.
+fn sums_of(golden: &Golden, case: &Value, worst: &mut f32) -> Result<usize> {
+    let (config, run) = (config_of(case)?, run_of(&case["run"]));
+    let begin = size(&case["begin"]).unwrap();
+    let Some(steps) = config.linear_steps(&run, begin)? else { return Ok(0) };
+    let mut sampler = config.build(&run)?;
+    let shape: Vec<usize> = serde_json::from_value(case["shape"].clone())?;
+    let mut known: BTreeMap<Term, ArrayD<f32>> = BTreeMap::new();
+    ensure!(steps.len() == sampler.timesteps().len() - begin, "{} steps for {:?}", steps.len(), sampler.timesteps());
+    for (at, step) in steps.iter().enumerate() {
+        ensure!(step.index == begin + at && step.timestep == sampler.timesteps()[step.index], "step {at} is {}", step.index);
+        let sample = golden.draw(3 * at, &shape);
+        let prediction = golden.draw(3 * at + 1, &shape);
+        let noise = step.takes_noise.then(|| golden.draw(3 * at + 2, &shape));
+        let scaled = sampler.scale_model_input(&sample, step.index)?;
+        let error = difference(&(&sample * step.input_scale), &scaled);
+        ensure!(error <= 1e-6, "the network's input at step {} differs by {error}", step.index);
+        let expected = sampler.step(step.index, &prediction, &sample, noise.as_ref())?;
+        known.insert(Term::Sample(step.index), sample);
+        known.insert(Term::Prediction(step.index), prediction);
+        noise.map(|noise| known.insert(Term::Noise(step.index), noise));
+        for (sum, expected) in [(&step.sample, &expected.sample), (&step.estimate, &expected.predicted_original)] {
+            let mut found = ArrayD::zeros(IxDyn(&shape));
+            for (term, number) in sum {
+                found += &(known.get(term).with_context(|| format!("{term:?} is not there yet"))? * *number);
+            }
+            // Terms that cancel leave what was rounded of each.
+            let most = sum.iter().map(|(_, number)| number.abs()).fold(1.0, f32::max);
+            let error = difference(&found, expected) / most;
+            ensure!(error <= SUM, "step {} differs by {error} of its largest number {most}", step.index);
+            *worst = worst.max(error);
+        }
+    }
+    Ok(steps.len())
+}
+
+#[test]
+fn every_linear_step_is_the_sum_that_it_says_it_is() {
+    let golden = Golden::load();
+    let mut counts: BTreeMap<Kind, (usize, usize)> = BTreeMap::new();
+    let (mut failures, mut worst) = (Vec::new(), 0.0);
+    for (number, case) in golden.cases.iter().enumerate().filter(|(_, case)| case["error"].is_null()) {
+        match sums_of(&golden, case, &mut worst) {
+            Ok(0) => {}
+            Ok(steps) => {
+                let (cases, all) = counts.entry(kind_of(case)).or_default();
+                (*cases, *all) = (*cases + 1, *all + steps);
+            }
+            Err(error) => failures.push(format!("case {number}, {}: {error:#}", case["name"].as_str().unwrap())),
+        }
+    }
+    let text: Vec<String> = counts.iter().map(|(kind, (cases, steps))| format!("{kind} {cases}/{steps}")).collect();
+    println!("cases/steps: {}; the worst {worst:.1e}", text.join(", "));
+    assert!(failures.is_empty(), "{} failures\n{}", failures.len(), failures.join("\n"));
+    assert_eq!(text.join(", "), LINEAR);
 }
 
 /// The largest difference between two lists of one length.

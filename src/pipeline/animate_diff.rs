@@ -18,6 +18,7 @@ use super::input::draw_each;
 use super::job::Job;
 use super::latent_diffusion::begin_index;
 use super::observer::{Event, Observer};
+use super::predictor::Predictor;
 use super::preview::Preview;
 use super::texts::encode_texts;
 use crate::bundle::Role;
@@ -92,14 +93,10 @@ fn denoise_clip(
         inputs => start_with(inputs, &*sampler, begin, job, &shape, &mut noise)?,
     };
     job.open(Role::Unet, observer)?;
-    let mut denoiser = Denoiser::new(bundle, job.networks, conditioning.passes(job.plan.guidance_passes), conditioning, cancel)?;
+    let denoiser = Denoiser::new(bundle, job.networks, conditioning.passes(job.plan.guidance_passes), conditioning, cancel)?;
     let mut model = ClipModel {
-        predict: |networks: &mut _, sample: &ArrayD<f32>, timestep| {
-            free_noise::in_windows(frames, sample, |part| {
-                cancel.check()?;
-                denoiser.predict(networks, part, timestep, None, cancel)
-            })
-        },
+        denoiser: Predictor::Unet(denoiser),
+        frames,
         bundle,
         networks: job.networks,
         given: None,
@@ -109,7 +106,7 @@ fn denoise_clip(
         begin,
         steps: timesteps.len(),
     };
-    let (sample, _) = denoise(&mut model, &mut *sampler, begin, start, &mut noise, cancel)?;
+    let sample = denoise(&mut model, request, &mut *sampler, begin, start, &mut noise, cancel)?;
     Ok((sample, timesteps))
 }
 

@@ -4,15 +4,17 @@ use anyhow::{Context, Result};
 use ndarray::{ArrayD, Axis, Ix3, Slice};
 
 use super::denoise::Model;
+use super::free_noise;
 use super::job::Job;
 use super::observer::{Event, Observer};
+use super::predictor::Predictor;
 use super::preview::Preview;
 use crate::bundle::Bundle;
 use crate::output::Picture;
 use crate::request::Frames;
 use crate::runtime::Cancel;
 use crate::sampler::{Sampler, Step};
-use crate::stage::{Decoding, Networks};
+use crate::stage::{Decoding, DeviceDenoiser, Networks};
 
 /// Takes finished frames, one after the other; what it fails with ends the run.
 pub type FrameSink<'a> = dyn FnMut(Picture) -> Result<()> + 'a;
@@ -53,8 +55,9 @@ pub(super) fn give(frames: &ArrayD<f32>, number: &mut usize, sink: &mut FrameSin
 }
 
 /// What the loop is given: what predicts, and what happens between its calls.
-pub(super) struct ClipModel<'a, P> {
-    pub(super) predict: P,
+pub(super) struct ClipModel<'a> {
+    pub(super) denoiser: Predictor<'a>,
+    pub(super) frames: &'a Frames,
     pub(super) bundle: &'a Bundle,
     pub(super) networks: &'a mut Networks,
     /// The first frames of latents, `[1, C, n, h, w]` f32, where they are given rather than made: they stay as they are.
@@ -66,9 +69,12 @@ pub(super) struct ClipModel<'a, P> {
     pub(super) steps: usize,
 }
 
-impl<P: FnMut(&mut Networks, &ArrayD<f32>, f32) -> Result<ArrayD<f32>>> Model for ClipModel<'_, P> {
+impl Model for ClipModel<'_> {
     fn predict(&mut self, sample: &ArrayD<f32>, timestep: f32) -> Result<ArrayD<f32>> {
-        (self.predict)(self.networks, sample, timestep)
+        free_noise::in_windows(self.frames, sample, |part| {
+            self.cancel.check()?;
+            self.denoiser.predict(self.networks, part, timestep, None, self.cancel)
+        })
     }
 
     fn after(&mut self, _: &dyn Sampler, index: usize, mut step: Step) -> Result<ArrayD<f32>> {
@@ -77,15 +83,30 @@ impl<P: FnMut(&mut Networks, &ArrayD<f32>, f32) -> Result<ArrayD<f32>>> Model fo
                 clip.slice_axis_mut(Axis(2), Slice::from(..given.len_of(Axis(2)))).assign(given);
             }
         }
+        self.look(index, Some(&step.predicted_original))?;
+        Ok(step.sample)
+    }
+
+    fn look(&mut self, index: usize, estimate: Option<&ArrayD<f32>>) -> Result<()> {
         let done = index + 1 - self.begin;
         self.observer.event(Event::Step { step: done, steps: self.steps, picture: 0, pictures: 1 });
-        if let Some(preview) = self.preview {
+        if let (Some(preview), Some(clip)) = (self.preview, estimate) {
             // The frame in the middle stands for the clip.
-            let clip = &step.predicted_original;
             let frame = clip.index_axis(Axis(2), clip.len_of(Axis(2)) / 2).to_owned();
             let picture = preview.show(self.bundle, self.networks, &frame, self.cancel)?;
             self.observer.preview(done, &picture)?;
         }
-        Ok(step.sample)
+        Ok(())
+    }
+
+    fn wants_estimate(&self) -> bool {
+        self.preview.is_some()
+    }
+
+    fn on_device(&mut self) -> Option<(&mut dyn DeviceDenoiser, &mut Networks)> {
+        if self.given.is_some() || self.frames.window.is_some() {
+            return None;
+        }
+        Some((self.denoiser.on_device()?, self.networks))
     }
 }

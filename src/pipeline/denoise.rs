@@ -3,9 +3,12 @@
 use anyhow::{Context, Result, bail};
 use ndarray::{ArrayD, Axis, IxDyn, concatenate};
 
+use super::on_device::denoise_on_device;
 use crate::random::Generator;
+use crate::request::Resolved;
 use crate::runtime::Cancel;
 use crate::sampler::{Sampler, Step};
+use crate::stage::{DeviceDenoiser, Networks};
 
 /// Where a picture's random numbers come from.
 pub(super) enum Source {
@@ -87,24 +90,46 @@ pub(super) trait Model {
 
     /// Is given what the step after network call `index` made of it, and returns the sample that the next call begins with.
     fn after(&mut self, sampler: &dyn Sampler, index: usize, step: Step) -> Result<ArrayD<f32>> {
-        let _ = (sampler, index);
+        let _ = sampler;
+        self.look(index, Some(&step.predicted_original))?;
         Ok(step.sample)
+    }
+
+    /// Is told that the step after network call `index` was made, and shown the estimate of the clean sample that there is then.
+    fn look(&mut self, index: usize, estimate: Option<&ArrayD<f32>>) -> Result<()>;
+
+    /// Whether each estimate is wanted.
+    fn wants_estimate(&self) -> bool {
+        false
+    }
+
+    /// Whether the estimate that was the last prediction's is what comes out, in place of the last sample.
+    fn ends_with_estimate(&self) -> bool {
+        false
+    }
+
+    /// The denoiser, where nothing but the sampler changes a sample between its calls.
+    fn on_device(&mut self) -> Option<(&mut dyn DeviceDenoiser, &mut Networks)> {
+        None
     }
 }
 
-/// Takes `sample`, `[B, C, …]` f32 at the noise level of network call `begin`, to a clean one; returns it, and the estimate of
-/// it that was the last prediction's.
+/// Takes `sample`, `[B, C, …]` f32 at the noise level of network call `begin`, to a clean one.
 ///
 /// # Errors
 /// The model or the sampler fails; the run was cancelled.
 pub(super) fn denoise(
     model: &mut dyn Model,
+    request: &Resolved,
     sampler: &mut dyn Sampler,
     begin: usize,
     mut sample: ArrayD<f32>,
     noise: &mut Noise,
     cancel: &Cancel,
-) -> Result<(ArrayD<f32>, ArrayD<f32>)> {
+) -> Result<ArrayD<f32>> {
+    if let Some(denoised) = denoise_on_device(model, request, begin, &sample, noise, cancel)? {
+        return Ok(denoised);
+    }
     let timesteps = sampler.timesteps().to_vec();
     let mut estimate = sample.clone();
     for (index, timestep) in timesteps.into_iter().enumerate().skip(begin) {
@@ -119,7 +144,7 @@ pub(super) fn denoise(
         estimate.clone_from(&step.predicted_original);
         sample = model.after(sampler, index, step)?;
     }
-    Ok((sample, estimate))
+    Ok(if model.ends_with_estimate() { estimate } else { sample })
 }
 
 #[cfg(test)]

@@ -16,12 +16,12 @@ use crate::bundle::Role;
 use crate::output::Picture;
 use crate::refuse;
 use crate::runtime::Cancel;
-use crate::sampler::{self, Sampler, Step};
+use crate::sampler;
 use crate::stage::{ClassDenoiser, ClassLabels, Networks, picture_shape};
 
 /// Makes the pictures.
 pub(super) fn generate(job: &mut Job<'_>, observer: &mut dyn Observer) -> Result<Vec<Painted>> {
-    let cancel = job.cancel;
+    let (cancel, request) = (job.cancel, job.request);
     job.open(Role::Unet, observer)?;
     let mut painted = Vec::new();
     for pictures in job.batches() {
@@ -30,7 +30,7 @@ pub(super) fn generate(job: &mut Job<'_>, observer: &mut dyn Observer) -> Result
         let mut noise = job.noise(pictures.clone());
         let start = noise.draw(&picture_shape(job.bundle))? * sampler.init_noise_sigma();
         let mut model = PixelModel::new(job, job.labels(pictures.clone()), pictures.start, timesteps.len(), observer)?;
-        let (sample, _) = denoise(&mut model, &mut *sampler, 0, start, &mut noise, cancel)?;
+        let sample = denoise(&mut model, request, &mut *sampler, 0, start, &mut noise, cancel)?;
         painted.extend(job.painted(pictures, &sample, &sample, &timesteps)?);
     }
     job.release(Role::Unet);
@@ -44,7 +44,7 @@ pub(super) fn invert(job: &mut Job<'_>, picture: &ArrayD<f32>, observer: &mut dy
     if config.kind() != sampler::Kind::Ddim {
         refuse!("sampler: is `{}`, expected `ddim`, whose steps can be made backwards", config.kind());
     }
-    let cancel = job.cancel;
+    let (cancel, request) = (job.cancel, job.request);
     job.open(Role::Unet, observer)?;
     let labels = job.labels(0..1);
     let backwards = config.with_kind(sampler::Kind::DdimInverse)?;
@@ -52,10 +52,10 @@ pub(super) fn invert(job: &mut Job<'_>, picture: &ArrayD<f32>, observer: &mut dy
     let steps = sampler.timesteps().len();
     let mut noise = job.noise(0..1);
     let mut model = PixelModel::new(job, labels.clone(), 0, steps, observer)?;
-    let (latent, _) = denoise(&mut model, &mut *sampler, 0, picture.clone(), &mut noise, cancel)?;
+    let latent = denoise(&mut model, request, &mut *sampler, 0, picture.clone(), &mut noise, cancel)?;
     let mut sampler = config.build(&job.request.run)?;
     let mut model = PixelModel::new(job, labels, 0, steps, observer)?;
-    let (again, _) = denoise(&mut model, &mut *sampler, 0, latent.clone(), &mut noise, cancel)?;
+    let again = denoise(&mut model, request, &mut *sampler, 0, latent.clone(), &mut noise, cancel)?;
     job.release(Role::Unet);
     Ok(Inverted { latent: latent.index_axis_move(Axis(0), 0), again: again.index_axis_move(Axis(0), 0) })
 }
@@ -95,15 +95,15 @@ impl Model for PixelModel<'_> {
         self.denoiser.predict(self.networks, sample, timestep, &self.labels, self.cancel)
     }
 
-    fn after(&mut self, _: &dyn Sampler, index: usize, step: Step) -> Result<ArrayD<f32>> {
+    fn look(&mut self, index: usize, estimate: Option<&ArrayD<f32>>) -> Result<()> {
         let done = index + 1;
         self.observer.event(Event::Step { step: done, steps: self.steps, picture: self.picture, pictures: self.pictures });
-        if self.observer.wants_preview() {
-            let estimate = step.predicted_original.index_axis(Axis(0), 0);
+        if let Some(estimate) = estimate.filter(|_| self.observer.wants_preview()) {
+            let estimate = estimate.index_axis(Axis(0), 0);
             ensure!(estimate.ndim() == 3, "the estimate has {} dimensions, expected 3", estimate.ndim());
             let picture = Picture::from_tensor(estimate.into_dimensionality()?)?;
             self.observer.preview(done, &picture)?;
         }
-        Ok(step.sample)
+        Ok(())
     }
 }

@@ -13,6 +13,7 @@ use super::denoise::{Model, denoise};
 use super::input::{Input, Kept};
 use super::job::{Job, Painted};
 use super::observer::{Event, Observer};
+use super::predictor::Predictor;
 use super::preview::Preview;
 use super::sana_sprint::TrigFlow;
 use super::texts::encode_texts;
@@ -22,7 +23,8 @@ use crate::request::{Resolved, Task, steps_taken};
 use crate::runtime::Cancel;
 use crate::sampler::{Sampler, Step};
 use crate::stage::{
-    Conditioning, Decoding, Denoiser, MaskChannels, Networks, PreviewMap, TextEncoders, Transformer, decode_within_memory,
+    Conditioning, Decoding, Denoiser, DeviceDenoiser, MaskChannels, Networks, PreviewMap, TextEncoders, Transformer,
+    decode_within_memory,
 };
 
 /// Everything that lives as long as one run.
@@ -115,6 +117,13 @@ impl LatentDiffusion<'_> {
             }
             _ => Predictor::Unet(Denoiser::new(bundle, self.job.networks, passes, conditioning, cancel)?),
         };
+        // diffusers' latent consistency pipelines decode the estimate: with timesteps of one's own the last sample is noised again.
+        let decodes_estimate = match bundle.architecture() {
+            // With one step alone its pipeline does the same, for what was distilled by matching distributions.
+            Some(Architecture::PixArtAlpha) => timesteps.len() == 1,
+            Some(Architecture::SanaSprint) => true,
+            _ => bundle.is_latent_consistency() && !matches!(request.task, Task::Inpaint { .. }),
+        };
         let mut model = LatentModel {
             denoiser,
             bundle,
@@ -124,28 +133,15 @@ impl LatentDiffusion<'_> {
             preview,
             observer,
             cancel: self.job.cancel,
+            decodes_estimate,
             begin,
             steps: timesteps.len(),
             picture: first,
             pictures: request.count,
         };
-        let (sample, estimate) = denoise(&mut model, &mut *sampler, begin, start.sample, &mut noise, self.job.cancel)?;
-        // diffusers' latent consistency pipelines decode the estimate: with timesteps of one's own the last sample is noised again.
-        let decodes_estimate = match bundle.architecture() {
-            // With one step alone its pipeline does the same, for what was distilled by matching distributions.
-            Some(Architecture::PixArtAlpha) => timesteps.len() == 1,
-            Some(Architecture::SanaSprint) => true,
-            _ => bundle.is_latent_consistency() && !matches!(request.task, Task::Inpaint { .. }),
-        };
-        Ok((if decodes_estimate { estimate } else { sample }, timesteps))
+        let latents = denoise(&mut model, request, &mut *sampler, begin, start.sample, &mut noise, self.job.cancel)?;
+        Ok((latents, timesteps))
     }
-}
-
-/// What predicts.
-enum Predictor<'a> {
-    Unet(Denoiser<'a>),
-    Transformer(Transformer<'a>),
-    Sprint(Transformer<'a>, TrigFlow),
 }
 
 /// What the loop is given: the denoiser, and what happens between its calls.
@@ -158,6 +154,8 @@ struct LatentModel<'a> {
     preview: Option<&'a Preview>,
     observer: &'a mut dyn Observer,
     cancel: &'a Cancel,
+    /// What is decoded is the last estimate.
+    decodes_estimate: bool,
     begin: usize,
     steps: usize,
     picture: usize,
@@ -166,15 +164,7 @@ struct LatentModel<'a> {
 
 impl Model for LatentModel<'_> {
     fn predict(&mut self, sample: &ArrayD<f32>, timestep: f32) -> Result<ArrayD<f32>> {
-        match &mut self.denoiser {
-            Predictor::Unet(denoiser) => {
-                denoiser.predict(self.networks, sample, timestep, self.mask_channels.as_ref(), self.cancel)
-            }
-            Predictor::Transformer(transformer) => transformer.predict(self.networks, sample, timestep, self.cancel),
-            Predictor::Sprint(transformer, path) => {
-                path.predict(sample, timestep, |given, share| transformer.predict(self.networks, given, share, self.cancel))
-            }
-        }
+        self.denoiser.predict(self.networks, sample, timestep, self.mask_channels.as_ref(), self.cancel)
     }
 
     fn after(&mut self, sampler: &dyn Sampler, index: usize, step: Step) -> Result<ArrayD<f32>> {
@@ -182,13 +172,33 @@ impl Model for LatentModel<'_> {
             Some(kept) => kept.put_back(&step.sample, sampler, index + 1)?,
             None => step.sample,
         };
+        self.look(index, Some(&step.predicted_original))?;
+        Ok(sample)
+    }
+
+    fn look(&mut self, index: usize, estimate: Option<&ArrayD<f32>>) -> Result<()> {
         let done = index + 1 - self.begin;
         self.observer.event(Event::Step { step: done, steps: self.steps, picture: self.picture, pictures: self.pictures });
-        if let Some(preview) = self.preview {
-            let picture = preview.show(self.bundle, self.networks, &step.predicted_original, self.cancel)?;
+        if let (Some(preview), Some(estimate)) = (self.preview, estimate) {
+            let picture = preview.show(self.bundle, self.networks, estimate, self.cancel)?;
             self.observer.preview(done, &picture)?;
         }
-        Ok(sample)
+        Ok(())
+    }
+
+    fn wants_estimate(&self) -> bool {
+        self.preview.is_some()
+    }
+
+    fn ends_with_estimate(&self) -> bool {
+        self.decodes_estimate
+    }
+
+    fn on_device(&mut self) -> Option<(&mut dyn DeviceDenoiser, &mut Networks)> {
+        if self.mask_channels.is_some() || self.kept.is_some() {
+            return None;
+        }
+        Some((self.denoiser.on_device()?, self.networks))
     }
 }
 

@@ -15,6 +15,7 @@ use super::denoise::{Noise, denoise};
 use super::input::draw_latents;
 use super::job::Job;
 use super::observer::{Event, Observer};
+use super::predictor::Predictor;
 use super::preview::Preview;
 use super::texts::encode_texts;
 use crate::bundle::Role;
@@ -40,7 +41,8 @@ pub(super) fn film(
     };
     let preview = Preview::prepare(job, preview_map, observer)?;
     let start = noise.draw(&shape)?;
-    let (latents, timesteps) = denoise_clip(job, start, first.as_ref(), &conditioning, preview.as_ref(), &mut noise, observer)?;
+    let (latents, timesteps) =
+        denoise_clip(job, start, first.as_ref(), &conditioning, preview.as_ref(), &mut noise, observer)?;
     job.release(Role::Transformer);
 
     let mixed_in = match job.bundle.clip.as_ref().and_then(|clip| clip.decode_time) {
@@ -75,6 +77,7 @@ fn denoise_clip(
     noise: &mut Noise,
     observer: &mut dyn Observer,
 ) -> Result<(ArrayD<f32>, Vec<f32>)> {
+    let frames = frames_of(job)?;
     let (bundle, request, cancel) = (job.bundle, job.request, job.cancel);
     let mut sampler = request.sampler()?.build(&request.run)?;
     let timesteps = sampler.timesteps().to_vec();
@@ -85,9 +88,10 @@ fn denoise_clip(
     }
     job.open(Role::Transformer, observer)?;
     let transformer = Transformer::new(bundle, job.networks, job.plan.guidance_passes, conditioning, cancel)?;
-    let mut transformer = transformer.with_given_frames(usize::from(first.is_some()));
+    let transformer = transformer.with_given_frames(usize::from(first.is_some()));
     let mut model = ClipModel {
-        predict: |networks: &mut _, sample: &ArrayD<f32>, timestep| transformer.predict(networks, sample, timestep, cancel),
+        denoiser: Predictor::Transformer(transformer),
+        frames: &frames,
         bundle,
         networks: job.networks,
         given: first,
@@ -97,7 +101,7 @@ fn denoise_clip(
         begin: 0,
         steps: timesteps.len(),
     };
-    let (sample, _) = denoise(&mut model, &mut *sampler, 0, start, noise, cancel)?;
+    let sample = denoise(&mut model, request, &mut *sampler, 0, start, noise, cancel)?;
     Ok((sample, timesteps))
 }
 

@@ -15,6 +15,7 @@ use super::denoise::denoise;
 use super::free_noise;
 use super::job::Job;
 use super::observer::{Event, Observer};
+use super::predictor::Predictor;
 use super::preview::Preview;
 use super::safety_checker::clip_input;
 use super::texts::encode_texts;
@@ -102,14 +103,10 @@ fn denoise_clip(
     let mut noise = job.noise(0..1);
     let start = free_noise::draw(&mut noise, &latent_shape(job, frames), frames.noise_window)? * sampler.init_noise_sigma();
     job.open(Role::Transformer, observer)?;
-    let mut transformer = Transformer::new(bundle, job.networks, job.plan.guidance_passes, conditioning, cancel)?;
+    let transformer = Transformer::new(bundle, job.networks, job.plan.guidance_passes, conditioning, cancel)?;
     let mut model = ClipModel {
-        predict: |networks: &mut _, sample: &ArrayD<f32>, timestep| {
-            free_noise::in_windows(frames, sample, |part| {
-                cancel.check()?;
-                transformer.predict(networks, part, timestep, cancel)
-            })
-        },
+        denoiser: Predictor::Transformer(transformer),
+        frames,
         bundle,
         networks: job.networks,
         given: None,
@@ -119,7 +116,7 @@ fn denoise_clip(
         begin: 0,
         steps: timesteps.len(),
     };
-    let (sample, _) = denoise(&mut model, &mut *sampler, 0, start, &mut noise, cancel)?;
+    let sample = denoise(&mut model, request, &mut *sampler, 0, start, &mut noise, cancel)?;
     Ok((sample, timesteps))
 }
 

@@ -7,7 +7,7 @@ use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::{IoBinding, Session};
 
 use super::conversion::owned_value;
-use super::{Port, Tensor};
+use super::{DeviceTensor, Given, Port, Tensor};
 
 /// Tensors, each with its port's name.
 type NamedTensors = Vec<(String, Tensor)>;
@@ -39,13 +39,23 @@ impl HeldInputs {
     }
 }
 
+/// What is bound beside one set of inputs that stay.
+struct Bound {
+    of: Weak<NamedTensors>,
+    binding: IoBinding,
+    /// What of the last call's inputs another network made: its session has to outlive the binding that knows them.
+    from_others: Vec<DeviceTensor>,
+}
+
 /// The inputs that a session's device holds.
 #[derive(Default)]
 pub(super) struct Bindings {
     /// Guidance in two runs has two at a time, one for each text.
-    bound: Vec<(Weak<NamedTensors>, IoBinding)>,
+    bound: Vec<Bound>,
     /// How many inputs were handed over to stay.
     pub(super) handed_over: usize,
+    /// Values that were handed over for one call each.
+    pub(super) sent: usize,
 }
 
 impl Bindings {
@@ -56,7 +66,7 @@ impl Bindings {
     }
 
     /// A binding in which `inputs` beside `held` are bound anew, `held` as they were where they are known, and the outputs `wanted` to
-    /// the processor's memory.
+    /// `memory`, the processor's where there is none.
     ///
     /// # Errors
     /// A tensor is not of the type that its port takes; the device takes no more.
@@ -65,43 +75,58 @@ impl Bindings {
         session: &Session,
         ports: &[Port],
         held: &HeldInputs,
-        inputs: &[(&str, &Tensor)],
+        inputs: &[(&str, Given<'_>)],
         wanted: &[&str],
+        memory: Option<&MemoryInfo<'_>>,
     ) -> Result<&IoBinding> {
-        self.bound.retain(|(inputs, _)| inputs.strong_count() > 0);
+        self.bound.retain(|bound| bound.of.strong_count() > 0);
         let mark = Arc::downgrade(&held.inputs);
-        let place = match self.bound.iter().position(|(known, _)| known.ptr_eq(&mark)) {
+        let place = match self.bound.iter().position(|bound| bound.of.ptr_eq(&mark)) {
             Some(place) => place,
             None => {
                 let mut binding = session.create_binding().map_err(|error| anyhow!("{error}"))?;
-                let kept: Vec<(&str, &Tensor)> = held.iter().collect();
+                let kept: Vec<(&str, Given<'_>)> = held.iter().map(|(name, tensor)| (name, Given::Here(tensor))).collect();
                 bind_inputs(&mut binding, ports, &kept)?;
                 // A device may still be copying, and what is copied may be dropped meanwhile.
                 binding.synchronize_inputs().map_err(|error| anyhow!("{error}"))?;
                 self.handed_over += kept.len();
-                log::debug!("{} inputs stay on the device", kept.len());
-                self.bound.push((mark, binding));
+                if !kept.is_empty() {
+                    log::debug!("{} inputs stay on the device", kept.len());
+                }
+                self.bound.push(Bound { of: mark, binding, from_others: Vec::new() });
                 self.bound.len() - 1
             }
         };
-        let (_, binding) = self.bound.get_mut(place).context("a binding was lost")?;
-        bind_inputs(binding, ports, inputs)?;
+        let Bound { binding, from_others, .. } = self.bound.get_mut(place).context("a binding was lost")?;
+        self.sent += bind_inputs(binding, ports, inputs)?;
+        // What they take the place of goes only now that the binding has let go of it.
+        *from_others = inputs.iter().filter_map(|(_, given)| given.there()).cloned().collect();
         // What was bound for the last call has that call's shape.
         binding.clear_outputs();
-        let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default);
-        let memory = memory.map_err(|error| anyhow!("{error}"))?;
+        let of_processor = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default);
+        let of_processor = of_processor.map_err(|error| anyhow!("{error}"))?;
         for output in wanted {
-            binding.bind_output_to_device(*output, &memory).map_err(|error| anyhow!("output `{output}`: {error}"))?;
+            let bound = binding.bind_output_to_device(*output, memory.unwrap_or(&of_processor));
+            bound.map_err(|error| anyhow!("output `{output}`: {error}"))?;
         }
         Ok(binding)
     }
 }
 
-fn bind_inputs(binding: &mut IoBinding, ports: &[Port], inputs: &[(&str, &Tensor)]) -> Result<()> {
-    for (name, tensor) in inputs {
+/// Binds `inputs`, and returns how many values of them are copied to the device.
+fn bind_inputs(binding: &mut IoBinding, ports: &[Port], inputs: &[(&str, Given<'_>)]) -> Result<usize> {
+    let mut sent = 0;
+    for (name, given) in inputs {
         let port = ports.iter().find(|port| port.name == *name).with_context(|| format!("there is no input `{name}`"))?;
-        let value = owned_value(port, tensor).with_context(|| format!("input `{name}`"))?;
-        binding.bind_input(*name, &*value).map_err(|error| anyhow!("input `{name}`: {error}"))?;
+        let bound = match given {
+            Given::Here(tensor) => {
+                sent += tensor.shape().iter().product::<usize>();
+                let value = owned_value(port, tensor).with_context(|| format!("input `{name}`"))?;
+                binding.bind_input(*name, &*value)
+            }
+            Given::There(tensor) => binding.bind_input(*name, tensor.value()),
+        };
+        bound.map_err(|error| anyhow!("input `{name}`: {error}"))?;
     }
-    Ok(())
+    Ok(sent)
 }

@@ -6,10 +6,12 @@ mod board;
 mod cancel;
 mod conversion;
 mod device;
+mod device_tensor;
 mod dimensions;
 #[cfg(unix)]
 mod elf;
 mod failure;
+mod graph;
 mod held;
 mod library;
 mod network;
@@ -25,12 +27,16 @@ pub use board::{
 };
 pub use cancel::{Cancel, Watch};
 pub use device::{free_disk_bytes, load_average, logical_cores, peak_memory_bytes, resident_memory_bytes};
+#[cfg(test)]
+pub(crate) use device_tensor::tests::PROCESSOR_KEEPS;
+pub use device_tensor::{DeviceTensor, Given};
 pub use dimensions::Dimensions;
+pub use graph::Graph;
 pub use held::HeldInputs;
 pub use library::{OLDEST_RUNTIME, Runtime, library_identity};
 pub use network::{Fallback, Network, NetworkOptions};
 pub use precision::Precision;
-pub use provider::{Auto, Facts, Kept, OptionKey, Placement, Provider, ProviderSetup, Values};
+pub use provider::{Auto, DeviceMemory, Facts, Kept, OptionKey, Placement, Provider, ProviderSetup, Values};
 pub use tensor::{Element, Port, Tensor};
 
 /// ONNX Runtime's messages span lines; an error is one.

@@ -17,7 +17,7 @@ use super::failure::failed;
 use super::held::Bindings;
 use super::opening::{Optimising, left_text, open_prepared, open_session};
 use super::tensor::names;
-use super::{Cancel, Dimensions, HeldInputs, Placement, Port, Provider, ProviderSetup, Runtime, Tensor, one_line};
+use super::{Cancel, Dimensions, Given, Graph, HeldInputs, Placement, Port, Provider, ProviderSetup, Runtime, Tensor, one_line};
 use crate::error::{Cancelled, is_cancelled, is_out_of_memory};
 
 /// What becomes of a network that the providers asked for do not take, or not whole.
@@ -83,18 +83,22 @@ impl NetworkOptions {
 
 /// An opened network.
 pub struct Network {
-    session: Session,
-    path: PathBuf,
+    /// What its device holds; `None` where that is the processor, whose memory the tensors are in already.
+    pub(super) bindings: Option<Bindings>,
+    /// The memory in which its outputs can stay, the device's number, and how other networks are opened there.
+    pub(super) keeps: Option<(&'static str, i32, ProviderSetup)>,
+    pub(super) session: Session,
+    pub(super) path: PathBuf,
     placement: Placement,
     /// Why the providers that were asked for do not run it whole.
     fell_back: Option<String>,
-    inputs: Vec<Port>,
+    pub(super) inputs: Vec<Port>,
     outputs: Vec<Port>,
     is_prepared: bool,
-    /// What its device holds; `None` where that is the processor, whose memory the tensors are in already.
-    bindings: Option<Bindings>,
+    /// Small networks on the same device, each with what it was opened from.
+    pub(super) beside: Vec<(Graph, Network)>,
     load_time: Duration,
-    run_time: Duration,
+    pub(super) run_time: Duration,
     calls: usize,
 }
 
@@ -139,22 +143,32 @@ impl Network {
             }
             Err(error) => return Err(error),
         };
+        let has_own_memory =
+            |setup: &&ProviderSetup| setup.provider().facts().has_own_memory && placement.nodes_of(setup.provider()) > 0;
+        let device = options.providers.iter().find(has_own_memory);
+        let (bindings, keeps) = (device.map(|_| Bindings::default()), device.and_then(ProviderSetup::keeps));
+        #[cfg(test)]
+        let (bindings, keeps) = super::device_tensor::tests::standing_in(bindings, keeps);
+        let network = Self::with_session(session, path, placement)?;
+        Ok(Self { bindings, keeps, fell_back, is_prepared, load_time: begun.elapsed(), ..network })
+    }
+
+    pub(super) fn with_session(session: Session, path: &Path, placement: Placement) -> Result<Self> {
         let inputs = session.inputs().iter().map(|outlet| port(outlet.name(), outlet.dtype())).collect::<Result<_>>();
         let outputs = session.outputs().iter().map(|outlet| port(outlet.name(), outlet.dtype())).collect::<Result<_>>();
-        let has_own_memory =
-            |setup: &ProviderSetup| setup.provider().facts().has_own_memory && placement.nodes_of(setup.provider()) > 0;
-        let bindings = options.providers.iter().any(has_own_memory).then(Bindings::default);
         let (inputs, outputs) = inputs.and_then(|inputs| Ok((inputs, outputs?))).with_context(|| path.display().to_string())?;
         Ok(Self {
+            bindings: None,
+            keeps: None,
             session,
             path: path.to_path_buf(),
             placement,
-            fell_back,
+            fell_back: None,
             inputs,
             outputs,
-            is_prepared,
-            bindings,
-            load_time: begun.elapsed(),
+            is_prepared: false,
+            beside: Vec::new(),
+            load_time: Duration::ZERO,
             run_time: Duration::ZERO,
             calls: 0,
         })
@@ -230,9 +244,10 @@ impl Network {
         self.load_time
     }
 
-    /// Time spent inside ONNX Runtime and number of calls, since the last call of this function.
+    /// Time spent inside ONNX Runtime, networks beside it included, and number of calls, since the last call of this function.
     pub fn take_run_time(&mut self) -> (Duration, usize) {
-        (std::mem::take(&mut self.run_time), std::mem::take(&mut self.calls))
+        let beside: Duration = self.beside.iter_mut().map(|(_, network)| network.take_run_time().0).sum();
+        (std::mem::take(&mut self.run_time) + beside, std::mem::take(&mut self.calls))
     }
 
     /// Runs the network on `inputs` and returns the outputs named in `wanted`, in that order, as `f32`.
@@ -255,14 +270,37 @@ impl Network {
         wanted: &[&str],
         cancel: &Cancel,
     ) -> Result<Vec<ArrayD<f32>>> {
-        let name = self.path.display();
+        if self.bindings.is_some() && !held.is_empty() {
+            let inputs: Vec<(&str, Given<'_>)> = inputs.iter().map(|(name, tensor)| (*name, Given::Here(tensor))).collect();
+            return self.run_to_processor(held, &inputs, wanted, cancel);
+        }
         let given: Vec<(&str, &Tensor)> = held.iter().chain(inputs.iter().copied()).collect();
+        self.check(&given.iter().map(|(name, tensor)| (*name, tensor.shape())).collect::<Vec<_>>(), wanted)?;
+        let name = self.path.display().to_string();
+        let mut values = Vec::with_capacity(given.len());
         for port in &self.inputs {
-            let Some((_, tensor)) = given.iter().find(|(name, _)| *name == port.name) else {
+            for (_, tensor) in given.iter().filter(|(name, _)| *name == port.name) {
+                let value = value(port, tensor).with_context(|| format!("{name}: input `{}`", port.name))?;
+                values.push((port.name.clone(), value));
+            }
+        }
+        self.call(cancel, |network, options| {
+            let begun = Instant::now();
+            let outputs = network.session.run_with_options(values, options).map_err(|error| anyhow!("{error}"))?;
+            network.run_time += begun.elapsed();
+            wanted.iter().map(|output| float_output(&outputs, output).with_context(|| format!("output `{output}`"))).collect()
+        })
+    }
+
+    /// Makes sure that each input of the network is among those `given`, in its shape, and nothing else, and that it has the outputs `wanted`.
+    pub(super) fn check(&self, given: &[(&str, &[usize])], wanted: &[&str]) -> Result<()> {
+        let name = self.path.display();
+        for port in &self.inputs {
+            let Some((_, shape)) = given.iter().find(|(name, _)| *name == port.name) else {
                 bail!("{name}: input `{}` was not given", port.name);
             };
-            if !port.accepts(tensor.shape()) {
-                bail!("{name}: input `{}` was given {:?}, the network takes {}", port.name, tensor.shape(), port.shape_text());
+            if !port.accepts(shape) {
+                bail!("{name}: input `{}` was given {shape:?}, the network takes {}", port.name, port.shape_text());
             }
         }
         if let Some((unknown, _)) = given.iter().find(|(name, _)| !self.inputs.iter().any(|port| port.name == *name)) {
@@ -273,34 +311,19 @@ impl Network {
                 bail!("{name}: there is no output `{output}`; it has {}", names(&self.outputs));
             }
         }
-        let binds = self.bindings.is_some() && !held.is_empty();
-        let mut values = Vec::with_capacity(given.len());
-        for port in self.inputs.iter().filter(|_| !binds) {
-            for (_, tensor) in given.iter().filter(|(name, _)| *name == port.name) {
-                let value = value(port, tensor).with_context(|| format!("{name}: input `{}`", port.name))?;
-                values.push((port.name.as_str(), value));
-            }
-        }
+        Ok(())
+    }
+
+    /// One call, which `cancel` stops; what goes wrong is told with the file's name.
+    pub(super) fn call<T>(&mut self, cancel: &Cancel, run: impl FnOnce(&mut Self, &RunOptions) -> Result<T>) -> Result<T> {
+        let name = self.path.display().to_string();
         let options = run_options().map_err(|error| anyhow!("{name}: run options: {error}"))?;
-        let begun = Instant::now();
         let _watch = cancel.watch(Work::Run(Arc::clone(&options)))?;
-        let outcome = match self.bindings.as_mut().filter(|_| binds) {
-            Some(bindings) => {
-                let binding = bindings.bind(&self.session, &self.inputs, held, inputs, wanted);
-                let binding = binding.map_err(|error| failed(&name.to_string(), &format!("{error:#}")))?;
-                self.session.run_binding_with_options(binding, &options)
-            }
-            None => self.session.run_with_options(values, &*options),
-        };
-        self.run_time += begun.elapsed();
         self.calls += 1;
-        let outputs = outcome.map_err(|error| {
-            if cancel.is_cancelled() {
-                return Cancelled.into();
-            }
-            failed(&name.to_string(), &one_line(&error.to_string()))
-        })?;
-        wanted.iter().map(|output| float_output(&outputs, output).with_context(|| format!("{name}: output `{output}`"))).collect()
+        run(self, &options).map_err(|error| match cancel.is_cancelled() {
+            true => Cancelled.into(),
+            false => failed(&name, &one_line(&format!("{error:#}"))),
+        })
     }
 }
 

@@ -99,6 +99,28 @@ pub(super) fn open_session(
     Ok((session, log))
 }
 
+/// Opens a session of the small network in `graph`, which the wanted provider of `options` has to take whole.
+pub(super) fn open_graph(
+    runtime: &Runtime,
+    graph: &[u8],
+    options: &NetworkOptions,
+    cancel: &Cancel,
+) -> Result<(Session, Placement)> {
+    let (log, wanted) = (PlacementLog::default(), options.provider());
+    let says = |error: ort::Error| anyhow!("{wanted}: {}{}", one_line(&error.to_string()), log.errors_text());
+    let mut builder = builder(runtime, options, &log).map_err(says)?;
+    let session = {
+        let _watch = cancel.watch(Work::Load(builder.canceler()))?;
+        builder.commit_from_memory(graph).map_err(says)?
+    };
+    let placement = if wanted == Provider::Cpu { Placement::on_processor() } else { log.placement() };
+    let left = placement.nodes_of(Provider::Cpu);
+    if wanted != Provider::Cpu && (left > 0 || placement.nodes_of(wanted) == 0) {
+        bail!("{wanted} leaves {left} nodes of it to the processor ({})", placement.on_processor_text());
+    }
+    Ok((session, placement))
+}
+
 /// Whether the processor may run what the other providers leave.
 fn allows_processor(options: &NetworkOptions) -> bool {
     options.fallback == Fallback::Allowed || options.providers.iter().any(|setup| setup.provider() == Provider::Cpu)

@@ -43,6 +43,21 @@ impl Element {
         }
     }
 
+    /// ONNX's number for it.
+    #[must_use]
+    pub fn to_onnx(self) -> i32 {
+        match self {
+            Self::Float32 => 1,
+            Self::Int32 => 6,
+            Self::Int64 => 7,
+            Self::Bool => 9,
+            Self::Float16 => 10,
+            Self::Float64 => 11,
+            Self::BFloat16 => 16,
+            Self::Other(number) => number,
+        }
+    }
+
     /// Whether it holds fractions.
     #[must_use]
     pub fn is_float(self) -> bool {

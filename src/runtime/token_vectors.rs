@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use ort::session::Session;
 use ort::session::builder::SessionBuilder;
 
-use super::wire::{BYTES, VARINT, Wire};
+use super::wire::{BYTES, VARINT, Wire, message, number};
 
 /// `[B, L, 1]`: 1 where the table's vector stays, 0 where it gives way.
 pub const KEPT: &str = "kiln_kept";
@@ -193,24 +193,6 @@ fn port(name: &str, kind: u64, width: u64) -> Vec<u8> {
     let shape = [open("batch_size"), open("sequence_length"), fixed].concat();
     let tensor = [number(1, kind), message(2, &shape)].concat();
     [message(1, name.as_bytes()), message(2, &message(1, &tensor))].concat()
-}
-
-fn varint(mut value: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while value >= 0x80 {
-        bytes.push((value & 0x7f) as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
-    bytes
-}
-
-fn number(field: u64, value: u64) -> Vec<u8> {
-    [varint(field << 3 | VARINT), varint(value)].concat()
-}
-
-fn message(field: u64, bytes: &[u8]) -> Vec<u8> {
-    [varint(field << 3 | BYTES), varint(bytes.len() as u64), bytes.to_vec()].concat()
 }
 
 #[cfg(test)]

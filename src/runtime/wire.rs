@@ -1,4 +1,4 @@
-//! The wire format of protocol buffers, read field by field.
+//! The wire format of protocol buffers, read and written field by field.
 //!
 //! In: a file. Out: fields with their ends, each within the one that holds it. What a field means is not known here.
 
@@ -121,4 +121,24 @@ impl Wire {
         ensure!(!text.chars().any(char::is_control), "a name with control characters ends at byte {end}: {text:?}");
         Ok(text)
     }
+}
+
+fn varint(mut value: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while value >= 0x80 {
+        bytes.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+    bytes
+}
+
+/// The bytes of a field that holds a number.
+pub(super) fn number(field: u64, value: u64) -> Vec<u8> {
+    [varint(field << 3 | VARINT), varint(value)].concat()
+}
+
+/// The bytes of a field that holds others, or a text.
+pub(super) fn message(field: u64, bytes: &[u8]) -> Vec<u8> {
+    [varint(field << 3 | BYTES), varint(bytes.len() as u64), bytes.to_vec()].concat()
 }

@@ -293,6 +293,11 @@ impl Config {
         self.kind
     }
 
+    /// Whether the estimate of the clean sample is cut to a range.
+    pub(super) fn limits(&self) -> bool {
+        self.clip_sample || self.thresholding
+    }
+
     /// The keys that the class does not take, in alphabetical order; private ones (`_…`) are not counted.
     #[must_use]
     pub fn ignored(&self) -> &[String] {

@@ -57,6 +57,10 @@ impl Sampler for Ddim {
         self.eta > 0.0 && index < self.timesteps.len()
     }
 
+    fn is_linear(&self) -> bool {
+        !self.config.limits()
+    }
+
     fn step(
         &mut self,
         index: usize,

@@ -78,6 +78,10 @@ impl Sampler for Ddpm {
         self.timesteps.get(index).is_some_and(|timestep| *timestep > 0)
     }
 
+    fn is_linear(&self) -> bool {
+        !self.config.limits() && !self.learns_variance()
+    }
+
     fn step(
         &mut self,
         index: usize,

@@ -265,6 +265,10 @@ impl Sampler for DpmSolverMultistep {
         self.is_stochastic() && index < self.timesteps.len()
     }
 
+    fn is_linear(&self) -> bool {
+        !self.config.thresholding
+    }
+
     fn step(
         &mut self,
         index: usize,

@@ -91,6 +91,10 @@ impl Sampler for EdmEuler {
         Ok(sample.mapv(|value| value * scale))
     }
 
+    fn is_linear(&self) -> bool {
+        true
+    }
+
     fn step(
         &mut self,
         index: usize,

@@ -118,6 +118,10 @@ impl Sampler for Euler {
         Ok(to_unit_variance(sample, self.sigmas[index]))
     }
 
+    fn is_linear(&self) -> bool {
+        true
+    }
+
     fn step(
         &mut self,
         index: usize,

@@ -62,6 +62,10 @@ impl Sampler for EulerAncestral {
         Ok(to_unit_variance(sample, self.sigmas[index]))
     }
 
+    fn is_linear(&self) -> bool {
+        true
+    }
+
     fn step(
         &mut self,
         index: usize,

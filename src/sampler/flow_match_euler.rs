@@ -190,6 +190,10 @@ impl Sampler for FlowMatchEuler {
         self.stochastic && index < self.timesteps.len()
     }
 
+    fn is_linear(&self) -> bool {
+        true
+    }
+
     fn step(
         &mut self,
         index: usize,

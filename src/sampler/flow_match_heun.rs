@@ -59,6 +59,10 @@ impl Sampler for FlowMatchHeun {
         2
     }
 
+    fn is_linear(&self) -> bool {
+        true
+    }
+
     fn step(
         &mut self,
         index: usize,

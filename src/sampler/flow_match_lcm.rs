@@ -47,6 +47,10 @@ impl Sampler for FlowMatchLcm {
         index < self.timesteps.len()
     }
 
+    fn is_linear(&self) -> bool {
+        true
+    }
+
     fn step(
         &mut self,
         index: usize,

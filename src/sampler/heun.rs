@@ -104,6 +104,10 @@ impl Sampler for Heun {
         Ok(to_unit_variance(sample, self.sigmas[index]))
     }
 
+    fn is_linear(&self) -> bool {
+        !self.config.clip_sample
+    }
+
     fn step(
         &mut self,
         index: usize,

@@ -70,6 +70,10 @@ impl Sampler for Lcm {
         index < self.timesteps.len() && index + 1 != self.counted
     }
 
+    fn is_linear(&self) -> bool {
+        !self.config.limits()
+    }
+
     fn step(
         &mut self,
         index: usize,

@@ -27,6 +27,7 @@ mod heun;
 mod keys;
 mod kind;
 mod lcm;
+mod linear;
 mod pndm;
 mod prediction;
 mod reader;
@@ -47,6 +48,7 @@ pub use choice::Choice;
 pub use config::Config;
 pub use flow_match_euler::linear_sigmas;
 pub use kind::Kind;
+pub use linear::{LinearStep, Sum, Term};
 pub use settings::{Algorithm, BetaSchedule, FinalSigma, Prediction, SigmaSchedule, Spacing};
 
 use crate::refuse;
@@ -196,6 +198,12 @@ pub trait Sampler: Send {
     /// Whether step `index` draws a tensor of standard normal noise of the sample's shape.
     fn takes_noise(&self, index: usize) -> bool {
         let _ = index;
+        false
+    }
+
+    /// Whether each step is a sum of samples, predictions and noises, each times a number that the run alone decides, so that
+    /// [`Config::linear_steps`] can tell the numbers; not where the estimate is cut to a range.
+    fn is_linear(&self) -> bool {
         false
     }
 

@@ -175,6 +175,10 @@ impl Sampler for Pndm {
         &self.shown
     }
 
+    fn is_linear(&self) -> bool {
+        true
+    }
+
     fn step(
         &mut self,
         index: usize,

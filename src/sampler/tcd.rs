@@ -74,6 +74,10 @@ impl Sampler for Tcd {
         self.eta > 0.0 && index < self.timesteps.len() && index + 1 != self.counted
     }
 
+    fn is_linear(&self) -> bool {
+        true
+    }
+
     fn step(
         &mut self,
         index: usize,

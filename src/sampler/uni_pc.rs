@@ -272,6 +272,10 @@ impl Sampler for UniPc {
         Some(&self.sigmas)
     }
 
+    fn is_linear(&self) -> bool {
+        !self.config.thresholding
+    }
+
     fn step(
         &mut self,
         index: usize,

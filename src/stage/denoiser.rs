@@ -6,12 +6,13 @@
 use anyhow::{Context, Result, bail};
 use ndarray::{ArrayD, ArrayView, ArrayViewD, Axis, IxDyn, concatenate};
 
+use super::device_loop::DeviceDenoiser;
 use super::networks::Networks;
 use super::text_encoder::Embeddings;
 use super::told::{Pass, Told};
 use crate::bundle::{Bundle, Role, find, names};
 use crate::plan::GuidancePasses;
-use crate::runtime::{Cancel, Port, Tensor};
+use crate::runtime::{Cancel, HeldInputs, Port, Tensor};
 
 /// What an inpainting denoiser sees beside the latents.
 #[derive(Debug, Clone)]
@@ -53,6 +54,11 @@ impl Conditioning {
             }
             _ => planned,
         }
+    }
+
+    /// How the passes of `passes` are made, which need a negative prompt where they are more than one, and the guidance scale.
+    pub(super) fn guided(&self, passes: GuidancePasses) -> (GuidancePasses, f32) {
+        (if self.negative.is_some() { passes } else { GuidancePasses::One }, self.guidance)
     }
 }
 
@@ -137,21 +143,11 @@ impl<'a> Denoiser<'a> {
         timestep: f32,
         cancel: &Cancel,
     ) -> Result<ArrayD<f32>> {
-        let batch = sample.len_of(Axis(0));
-        let held = match self.told.of(pass, sample.shape()) {
-            Some(held) => held,
-            None => self.told.keep(pass, sample.shape(), self.join(pass, batch)?),
-        };
+        let (held, timesteps) = self.told(pass, sample.shape(), timestep)?;
         let latents = find(&self.ports, names::SAMPLE).context("unet: has no input for latents")?;
         let sample = Tensor::from(sample);
-        let timesteps: Vec<(&str, Tensor)> = self
-            .ports
-            .iter()
-            .filter(|port| names::TIMESTEP.contains(&port.name.as_str()))
-            .map(|port| (port.name.as_str(), Tensor::number_for(port, timestep, batch)))
-            .collect();
         let mut inputs: Vec<(&str, &Tensor)> = vec![(latents.name.as_str(), &sample)];
-        inputs.extend(timesteps.iter().map(|(name, tensor)| (*name, tensor)));
+        inputs.extend(timesteps.iter().map(|(name, tensor)| (name.as_str(), tensor)));
         let mut outputs = networks.run_beside(Role::Unet, &held, &inputs, &[&self.output], cancel)?;
         outputs.pop().context("unet: gave nothing")
     }
@@ -215,6 +211,30 @@ impl<'a> Denoiser<'a> {
         }
         let rows: Vec<f32> = ids.iter().copied().cycle().take(ids.len() * batch).collect();
         Ok(ArrayD::from_shape_vec(IxDyn(&[batch, ids.len()]), rows)?.into())
+    }
+}
+
+impl DeviceDenoiser for Denoiser<'_> {
+    fn role(&self) -> Role {
+        Role::Unet
+    }
+
+    fn ports(&self) -> Option<(&Port, &str)> {
+        Some((find(&self.ports, names::SAMPLE)?, &self.output))
+    }
+
+    fn guidance(&self) -> (GuidancePasses, f32) {
+        self.conditioning.guided(self.passes)
+    }
+
+    fn told(&mut self, pass: Pass, shape: &[usize], timestep: f32) -> Result<(HeldInputs, Vec<(String, Tensor)>)> {
+        let batch = shape.first().copied().unwrap_or(1);
+        let held = match self.told.of(pass, shape) {
+            Some(held) => held,
+            None => self.told.keep(pass, shape, self.join(pass, batch)?),
+        };
+        let ports = self.ports.iter().filter(|port| names::TIMESTEP.contains(&port.name.as_str()));
+        Ok((held, ports.map(|port| (port.name.clone(), Tensor::number_for(port, timestep, batch))).collect()))
     }
 }
 

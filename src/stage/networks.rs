@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use ndarray::{ArrayD, Axis, Slice};
 
 use super::ahead::{Ahead, Wish};
-use crate::bundle::{Role, names};
+use super::rows::{batches, check_values, padded_for};
+use crate::bundle::Role;
 use crate::error::{is_cancelled, is_out_of_memory};
 use crate::plan::{Assignment, Plan};
 use crate::refuse;
@@ -188,6 +189,11 @@ impl Networks {
         Ok(&mut opened.network)
     }
 
+    /// Whether the component of `role` is opened anew for each shape.
+    pub(super) fn is_by_shape(&self, role: Role) -> Result<bool> {
+        Ok(self.way(role)?.is_by_shape())
+    }
+
     fn way(&self, role: Role) -> Result<&Way> {
         self.ways.get(&role).with_context(|| format!("the bundle has no {role}"))
     }
@@ -281,37 +287,38 @@ impl Networks {
                 .with_context(|| format!("{role}: {}", way.path.display()))?,
             false => Dimensions::default(),
         };
-        let network = self.open_for(role, &dimensions, cancel)?;
-        let outcome = network.run_beside(held, &given, wanted, cancel);
+        let mut outputs =
+            self.with_network(role, &dimensions, cancel, |network, _| network.run_beside(held, &given, wanted, cancel))?;
+        for (name, output) in wanted.iter().zip(&mut outputs) {
+            if fixed.is_some() && output.ndim() > 0 && output.len_of(Axis(0)) > asked_for {
+                *output = output.slice_axis(Axis(0), Slice::from(..asked_for)).to_owned();
+            }
+            check_values(role, name, output)?;
+        }
+        Ok(outputs)
+    }
+
+    /// Has `run` call the component of `role`, opened for `dimensions`, and counts what that costs.
+    pub(super) fn with_network<T>(
+        &mut self,
+        role: Role,
+        dimensions: &Dimensions,
+        cancel: &Cancel,
+        run: impl FnOnce(&mut Network, &Runtime) -> Result<T>,
+    ) -> Result<T> {
+        let runtime = Arc::clone(&self.runtime);
+        let network = self.open_for(role, dimensions, cancel)?;
+        let outcome = run(network, &runtime);
         let (run_time, calls) = network.take_run_time();
         let provider = network.placement().to_string();
         let times = times_of(&mut self.times, role);
         times.provider = provider;
         times.run_ms += run_time.as_secs_f64() * 1000.0;
         times.calls += calls;
-        let mut outputs = match (outcome, self.ways.get(&role)) {
-            (Ok(outputs), _) => outputs,
-            (Err(error), Some(way)) => return Err(way_out(error, role, way)),
-            (Err(error), None) => return Err(error),
-        };
-        for (name, output) in wanted.iter().zip(&mut outputs) {
-            if fixed.is_some() && output.ndim() > 0 && output.len_of(Axis(0)) > asked_for {
-                *output = output.slice_axis(Axis(0), Slice::from(..asked_for)).to_owned();
-            }
-            if let Some(value) = output.iter().find(|value| !value.is_finite()) {
-                bail!(
-                    "{role}: its output `{name}` holds {value}; the network overflows at this precision or its file is damaged \
-                     (an fp16 export does so where an fp32 one does not; `kiln verify` checks the file)"
-                );
-            }
-            let first = output.first().copied().unwrap_or_default();
-            // What a network remembers may be nothing yet.
-            let is_result = !name.starts_with(names::PRESENT);
-            if is_result && output.len() > 1 && output.iter().all(|value| value.to_bits() == first.to_bits()) {
-                bail!("{role}: every value of its output `{name}` is {first}; its file is damaged (`kiln verify` checks it)");
-            }
+        match self.ways.get(&role) {
+            Some(way) => outcome.map_err(|error| way_out(error, role, way)),
+            None => outcome,
         }
-        Ok(outputs)
     }
 
     /// Drops all components.
@@ -371,23 +378,4 @@ fn share_text(network: &Network, nodes: usize) -> String {
         }
         _ => "100 % of its nodes fall back to the processor".to_owned(),
     }
-}
-
-/// The batch that `inputs` have, and the larger one that the network's ports are fixed to, if there is such a one.
-///
-/// The first input, which is the largest, tells: a timestep has a rank of its own.
-fn batches(ports: &[Port], inputs: &[(&str, &Tensor)]) -> (usize, Option<usize>) {
-    let Some((name, tensor)) = inputs.first() else { return (1, None) };
-    let asked_for = tensor.shape().first().copied().unwrap_or(1);
-    let port = ports.iter().find(|port| port.name == *name);
-    let fixed = port.and_then(|port| port.shape.first().copied().flatten()).filter(|fixed| *fixed > asked_for);
-    (asked_for, fixed)
-}
-
-/// Gives `tensor` the network's batch, unless its port has none or one of its own.
-fn padded_for(ports: &[Port], name: &str, tensor: &Tensor, fixed: usize) -> Tensor {
-    let first = ports.iter().find(|port| port.name == name).and_then(|port| port.shape.first());
-    // A port left open follows the others: the rows of all inputs belong together.
-    let has_batch = first.is_some_and(|size| size.is_none_or(|size| size == fixed));
-    if has_batch { tensor.padded(fixed) } else { tensor.clone() }
 }

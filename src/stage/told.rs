@@ -4,7 +4,7 @@ use crate::runtime::{HeldInputs, Tensor};
 
 /// Which rows a call of a denoiser has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pass {
+pub enum Pass {
     /// Those of the prompt or the class.
     Conditional,
     /// Those without it.

@@ -8,12 +8,13 @@ use anyhow::{Context, Result, bail, ensure};
 use ndarray::{ArrayD, ArrayViewD, Axis, Dimension, Ix4, IxDyn, Slice, concatenate};
 
 use super::denoiser::{Conditioning, guide};
+use super::device_loop::DeviceDenoiser;
 use super::networks::Networks;
 use super::text_encoder::Embeddings;
 use super::told::{Pass, Told};
 use crate::bundle::{Architecture, Bundle, PACKED_SIDE, PLACE, Role, find, names};
 use crate::plan::GuidancePasses;
-use crate::runtime::{Cancel, Port, Tensor};
+use crate::runtime::{Cancel, HeldInputs, Port, Tensor};
 
 /// The end of the way as packed transformers count it is 1, as samplers count it this.
 const TRAINED_TIMESTEPS: f32 = 1000.0;
@@ -114,15 +115,7 @@ impl<'a> Transformer<'a> {
         cancel: &Cancel,
     ) -> Result<ArrayD<f32>> {
         let shape = latents.shape().to_vec();
-        let (batch, sides) = match shape.as_slice() {
-            // Of a clip the frames stand before the sides.
-            [batch, _, height, width] | [batch, _, _, height, width] => (*batch, (*height, *width)),
-            other => bail!("transformer: is given latents of shape {other:?}, expected [batch, channels, height, width]"),
-        };
-        let held = match self.told.of(pass, &shape) {
-            Some(held) => held,
-            None => self.told.keep(pass, &shape, self.join(pass, batch, sides)?),
-        };
+        let (held, told) = self.told(pass, &shape, timestep)?;
         let sample = match &self.conditioning.first_frame {
             Some(first_frame) => beside(latents, first_frame)?,
             None if self.packed => packed(latents)?,
@@ -130,21 +123,9 @@ impl<'a> Transformer<'a> {
         };
         let expected = if self.packed { sample.shape().to_vec() } else { shape.clone() };
         let hidden = find(&self.ports, names::HIDDEN_STATES).context("transformer: has no input for latents")?;
-        let mut inputs: Vec<(&str, Tensor)> = vec![(&hidden.name, sample.into())];
-        for port in self.ports.iter().filter(|port| names::TIMESTEP.contains(&port.name.as_str())) {
-            let timestep = if self.packed { timestep / TRAINED_TIMESTEPS } else { timestep * self.timestep_scale };
-            let tensor = match (port.shape.len(), shape.as_slice()) {
-                // A number for each frame.
-                (2, [_, _, frames, ..]) => {
-                    let given = self.given_frames;
-                    let timestep_of = |at: IxDyn| if at[1] < given { 0.0 } else { timestep };
-                    of_port(port, ArrayD::from_shape_fn(IxDyn(&[batch, *frames]), timestep_of))
-                }
-                _ => Tensor::number_for(port, timestep, batch),
-            };
-            inputs.push((&port.name, tensor));
-        }
-        let given: Vec<(&str, &Tensor)> = inputs.iter().map(|(name, tensor)| (*name, tensor)).collect();
+        let sample = Tensor::from(sample);
+        let mut given: Vec<(&str, &Tensor)> = vec![(&hidden.name, &sample)];
+        given.extend(told.iter().map(|(name, tensor)| (name.as_str(), tensor)));
         let mut outputs = networks.run_beside(Role::Transformer, &held, &given, &[&self.output], cancel)?;
         let prediction = outputs.pop().context("transformer: gave nothing")?;
         let prediction = without_variance(prediction, &expected);
@@ -199,6 +180,58 @@ impl<'a> Transformer<'a> {
             told.push((port.name.clone(), tensor));
         }
         Ok(told)
+    }
+}
+
+impl DeviceDenoiser for Transformer<'_> {
+    fn role(&self) -> Role {
+        Role::Transformer
+    }
+
+    fn ports(&self) -> Option<(&Port, &str)> {
+        if self.conditioning.first_frame.is_some() || self.given_frames > 0 {
+            return None;
+        }
+        Some((find(&self.ports, names::HIDDEN_STATES)?, &self.output))
+    }
+
+    fn guidance(&self) -> (GuidancePasses, f32) {
+        self.conditioning.guided(self.passes)
+    }
+
+    fn told(&mut self, pass: Pass, shape: &[usize], timestep: f32) -> Result<(HeldInputs, Vec<(String, Tensor)>)> {
+        let (batch, sides) = match shape {
+            // Of a clip the frames stand before the sides.
+            [batch, _, height, width] | [batch, _, _, height, width] => (*batch, (*height, *width)),
+            other => bail!("transformer: is given latents of shape {other:?}, expected [batch, channels, height, width]"),
+        };
+        let held = match self.told.of(pass, shape) {
+            Some(held) => held,
+            None => self.told.keep(pass, shape, self.join(pass, batch, sides)?),
+        };
+        let mut told = Vec::new();
+        for port in self.ports.iter().filter(|port| names::TIMESTEP.contains(&port.name.as_str())) {
+            let timestep = if self.packed { timestep / TRAINED_TIMESTEPS } else { timestep * self.timestep_scale };
+            let tensor = match (port.shape.len(), shape) {
+                // A number for each frame.
+                (2, [_, _, frames, ..]) => {
+                    let given = self.given_frames;
+                    let timestep_of = |at: IxDyn| if at[1] < given { 0.0 } else { timestep };
+                    of_port(port, ArrayD::from_shape_fn(IxDyn(&[batch, *frames]), timestep_of))
+                }
+                _ => Tensor::number_for(port, timestep, batch),
+            };
+            told.push((port.name.clone(), tensor));
+        }
+        Ok((held, told))
+    }
+
+    fn arranged(&self, sample: &ArrayD<f32>) -> Result<ArrayD<f32>> {
+        if self.packed { packed(sample) } else { Ok(sample.clone()) }
+    }
+
+    fn restored(&self, sample: ArrayD<f32>, shape: &[usize]) -> Result<ArrayD<f32>> {
+        if self.packed { unpacked(sample, shape) } else { Ok(sample) }
     }
 }
 

@@ -2,11 +2,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
 
 use kiln::output::{self, Picture};
 
-use super::common::{Ran, command, run};
+use super::common::{Ran, command, names, run};
 use super::model;
+use super::stopping::{send, wait};
 
 /// ONNX Runtime with WebGPU, and a driver for it; says that the test is skipped where one is missing.
 struct WebGpu {
@@ -29,12 +33,16 @@ impl WebGpu {
     }
 
     fn generate(&self, folder: &Path, arguments: &[&str]) -> Ran {
+        run(&mut self.command(folder, arguments))
+    }
+
+    fn command(&self, folder: &Path, arguments: &[&str]) -> Command {
         let mut command = command(folder);
         command.args(["generate", "--seed", "7", "--runtime", &self.runtime]).args(arguments);
         command.env("VK_DRIVER_FILES", self.folder.join("icd.json"));
         command.env("VK_ICD_FILENAMES", self.folder.join("icd.json"));
         command.env("LD_LIBRARY_PATH", self.folder.join("root/usr/lib/x86_64-linux-gnu"));
-        run(&mut command)
+        command
     }
 }
 
@@ -93,6 +101,116 @@ fn what_stays_the_same_is_handed_to_the_device_once() {
         let ran = webgpu.generate(folder.path(), &[&arguments[..], more].concat()).expect_code(0);
         assert_eq!(ran.stderr.matches("3 inputs stay on the device").count(), times, "{more:?}");
     }
+}
+
+/// The largest difference between two pictures, in 255ths.
+fn apart(folder: &Path, left: &str, right: &str) -> u8 {
+    let [left, right] = [left, right].map(|file| Picture::open(&folder.join(file)).unwrap().pixels);
+    left.iter().zip(&right).map(|(left, right)| left.abs_diff(*right)).max().unwrap()
+}
+
+/// What the log says of samples that stayed: how many values each has, steps, values that went to the device, samples that came back.
+fn stayed(ran: &Ran) -> Vec<[usize; 4]> {
+    let lines = ran.stderr.lines().filter(|line| line.contains("stayed on the device for"));
+    let numbers = |line: &str| line.split_whitespace().filter_map(|word| word.parse().ok()).collect::<Vec<usize>>();
+    lines.map(|line| numbers(line).try_into().unwrap()).collect()
+}
+
+#[test]
+fn samples_stay_on_the_device_and_the_pictures_are_the_processors() {
+    let Some(webgpu) = WebGpu::found() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("input.png");
+    webgpu.generate(folder.path(), &["a", "--model", &model("sd"), "-o", "input.png"]).expect_code(0);
+    let input = input.display().to_string();
+    let unet = "cpu,unet=webgpu";
+    // The model, what is asked for, network calls. Guidance in one batch, none, in two runs; noise; an end at the estimate; predictions
+    // that are remembered; a picture to begin with; several pictures; a transformer.
+    let cases: [(&str, &str, &[&str], usize); 9] = [
+        ("sdxl", unet, &["--steps", "4"], 4),
+        ("sd_turbo", unet, &["--steps", "3", "--force"], 3),
+        ("sdxl", unet, &["--steps", "3", "--memory", "low"], 3),
+        ("lcm", unet, &["--steps", "4"], 4),
+        ("sd", unet, &["--steps", "5", "--sampler", "euler-ancestral"], 5),
+        ("sd", unet, &["--steps", "6", "--sampler", "dpm++"], 6),
+        ("sd", unet, &["--steps", "6", "--sampler", "euler", "--input", &input, "--strength", "0.7"], 4),
+        ("sd", unet, &["--steps", "3", "--sampler", "ddim", "--guidance", "1"], 3),
+        ("sd3", "cpu,transformer=webgpu", &["--steps", "3"], 3),
+    ];
+    let mut ran = 0;
+    for (name, provider, more, calls) in cases {
+        let bundle = model(name);
+        let of = |provider: &str, file: &str, more: &[&str]| {
+            let arguments = [&["a red apple", "--model", &bundle, "-vv", "--provider", provider, "-o", file], more].concat();
+            webgpu.generate(folder.path(), &arguments).expect_code(0)
+        };
+        assert!(stayed(&of("cpu", "cpu.png", more)).is_empty());
+        let told = stayed(&of(provider, "webgpu.png", more));
+        let [[_, steps, _, back]] = told[..] else { panic!("{name}: {told:?}") };
+        assert_eq!((steps, back), (calls, 1), "{name} {more:?}");
+        let largest = apart(folder.path(), "cpu.png", "webgpu.png");
+        assert!(largest <= 1, "{name} {more:?}: {largest} of 255 apart");
+        ran += 1;
+    }
+    println!("webgpu: samples stayed there in {ran} runs");
+    assert_eq!(ran, 9);
+}
+
+#[test]
+fn how_much_goes_to_the_device_does_not_grow_with_steps_by_samples() {
+    let Some(webgpu) = WebGpu::found() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = model("sdxl");
+    let of = |steps: &str| {
+        let arguments = ["a", "--model", &bundle, "--provider", "cpu,unet=webgpu", "--steps", steps, "-vv", "-o", "a.png"];
+        stayed(&webgpu.generate(folder.path(), &arguments).expect_code(0))[0]
+    };
+    let ([values, _, few, back], [_, _, many, back_too]) = (of("4"), of("24"));
+    assert_eq!((back, back_too), (1, 1));
+    // Both rows of the first input and the first sample; of each step some numbers.
+    assert!(few >= 3 * values && few < 3 * values + 100, "{few} for samples of {values}");
+    assert!(many > few && many - few < values / 4, "{} more for 20 more steps of {values} values", many - few);
+}
+
+#[test]
+fn what_looks_at_samples_changes_nothing_and_what_changes_them_has_them_on_the_processor() {
+    let Some(webgpu) = WebGpu::found() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = model("sd");
+    let of = |provider: &str, file: &str, more: &[&str]| {
+        let fixed = ["a red apple", "--model", &bundle, "--provider", provider, "--steps", "4", "-vv", "-o", file];
+        webgpu.generate(folder.path(), &[&fixed, more].concat()).expect_code(0)
+    };
+    let unet = "cpu,unet=webgpu";
+    let euler: &[&str] = &["--sampler", "euler"];
+    assert_eq!(stayed(&of(unet, "alone.png", euler)).len(), 1);
+    let looked = stayed(&of(unet, "looked.png", &[euler, &["--preview", "preview.png"]].concat()));
+    assert_eq!(looked[0][3], 5, "four estimates and the last sample");
+    assert_eq!(apart(folder.path(), "alone.png", "looked.png"), 0);
+
+    let ran = of(unet, "unipc.png", &["--sampler", "unipc"]);
+    assert!(stayed(&ran).is_empty() && ran.stderr.contains("a step is no sum of few things"), "{}", ran.stderr);
+    let mask = Picture::new(64, 64, 3, (0..64 * 64 * 3).map(|at| if at % 192 < 96 { 0 } else { 255 }).collect()).unwrap();
+    fs::write(folder.path().join("mask.png"), output::encode(&mask, None, output::Format::Png).unwrap()).unwrap();
+    let masked: &[&str] = &["--sampler", "euler", "--input", "alone.png", "--mask", "mask.png", "--strength", "0.9"];
+    assert!(stayed(&of(unet, "masked.png", masked)).is_empty());
+    of("cpu", "masked-cpu.png", masked);
+    assert!(apart(folder.path(), "masked.png", "masked-cpu.png") <= 1);
+}
+
+#[test]
+fn an_interrupt_stops_a_loop_on_the_device_and_leaves_nothing() {
+    let Some(webgpu) = WebGpu::found() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = model("sd_turbo");
+    let arguments = ["a", "--model", &bundle, "--provider", "cpu,unet=webgpu", "--steps", "900", "--force", "-o", "a.png"];
+    let child = webgpu.command(folder.path(), &arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    sleep(Duration::from_secs(4));
+    send(&child, "-INT");
+    let (code, took, said) = wait(child);
+    assert_eq!(code, Some(130), "{said}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert_eq!(names(folder.path()), Vec::<String>::new());
 }
 
 #[test]

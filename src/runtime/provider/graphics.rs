@@ -1,7 +1,10 @@
 //! Rows of the table of providers: those of graphics cards.
 
+use super::Provider;
 use super::option::Values::{File, Folder, Integer, Library, OneOf, Switch, Text};
-use super::table::{ARENA, Auto, DEVICE_ID, Facts, HALF_FIRST, Kept, LARGEST_BYTES, MAYBE_SLOWER, PLAIN, SLOW_FIRST, option};
+use super::table::{
+    ARENA, Auto, DEVICE_ID, DeviceMemory, Facts, HALF_FIRST, Kept, LARGEST_BYTES, MAYBE_SLOWER, PLAIN, SLOW_FIRST, option,
+};
 use crate::runtime::Precision;
 
 pub(super) static CUDA: Facts = Facts {
@@ -11,6 +14,7 @@ pub(super) static CUDA: Facts = Facts {
     source: "the wheel onnxruntime-gpu, or JetPack's own library",
     precisions: HALF_FIRST,
     has_own_memory: true,
+    keeps: Some(DeviceMemory { name: "Cuda", by: Provider::Cuda, records_by: "enable_cuda_graph" }),
     gains_from_batches: true,
     leaves_shapes: true,
     tolerance: 5e-3,
@@ -44,6 +48,7 @@ pub(super) static TENSORRT: Facts = Facts {
     // It rounds by itself where `trt_fp16_enable` says so, and wants f32 for that.
     precisions: &[Precision::F32],
     has_own_memory: true,
+    keeps: Some(DeviceMemory { name: "Cuda", by: Provider::Cuda, records_by: "trt_cuda_graph_enable" }),
     gains_from_batches: true,
     leaves_shapes: true,
     auto: Auto::Never(SLOW_FIRST),
@@ -123,6 +128,7 @@ pub(super) static WEBGPU: Facts = Facts {
     source: "the wheel onnxruntime-webgpu, or the plugin wheel onnxruntime-ep-webgpu",
     precisions: HALF_FIRST,
     has_own_memory: true,
+    keeps: Some(DeviceMemory { name: "WebGPU_Buffer", by: Provider::WebGpu, records_by: "enableGraphCapture" }),
     gains_from_batches: true,
     leaves_shapes: true,
     auto: Auto::Never(MAYBE_SLOWER),

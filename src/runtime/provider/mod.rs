@@ -22,7 +22,7 @@ pub(super) use placement::{LEFT_TO_PROCESSOR, PlacementLog};
 pub(super) use registration::{append, is_built_in};
 pub use setup::ProviderSetup;
 pub(super) use shapes::ShapeNodes;
-pub use table::{Auto, Facts, Kept};
+pub use table::{Auto, DeviceMemory, Facts, Kept};
 
 /// An ONNX Runtime execution provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

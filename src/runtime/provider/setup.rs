@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use super::{Kept, Provider};
+use super::{DeviceMemory, Kept, Provider};
 
 /// A provider and its options, checked against what it takes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -74,6 +74,21 @@ impl ProviderSetup {
         for (key, value) in wanted.iter().filter(|(key, _)| self.get(key).is_none()).collect::<Vec<_>>() {
             self.options.push(((*key).to_owned(), (*value).to_owned()));
         }
+    }
+
+    /// The provider's memory with the device's number, and how small networks are given to it; `None` where it has none that is known, or
+    /// records its kernels.
+    pub(in crate::runtime) fn keeps(&self) -> Option<(&'static str, i32, Self)> {
+        let DeviceMemory { name, by, records_by } = self.provider.facts().keeps?;
+        if self.get(records_by) == Some(self.provider.facts().switch[1]) {
+            return None;
+        }
+        let setup = match by == self.provider {
+            true => self.clone(),
+            false => Self { provider: by, options: self.options.iter().filter(|(key, _)| key == "device_id").cloned().collect() },
+        };
+        let device = self.get("device_id").and_then(|id| id.parse().ok()).unwrap_or(0);
+        Some((name, device, setup))
     }
 
     /// The value of an option.

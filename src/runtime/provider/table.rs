@@ -22,6 +22,8 @@ pub struct Facts {
     pub precisions: &'static [Precision],
     /// Whether tensors live in memory that the processor does not see.
     pub has_own_memory: bool,
+    /// That memory, where a result may stay in it for the next network; `None` where it is not known how.
+    pub keeps: Option<DeviceMemory>,
     /// Whether a batch of several costs clearly less than as many single runs.
     pub gains_from_batches: bool,
     /// Whether it takes only networks whose every dimension is known when they are opened.
@@ -38,6 +40,17 @@ pub struct Facts {
     pub(super) switch: [&'static str; 2],
     /// What it takes.
     pub options: &'static [OptionKey],
+}
+
+/// Memory of a device in which tensors stay from network to network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceMemory {
+    /// ONNX Runtime's name for it.
+    pub name: &'static str,
+    /// Who runs small networks on it: a provider that compiles would take longer over one than it is worth.
+    pub by: Provider,
+    /// The option by which a network's kernels are recorded, and would go on to read and write where they did then.
+    pub records_by: &'static str,
 }
 
 /// What a provider makes on opening a network that is worth keeping.
@@ -73,6 +86,7 @@ pub(super) const PLAIN: Facts = Facts {
     kept: Kept::Nothing,
     precisions: &[Precision::F32],
     has_own_memory: false,
+    keeps: None,
     gains_from_batches: false,
     takes_fixed_shapes: false,
     leaves_shapes: false,
