@@ -41,8 +41,7 @@ pub(super) fn film(
     };
     let preview = Preview::prepare(job, preview_map, observer)?;
     let start = noise.draw(&shape)?;
-    let (latents, timesteps) =
-        denoise_clip(job, start, first.as_ref(), &conditioning, preview.as_ref(), &mut noise, observer)?;
+    let (latents, timesteps) = denoise_clip(job, start, first.as_ref(), &conditioning, preview.as_ref(), &mut noise, observer)?;
     job.release(Role::Transformer);
 
     let mixed_in = match job.bundle.clip.as_ref().and_then(|clip| clip.decode_time) {

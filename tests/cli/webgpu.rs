@@ -178,14 +178,14 @@ fn what_looks_at_samples_changes_nothing_and_what_changes_them_has_them_on_the_p
     let folder = tempfile::tempdir().unwrap();
     let bundle = model("sd");
     let of = |provider: &str, file: &str, more: &[&str]| {
-        let fixed = ["a red apple", "--model", &bundle, "--provider", provider, "--steps", "4", "-vv", "-o", file];
+        let fixed = ["a red apple", "--model", &bundle, "--provider", provider, "--steps", "8", "-vv", "-o", file];
         webgpu.generate(folder.path(), &[&fixed, more].concat()).expect_code(0)
     };
     let unet = "cpu,unet=webgpu";
     let euler: &[&str] = &["--sampler", "euler"];
     assert_eq!(stayed(&of(unet, "alone.png", euler)).len(), 1);
     let looked = stayed(&of(unet, "looked.png", &[euler, &["--preview", "preview.png"]].concat()));
-    assert_eq!(looked[0][3], 5, "four estimates and the last sample");
+    assert_eq!(looked[0][3], 9, "eight estimates and the last sample");
     assert_eq!(apart(folder.path(), "alone.png", "looked.png"), 0);
 
     let ran = of(unet, "unipc.png", &["--sampler", "unipc"]);
@@ -203,13 +203,13 @@ fn an_interrupt_stops_a_loop_on_the_device_and_leaves_nothing() {
     let Some(webgpu) = WebGpu::found() else { return };
     let folder = tempfile::tempdir().unwrap();
     let bundle = model("sd_turbo");
-    let arguments = ["a", "--model", &bundle, "--provider", "cpu,unet=webgpu", "--steps", "900", "--force", "-o", "a.png"];
+    let arguments = ["a", "--model", &bundle, "--provider", "cpu,unet=webgpu", "--steps", "400", "--force", "-o", "a.png"];
     let child = webgpu.command(folder.path(), &arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     sleep(Duration::from_secs(4));
     send(&child, "-INT");
     let (code, took, said) = wait(child);
     assert_eq!(code, Some(130), "{said}");
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
     assert_eq!(names(folder.path()), Vec::<String>::new());
 }
 
