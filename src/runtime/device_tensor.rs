@@ -170,15 +170,11 @@ impl Network {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+pub(crate) mod stand_in {
     use std::cell::Cell;
-    use std::path::Path;
 
-    use ndarray::IxDyn;
-
-    use super::super::{Element, ProviderSetup};
-    use super::*;
-    use crate::error::is_cancelled;
+    use super::Bindings;
+    use crate::runtime::ProviderSetup;
 
     thread_local! {
         /// Whether the processor stands for a device with memory of its own, for networks that this thread opens.
@@ -193,6 +189,18 @@ pub(crate) mod tests {
             false => (bindings, keeps),
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use ndarray::IxDyn;
+
+    use super::super::Element;
+    use super::stand_in::PROCESSOR_KEEPS;
+    use super::*;
+    use crate::error::is_cancelled;
 
     /// What is twice as much, of two rows.
     fn doubling() -> Graph {

@@ -28,7 +28,7 @@ pub use board::{
 pub use cancel::{Cancel, Watch};
 pub use device::{free_disk_bytes, load_average, logical_cores, peak_memory_bytes, resident_memory_bytes};
 #[cfg(test)]
-pub(crate) use device_tensor::tests::PROCESSOR_KEEPS;
+pub(crate) use device_tensor::stand_in::PROCESSOR_KEEPS;
 pub use device_tensor::{DeviceTensor, Given};
 pub use dimensions::Dimensions;
 pub use graph::Graph;

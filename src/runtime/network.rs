@@ -148,7 +148,7 @@ impl Network {
         let device = options.providers.iter().find(has_own_memory);
         let (bindings, keeps) = (device.map(|_| Bindings::default()), device.and_then(ProviderSetup::keeps));
         #[cfg(test)]
-        let (bindings, keeps) = super::device_tensor::tests::standing_in(bindings, keeps);
+        let (bindings, keeps) = super::device_tensor::stand_in::standing_in(bindings, keeps);
         let network = Self::with_session(session, path, placement)?;
         Ok(Self { bindings, keeps, fell_back, is_prepared, load_time: begun.elapsed(), ..network })
     }
