@@ -174,11 +174,20 @@ fn overhead(servers: &[(&str, Server)], pictures: usize) {
     let mut connections: Vec<(&str, Connection)> =
         servers.iter().map(|(name, server)| (*name, Connection::open(&server.address))).collect();
     let (mut near, mut far) = (Vec::new(), vec![Vec::new(); connections.len() * 2]);
+    let all = 1 + far.len();
     for seed in 0..pictures + 5 {
-        near.push(time(&mut || bare(seed)));
-        for (index, (_, connection)) in connections.iter_mut().enumerate() {
-            far[index * 2].push(time(&mut || connection.own(seed)));
-            far[index * 2 + 1].push(time(&mut || connection.openai(seed)));
+        for turn in 0..all {
+            // Each follows each equally often: what was at work last is still in the caches. The strides are those that `all`, a prime, allows.
+            match (seed + turn * (1 + seed / all % (all - 1))) % all {
+                0 => near.push(time(&mut || bare(seed))),
+                other => {
+                    let connection = &mut connections[(other - 1) / 2].1;
+                    far[other - 1].push(match other % 2 {
+                        1 => time(&mut || connection.own(seed)),
+                        _ => time(&mut || connection.openai(seed)),
+                    });
+                }
+            }
         }
     }
     // The first of each open the networks.

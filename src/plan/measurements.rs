@@ -13,7 +13,7 @@ use super::{MeasurementKey, Memory};
 use crate::output;
 
 /// The layout of the file; another number is another layout.
-pub const MEASUREMENTS_SCHEMA: u32 = 3;
+pub const MEASUREMENTS_SCHEMA: u32 = 4;
 /// A whole tuning has some hundred rows of some hundred bytes.
 const LARGEST_FILE_BYTES: u64 = 4 << 20;
 /// Names in the file are short.
@@ -361,8 +361,8 @@ mod tests {
             (vec![0xff; 100], "is not JSON"),
             (b"[".repeat(100_000), "is not JSON"),
             (vec![b' '; LARGEST_FILE_BYTES as usize + 1], "is larger than"),
-            (b"{}".to_vec(), "its `schema` is not said, expected 3"),
-            (changed("/schema", 2.into()), "its `schema` is 2, expected 3"),
+            (b"{}".to_vec(), "its `schema` is not said, expected 4"),
+            (changed("/schema", 3.into()), "its `schema` is 3, expected 4"),
             (changed("/key/bundle", "cd".into()), "is of another bundle: cd"),
             (changed("/key/runtime", "1.22.0".into()), "is of another ONNX Runtime: 1.22.0, expected 1.31.1"),
             (changed("/around/low_ms", (-1.0).into()), "`around` `low_ms` is -1, expected a time"),

@@ -12,10 +12,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Result, anyhow};
 use ort::AsPointer;
 use ort::device::Device;
-use ort::environment::Environment;
+use ort::environment::{Environment, GlobalThreadPoolOptions};
 use ort::logging::LogLevel;
 use ort::session::builder::SessionBuilder;
 
+use super::device::logical_cores;
 use super::one_line;
 use crate::refusal;
 
@@ -36,6 +37,8 @@ const FILE_NAMES: [&str; 2] = if cfg!(target_os = "windows") {
 /// One per process: ONNX Runtime keeps one environment, and a library once loaded stays.
 pub struct Runtime {
     pub(super) environment: Environment,
+    /// How many threads the networks share that ask for as many; any other number of threads is a network's own.
+    pub(super) shared_threads: usize,
     /// Plugins that were registered, which stay as long as the process.
     pub(super) plugins: Mutex<Vec<PathBuf>>,
     path: PathBuf,
@@ -166,20 +169,27 @@ fn attempt(path: &Path, by_loader: bool) -> Result<Runtime, String> {
     // The loader searches its own paths for a name without a slash, and `ort` looks beside the executable first.
     let path = if by_loader { path.to_path_buf() } else { std::path::absolute(path).map_err(|error| error.to_string())? };
     let (version, _loaded) = version(&path)?;
+    let told = |error: ort::Error| one_line(&error.to_string());
     let builder = ort::init_from(&path).map_err(|error| one_line(&error.to_string()))?;
+    // Networks run one after the other. Each with threads of its own, those of the last would still spin, waiting for work, on the cores
+    // that the next needs.
+    let shared_threads = logical_cores();
+    let threads =
+        GlobalThreadPoolOptions::default().with_intra_threads(shared_threads).and_then(|pool| pool.with_inter_threads(1));
     let environment = builder
         .with_name("kiln")
+        .with_global_thread_pool(threads.map_err(told)?)
         .with_telemetry(false)
         .with_logger(Arc::new(|level, category, _, location, message| forward(level, category, location, message)))
         .build()
-        .map_err(|error| one_line(&error.to_string()))?;
+        .map_err(told)?;
     environment.set_log_level(match log::max_level() {
         log::LevelFilter::Trace => LogLevel::Verbose,
         log::LevelFilter::Debug => LogLevel::Info,
         log::LevelFilter::Info | log::LevelFilter::Warn => LogLevel::Warning,
         _ => LogLevel::Error,
     });
-    Ok(Runtime { environment, plugins: Mutex::default(), path, version, passed_over: Vec::new() })
+    Ok(Runtime { environment, shared_threads, plugins: Mutex::default(), path, version, passed_over: Vec::new() })
 }
 
 /// Hands a message of ONNX Runtime to the program's own log.

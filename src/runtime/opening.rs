@@ -159,8 +159,10 @@ pub(super) fn left_text(path: &Path, placement: &Placement, log: &PlacementLog, 
 
 fn builder(runtime: &Runtime, options: &NetworkOptions, log: &PlacementLog) -> ort::Result<SessionBuilder> {
     // A pattern is one block more for each set of shapes, beside what the arena took for the first run; it saves no time.
-    let mut builder =
-        Session::builder(&runtime.environment)?.with_intra_threads(options.threads.max(1))?.with_memory_pattern(false)?;
+    let mut builder = Session::builder(&runtime.environment)?.with_memory_pattern(false)?;
+    if options.threads != runtime.shared_threads {
+        builder = builder.with_independent_thread_pool()?.with_intra_threads(options.threads.max(1))?;
+    }
     let wanted: Vec<&ProviderSetup> = options.providers.iter().filter(|setup| setup.provider() != Provider::Cpu).collect();
     if wanted.is_empty() {
         // Before 1.23 a runtime knows plugins and lists no device.

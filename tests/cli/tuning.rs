@@ -84,7 +84,7 @@ fn a_file_that_is_not_to_be_believed_is_told_of_and_replaced() {
     let cases = [
         ("no json".to_owned(), "is not JSON"),
         (whole[..whole.len() / 2].to_owned(), "is not JSON"),
-        (whole.replace("\"schema\": 3", "\"schema\": 99"), "its `schema` is 99, expected 3"),
+        (whole.replace("\"schema\": 4", "\"schema\": 99"), "its `schema` is 99, expected 4"),
         (around(-1.0), "`around` `normal_ms` is -1, expected a time"),
         (whole.replacen("\"runtime\": \"", "\"runtime\": \"0.", 1), "is of another ONNX Runtime"),
         (whole.replace("\"role\": \"mapping\"", "\"role\": \"\""), "`role` is empty"),
