@@ -147,6 +147,14 @@ impl Verb {
         }
     }
 
+    fn quotes_prompts(&self) -> bool {
+        match self {
+            #[cfg(feature = "server")]
+            Self::Serve(verb) => verb.log_prompts,
+            _ => true,
+        }
+    }
+
     /// The other verbs leave nothing behind, and an interrupt may end them at once.
     fn stops_cleanly(&self) -> bool {
         match self {
@@ -177,7 +185,8 @@ pub fn main() -> ExitCode {
             std::process::exit(1);
         }));
     }
-    start_logger(arguments.verbose, arguments.verb.as_ref().is_some_and(Verb::is_quiet));
+    let verb = arguments.verb.as_ref();
+    start_logger(arguments.verbose, verb.is_some_and(Verb::is_quiet), verb.is_none_or(Verb::quotes_prompts));
     let cancel = Cancel::new();
     if arguments.verb.as_ref().is_some_and(Verb::stops_cleanly)
         && let Err(error) = listen_for_interrupts(&cancel)
@@ -292,7 +301,8 @@ fn plain(text: &str) -> String {
     plain
 }
 
-fn start_logger(verbose: u8, quiet: bool) {
+/// * `quotes_prompts`: whether the log may hold prompts; on a server they are strangers'
+fn start_logger(verbose: u8, quiet: bool, quotes_prompts: bool) {
     let level = match verbose {
         0 if quiet => log::LevelFilter::Error,
         0 => log::LevelFilter::Warn,
@@ -301,7 +311,11 @@ fn start_logger(verbose: u8, quiet: bool) {
         _ => log::LevelFilter::Trace,
     };
     let mut builder = env_logger::Builder::new();
-    builder.filter_level(level).parse_default_env();
+    builder.filter_level(level);
+    if !quotes_prompts {
+        builder.filter_module(crate::text::PROMPTS, log::LevelFilter::Off);
+    }
+    builder.parse_default_env();
     builder.format(|formatter, record| {
         #[cfg(feature = "colour")]
         let (begin, end) =

@@ -106,7 +106,7 @@ pub(super) struct Arguments {
 
     /// Write prompts to the log
     #[arg(long)]
-    log_prompts: bool,
+    pub(super) log_prompts: bool,
 
     #[command(flatten)]
     safety: SafetyArguments,

@@ -71,6 +71,8 @@ pub enum Told {
 #[derive(Deserialize)]
 struct Accepted {
     id: String,
+    #[serde(default)]
+    warnings: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -194,7 +196,9 @@ impl Client {
             let answer = self.connection.ask(Method::POST, "/jobs", body.clone()).await?;
             let (status, retry_after_s) = (answer.status, answer.retry_after_s);
             if status == 202 {
-                return Ok(json::<Accepted>(answer).await?.id);
+                let Accepted { id, warnings } = json(answer).await?;
+                warnings.iter().for_each(|warning| log::warn!("{warning}"));
+                return Ok(id);
             }
             let problem = problem(answer).await;
             if status != 429 || begun.elapsed() > QUEUE_PATIENCE {

@@ -41,6 +41,8 @@ pub struct Wish {
     pub within_s: Option<f64>,
     /// Whether a smaller picture will do.
     pub may_shrink: bool,
+    /// Whether steps, guidance and a sampler are taken that the model was not made for.
+    pub force: bool,
     /// How many pictures.
     pub count: usize,
     /// How many frames a clip has.
@@ -113,7 +115,7 @@ mod tests {
     #[test]
     fn what_is_not_said_is_left_out() {
         let wish = Wish { prompt: "a red apple".into(), size: Some((64, 32)), guidance: Some(1.1), count: 1, ..Wish::default() };
-        let json = r#"{"prompt":"a red apple","size":"64x32","guidance":1.1,"may_shrink":false,"count":1,"previews":false}"#;
+        let json = r#"{"prompt":"a red apple","size":"64x32","guidance":1.1,"may_shrink":false,"force":false,"count":1,"previews":false}"#;
         assert_eq!(wish.to_json().unwrap(), json);
     }
 

@@ -151,16 +151,22 @@ impl Planner<'_> {
         self.settings.decoder == DecoderChoice::Auto && self.bundle.components.contains_key(&Role::TinyDecoder)
     }
 
+    fn forecast(&self, resolved: &Resolved, plan: &Plan) -> Forecast {
+        let forecast = Forecast::new(self.bundle, resolved, plan, self.measurements);
+        // With little memory each picture opens them anew.
+        if self.settings.budget.is_open && plan.memory == Memory::Normal { forecast.opened() } else { forecast }
+    }
+
     fn candidate(&self, resolved: Resolved, settings: &Settings) -> Result<Candidate> {
         let mut plan = Plan::new(self.bundle, &resolved, settings, self.assignments)?;
         plan.opens_ahead = plan.may_open_ahead();
-        plan.forecast = Forecast::new(self.bundle, &resolved, &plan, self.measurements);
+        plan.forecast = self.forecast(&resolved, &plan);
         let is_too_much = |bytes: u64| plan.forecast.memory_bytes > bytes;
         let because = if !plan.opens_ahead {
             "another way needs two threads of the processor, and room for all of them"
         } else if settings.budget.memory_bytes.is_some_and(is_too_much) || self.room_bytes.is_none_or(is_too_much) {
             plan.opens_ahead = false;
-            plan.forecast = Forecast::new(self.bundle, &resolved, &plan, self.measurements);
+            plan.forecast = self.forecast(&resolved, &plan);
             "beside each other they take more memory than there is"
         } else {
             "the processor has cores to spare while a network is opened"
@@ -309,6 +315,14 @@ mod tests {
             assert_eq!((found.plan.opens_ahead, found.plan.memory, found.resolved.warnings.len()), (false, Memory::Normal, 0));
             assert_eq!(found.plan.forecast.memory_bytes, one.forecast.memory_bytes);
         }
+        let budget = Budget { is_open: true, ..Budget::default() };
+        let open = choose_at(32, &Settings { budget, ..settings.clone() }, None, None).unwrap().plan;
+        let running: f64 = beside.forecast.components.iter().map(|component| component.time_ms - component.load_ms).sum();
+        assert!((open.forecast.time_ms.unwrap() - running).abs() < 1e-6 && running < beside.forecast.time_ms.unwrap());
+        assert!(open.forecast.components.iter().all(|component| component.load_ms == 0.0));
+        let anew = Settings { memory: Memory::Low, budget, ..settings.clone() };
+        let anew = choose_at(32, &anew, None, None).unwrap().plan;
+        assert!(anew.forecast.components.iter().all(|component| component.load_ms > 0.0), "each picture opens them anew");
         let low = choose_at(32, &Settings { memory: Memory::Low, ..settings }, None, None).unwrap().plan;
         assert!(!low.opens_ahead, "each is dropped before the next is opened");
     }

@@ -43,7 +43,7 @@ pub struct Forecast {
     pub memory_bytes: u64,
     /// The most that a device with memory of its own will hold at once, in bytes; 0 where none runs anything. It is always an estimate.
     pub device_memory_bytes: u64,
-    /// From the start of the program to the finished picture, in milliseconds; `None` where a solver chooses how many steps it makes.
+    /// From the start of the program, or from the request where the networks are open already, to the finished picture, in milliseconds; `None` where a solver chooses how many steps it makes.
     pub time_ms: Option<f64>,
     /// Of that, what the networks take, some of which may be opened beside others.
     pub networks_ms: f64,
@@ -157,6 +157,18 @@ impl Forecast {
             is_measured: !components.is_empty() && components.iter().all(|component| component.is_measured),
             components,
         }
+    }
+}
+
+impl Forecast {
+    /// The same where the networks are open already and the process has started.
+    pub(super) fn opened(mut self) -> Self {
+        for component in &mut self.components {
+            component.time_ms -= std::mem::take(&mut component.load_ms);
+        }
+        self.networks_ms = self.components.iter().map(|component| component.time_ms).sum();
+        self.time_ms = self.time_ms.map(|_| self.networks_ms);
+        self
     }
 }
 

@@ -311,21 +311,28 @@ impl Plan {
         }
     }
 
-    /// Tells, before `request` is carried out, what of it has no effect, and where a time within `budget` is an estimate.
-    pub fn warn(&self, request: &Resolved, budget: &Budget) {
-        request.warnings.iter().for_each(|warning| log::warn!("{warning}"));
-        let Some(within) = budget.within_ms.filter(|_| !self.forecast.is_measured) else { return };
-        match self.forecast.time_ms.filter(|time| *time > within) {
-            Some(time) => log::warn!(
-                "--within: {} may not be enough: the quickest way that is allowed takes {}, which is an estimate, so it is made all the \
-                 same; `kiln tune MODEL` measures",
+    /// What of `request` has no effect, and where a time within `budget` is an estimate.
+    #[must_use]
+    pub fn warnings(&self, request: &Resolved, budget: &Budget) -> Vec<String> {
+        let mut warnings = request.warnings.clone();
+        let Some(within) = budget.within_ms.filter(|_| !self.forecast.is_measured) else { return warnings };
+        warnings.push(match self.forecast.time_ms.filter(|time| *time > within) {
+            Some(time) => format!(
+                "within: {} may not be enough: the quickest way that is allowed takes {}, which is an estimate, so it is made all the same; \
+                 `kiln tune MODEL` measures",
                 time_text(within),
                 time_text(time)
             ),
-            None => log::warn!(
-                "--within: the time is an estimate, and nothing stops a run that takes longer; `kiln tune MODEL` measures"
-            ),
-        }
+            None => {
+                "within: the time is an estimate, and nothing stops a run that takes longer; `kiln tune MODEL` measures".to_owned()
+            }
+        });
+        warnings
+    }
+
+    /// Tells the [`Plan::warnings`] before `request` is carried out.
+    pub fn warn(&self, request: &Resolved, budget: &Budget) {
+        self.warnings(request, budget).iter().for_each(|warning| log::warn!("{warning}"));
     }
 
     /// The components that other threads open while the first runs, in the order of use.

@@ -151,7 +151,7 @@ impl Request {
         }
         if guidance > 1.0 && habits.without_guidance && !self.force {
             refuse!(
-                "guidance: is {guidance}, and this model was distilled to work without (known from {}); leave it out, or --force",
+                "guidance: is {guidance}, and this model was distilled to work without (known from {}); leave it out; --force (a job's `force`) takes it all the same",
                 habits.source
             );
         }
@@ -178,7 +178,7 @@ impl Request {
         if !own.suits(choice.kind) && !self.force {
             let fit: Vec<&str> = sampler::Kind::ALL.iter().filter(|kind| own.suits(**kind)).map(|kind| kind.name()).collect();
             refuse!(
-                "sampler: `{}` would give noise with this model, whose own is `{}`; {} would do, and --force takes it all the same",
+                "sampler: `{}` would give noise with this model, whose own is `{}`; {} would do, and --force (a job's `force`) takes it all the same",
                 choice.kind,
                 own.kind(),
                 fit.join(", ")
@@ -230,7 +230,7 @@ impl Request {
                 "another count spoils the picture of a distilled model"
             };
             refuse!(
-                "steps: is {steps}, expected {} (known from {}): {why}; --force takes it all the same",
+                "steps: is {steps}, expected {} (known from {}): {why}; --force (a job's `force`) takes it all the same",
                 habits.steps_text(),
                 habits.source
             );

@@ -262,6 +262,8 @@ pub struct PlanDescription {
     pub forecast_time_s: Option<f64>,
     /// Whether the forecast stands on measurements of this device.
     pub measured: bool,
+    /// What of the wish has no effect, or may not hold.
+    pub warnings: Vec<String>,
     /// What was decided, and why.
     pub decisions: Vec<DecisionDescription>,
     /// How long it will probably run, in seconds: as jobs of its kind did, else as forecast.
@@ -281,9 +283,16 @@ pub struct DecisionDescription {
 
 /// A plan as clients are told of it.
 ///
+/// * `warnings`: [`Plan::warnings`]
 /// * `expected_ms`: how long it will probably run, in milliseconds
 #[must_use]
-pub fn describe_plan(model: &Model, resolved: &Resolved, plan: &Plan, expected_ms: f64) -> PlanDescription {
+pub fn describe_plan(
+    model: &Model,
+    resolved: &Resolved,
+    plan: &Plan,
+    warnings: Vec<String>,
+    expected_ms: f64,
+) -> PlanDescription {
     let decisions = plan.decisions.iter().map(|made| DecisionDescription {
         what: made.what.to_owned(),
         choice: made.choice.clone(),
@@ -300,6 +309,7 @@ pub fn describe_plan(model: &Model, resolved: &Resolved, plan: &Plan, expected_m
         expected_memory_bytes: plan.forecast.memory_bytes,
         forecast_time_s: plan.forecast.time_ms.map(|time_ms| time_ms / 1_000.0),
         measured: plan.forecast.is_measured,
+        warnings,
         decisions: decisions.collect(),
         expected_time_s: expected_ms / 1_000.0,
     }

@@ -69,6 +69,8 @@ pub struct Dispatcher {
     short_of_room: AtomicUsize,
     /// Models whose last job failed after they were opened anew, with the reason.
     failing: Mutex<HashMap<String, String>>,
+    /// How many workers hold each model's networks open.
+    open: Mutex<HashMap<String, usize>>,
     /// Pictures that come in are decoded one at a time: each may take much memory.
     decoding: Mutex<()>,
 }
@@ -108,6 +110,7 @@ impl Dispatcher {
             lost_worker: AtomicBool::new(false),
             short_of_room: AtomicUsize::new(0),
             failing: Mutex::default(),
+            open: Mutex::default(),
             decoding: Mutex::default(),
         }
     }
@@ -123,7 +126,7 @@ impl Dispatcher {
     pub fn plan(&self, wish: &Wish, attachments: &Attachments) -> Result<(Request, Budget, Resolved, Plan), Problem> {
         let model = self.catalogue.find(wish.model.as_deref())?;
         let mut request = wish.request(&self.limits)?;
-        let budget = wish.budget()?;
+        let budget = Budget { is_open: self.is_open(&model.name), ..wish.budget()? };
         wish.deadline_s(&self.limits)?;
         if wish.fps.is_some() && !model.makes_clips() {
             return Err(refusal!("fps: model {} makes pictures one by one and no clips; leave it out", model.name).into());
@@ -188,6 +191,7 @@ impl Dispatcher {
         // Decoded pictures would fill the memory while the job waits; their files are kept with it.
         (request.input, request.mask) = (None, None);
         let frames = resolved.frames.as_ref().map_or(1, |frames| frames.count);
+        let warnings = plan.warnings(&resolved, &budget);
         let kind = Kind::of(&model, &resolved);
         let expected_ms = self.speeds.expect_ms(&kind, plan.forecast.time_ms);
         let picture_bytes = u64::from(resolved.width) * u64::from(resolved.height) * 4 * frames as u64 + AROUND_PICTURE_BYTES;
@@ -221,6 +225,7 @@ impl Dispatcher {
             request,
             budget,
             kind,
+            warnings,
             expected_ms,
             room_bytes,
             deadline,

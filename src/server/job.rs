@@ -180,6 +180,8 @@ pub struct Job {
     pub budget: Budget,
     /// What decides how long it takes.
     pub kind: Kind,
+    /// What of the wish has no effect, or may not hold.
+    pub warnings: Vec<String>,
     /// How long it will probably run, in milliseconds.
     pub expected_ms: f64,
     /// The room on the disk that its pictures may take, in bytes.
@@ -222,6 +224,8 @@ pub struct NewJob {
     pub budget: Budget,
     /// See [`Job::kind`].
     pub kind: Kind,
+    /// See [`Job::warnings`].
+    pub warnings: Vec<String>,
     /// See [`Job::expected_ms`].
     pub expected_ms: f64,
     /// See [`Job::room_bytes`].
@@ -236,7 +240,7 @@ impl Job {
     /// A job that waits.
     #[must_use]
     pub fn new(new: NewJob) -> Arc<Self> {
-        let NewJob { id, number, client, repeats, wish, has_attachments, request, budget, kind, .. } = new;
+        let NewJob { id, number, client, repeats, wish, has_attachments, request, budget, kind, warnings, .. } = new;
         let NewJob { expected_ms, room_bytes, deadline, created_ms, .. } = new;
         let state = JobEvent::State { state: State::Queued, place: None, wait_s: None };
         Arc::new(Self {
@@ -249,6 +253,7 @@ impl Job {
             request,
             budget,
             kind,
+            warnings,
             expected_ms,
             room_bytes,
             deadline,

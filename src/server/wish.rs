@@ -57,6 +57,9 @@ pub struct Wish {
     /// Whether a smaller picture will do where `within_s` asks for it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub may_shrink: bool,
+    /// Whether steps, guidance and a sampler are taken that the model was not made for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
     /// How many pictures; 1 when left out.
     #[serde(default, deserialize_with = "whole", skip_serializing_if = "Option::is_none")]
     #[schema(maximum = 9007199254740992_u64)]
@@ -161,6 +164,7 @@ impl Wish {
             guidance: self.guidance,
             size,
             count,
+            force: self.force,
             sampler: self.sampler.as_deref().map(SamplerChoice::named).transpose().context("sampler")?.unwrap_or_default(),
             strength: self.strength,
             truncation: self.truncation,

@@ -25,7 +25,7 @@ use crate::bundle::{Architecture, Bundle, Role, find, names};
 use crate::refuse;
 use crate::runtime::token_vectors::{KEPT, VECTORS};
 use crate::runtime::{Cancel, Port, Tensor};
-use crate::text::{Chunk, Chunked, NewWord, Part, Tokenizer, Tokens, parts};
+use crate::text::{Chunk, Chunked, NewWord, PROMPTS, Part, Tokenizer, Tokens, parts};
 
 /// Chunks of a text that are read at most: attention to many thousand tokens fills the memory.
 const MOST_CHUNKS: usize = 20;
@@ -155,7 +155,7 @@ impl TextEncoders {
         let told = format!("{role}: the prompt is longer than the {read} tokens it reads; left out: {shown:?}{more}");
         // Where another encoder reads further the rest is not lost.
         let reads_further = self.tokenizers.iter().any(|(_, other)| other.tokenizer.max_length() > tokenizer.max_length());
-        log::log!(if reads_further { log::Level::Info } else { log::Level::Warn }, "{told}");
+        log::log!(target: PROMPTS, if reads_further { log::Level::Info } else { log::Level::Warn }, "{told}");
     }
 
     /// Runs the encoder of `role` on one chunk.

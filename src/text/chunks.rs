@@ -5,6 +5,7 @@
 
 use anyhow::Result;
 
+use super::PROMPTS;
 use super::Tokenizer;
 use super::new_word::{NewWord, Piece, pieces};
 use super::weights::Part;
@@ -179,7 +180,7 @@ fn chunked(tokenizer: &Tokenizer, parts: &[Part], words: &[NewWord], most: usize
         let text: String =
             parts.iter().filter_map(|part| if let Part::Text(text, _) = part { Some(text.as_str()) } else { None }).collect();
         if !text.trim().is_empty() {
-            log::warn!("the model knows nothing of {text:?}, and reads it as an empty prompt");
+            log::warn!(target: PROMPTS, "the model knows nothing of {text:?}, and reads it as an empty prompt");
         }
     }
     let truncated = (!filling.left_out.is_empty()).then(|| tokenizer.decode(&filling.left_out));

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 use tokenizers::{Encoding, Tokenizer, TruncationParams};
 
+use super::PROMPTS;
 use super::file::read_json;
 use super::settings::Settings;
 use super::tokenizer::Encoded;
@@ -141,14 +142,14 @@ impl Described {
             .filter_map(|(_, (from, to))| text.get(*from..*to))
             .collect();
         if !words.is_empty() {
-            log::warn!("the model does not know the words: {}", words.join(", "));
+            log::warn!(target: PROMPTS, "the model does not know the words: {}", words.join(", "));
         }
         !words.is_empty()
     }
 
     fn warn_of_unknown(&self, text: &str, encoding: &Encoding) {
         if !self.warn_of_unknown_words(text, encoding) && encoding.get_ids().is_empty() && !text.trim().is_empty() {
-            log::warn!("the model knows nothing of {text:?}, and reads it as an empty prompt");
+            log::warn!(target: PROMPTS, "the model knows nothing of {text:?}, and reads it as an empty prompt");
         }
     }
 }

@@ -9,6 +9,37 @@ use crate::client::Server;
 use crate::{BOTH, both, sun};
 
 #[test]
+fn what_has_no_effect_is_told_of_and_no_word_of_a_prompt_is_logged() {
+    let server = Server::start(&["-v"]);
+    let wish = json!({ "prompt": "a xylographic qwertzuiop", "negative_prompt": "a blue moon", "within_s": 0.001, "steps": 1 });
+    let plan = server.post("/plan", &wish).expect(200).json();
+    let job = server.post("/jobs", &wish).expect(202).json();
+    assert_eq!(plan["warnings"], job["warnings"]);
+    let warnings: Vec<&str> = job["warnings"].as_array().unwrap().iter().map(|warning| warning.as_str().unwrap()).collect();
+    let [negative, within] = warnings[..] else { panic!("{warnings:?}") };
+    assert!(negative.contains("the negative prompt has no effect") && within.starts_with("within: 1ms may not be enough"), "{warnings:?}");
+    server.wait(job["id"].as_str().unwrap(), &["finished"]);
+    assert!(server.post("/plan", &sun()).expect(200).json()["warnings"].as_array().unwrap().is_empty());
+    let log = server.log();
+    for word in ["xylographic", "qwertzuiop", "blue moon"] {
+        assert!(!log.contains(word), "{log}");
+    }
+    assert!(log.contains("/jobs"), "the log is written at all: {log}");
+
+    // A count of steps that the model was not made for is refused, unless the job insists.
+    let wish = json!({ "prompt": "a sun", "steps": 7, "within_s": 60 });
+    let refused = server.post("/jobs", &wish).refused(422, "refused");
+    assert!(refused["error"]["message"].as_str().unwrap().contains("`force`"), "{refused}");
+    let forced = json!({ "prompt": "a sun", "steps": 7, "force": true });
+    server.wait(&server.submit(&forced), &["finished"]);
+
+    let asked = Server::start(&["-v", "--log-prompts"]);
+    asked.wait(&asked.submit(&json!({ "prompt": "a xylographic sun", "steps": 1 })), &["finished"]);
+    let log = asked.log();
+    assert!(log.contains("prompt=\"a xylographic sun\"") && log.contains("does not know the words: xylographic"), "{log}");
+}
+
+#[test]
 fn a_picture_is_asked_for_watched_and_fetched() {
     let server = Server::start(&[]);
     let id = server.submit(&sun());

@@ -43,7 +43,6 @@ impl RequestArguments {
         }
         let of_no_server = [
             ("--from", self.from.is_some()),
-            ("--force", self.force),
             ("--spacing", self.spacing.is_some()),
             ("--shift", self.shift.is_some()),
             ("--timesteps", self.timesteps.is_some()),
@@ -80,6 +79,7 @@ impl RequestArguments {
             sampler: self.sampler.clone(),
             within_s: self.within.map(|within_ms| within_ms / 1_000.0),
             may_shrink: self.may_shrink,
+            force: self.force,
             count: usize::try_from(self.count)?,
             frames: self.clip.frames,
             strength: self.strength,

@@ -36,6 +36,19 @@ impl Dispatcher {
         }
     }
 
+    /// Says that a worker holds a model open with its networks, or no more.
+    pub fn set_open(&self, model: &str, is_open: bool) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let workers = open.entry(model.to_owned()).or_default();
+        *workers = if is_open { *workers + 1 } else { workers.saturating_sub(1) };
+    }
+
+    /// Whether a model is open, whichever worker takes the next job.
+    pub(super) fn is_open(&self, model: &str) -> bool {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.get(model).is_some_and(|workers| *workers >= self.workers)
+    }
+
     /// Says that a worker is gone, and nobody does its jobs.
     pub fn lose_worker(&self) {
         self.lost_worker.store(true, Ordering::SeqCst);

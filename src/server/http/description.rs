@@ -32,6 +32,9 @@ pub(super) struct JobDescription {
     ended_ms: Option<i64>,
     /// Why there are no pictures.
     error: Option<Failure>,
+    /// What of the wish has no effect, or may not hold; told as long as the job has not ended.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
     /// Its pictures, once it is finished.
     pictures: Vec<PictureRecord>,
     /// Where its events are.
@@ -83,6 +86,7 @@ impl JobDescription {
             ended_ms,
             error: record.error,
             pictures: record.pictures,
+            warnings: Vec::new(),
             place: None,
             wait_s: None,
             step: None,
@@ -112,6 +116,7 @@ impl JobDescription {
             error: None,
             pictures: Vec::new(),
             events: events_of(&job.id),
+            warnings: Vec::new(),
             place: None,
             wait_s: None,
             step: None,
@@ -133,6 +138,7 @@ impl JobDescription {
         if let Some(JobEvent::Step { step, steps, left_s }) = present.step {
             (self.step, self.steps, self.left_s) = (Some(step), Some(steps), Some(left_s));
         }
+        self.warnings.clone_from(&job.warnings);
         self.started_ms = present.started.map(|(_, ms)| ms);
         self.expected_s = Some(job.expected_ms / 1_000.0);
     }

@@ -21,6 +21,7 @@ use crate::server::problem::{Code, Problem};
 use crate::server::speed::Kind;
 use crate::server::store::Record;
 use crate::server::wish::{Attachments, Wish};
+use crate::text::PROMPTS;
 
 const MOST_LISTED: usize = 200;
 const USUALLY_LISTED: usize = 50;
@@ -42,7 +43,7 @@ async fn wish_of(app: &App, request: Request) -> Result<(Wish, Attachments, Room
 pub(super) async fn submit(State(app): State<Arc<App>>, Extension(client): Extension<Client>, request: Request) -> Answer {
     let (wish, attachments, room) = wish_of(&app, request).await?;
     if app.log_prompts {
-        log::info!(target: "kiln::prompts", "client={} prompt={:?}", client.0, wish.prompt);
+        log::info!(target: PROMPTS, "client={} prompt={:?}", client.0, wish.prompt);
     }
     blocking(move || {
         let _room = room;
@@ -62,10 +63,10 @@ pub(super) async fn plan(State(app): State<Arc<App>>, request: Request) -> Answe
     blocking(move || {
         let _room = room;
         let dispatcher = &app.dispatcher;
-        let (_, _, resolved, plan) = dispatcher.plan(&wish, &attachments)?;
+        let (_, budget, resolved, plan) = dispatcher.plan(&wish, &attachments)?;
         let model = dispatcher.catalogue.find(wish.model.as_deref())?;
         let expected_ms = dispatcher.speeds.expect_ms(&Kind::of(&model.name, &resolved), plan.forecast.time_ms);
-        Ok(json_of(StatusCode::OK, &describe_plan(model, &resolved, &plan, expected_ms)))
+        Ok(json_of(StatusCode::OK, &describe_plan(model, &resolved, &plan, plan.warnings(&resolved, &budget), expected_ms)))
     })
     .await
 }

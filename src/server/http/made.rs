@@ -12,6 +12,7 @@ use super::{App, Client};
 use crate::server::job::{Failure, Job, JobEvent, PictureRecord, State};
 use crate::server::problem::{Code, Problem};
 use crate::server::wish::{Attachments, Wish};
+use crate::text::PROMPTS;
 
 /// A finished picture.
 pub(super) struct Made {
@@ -44,7 +45,7 @@ impl Waiting {
         room: Room,
     ) -> Result<Self, Problem> {
         if app.log_prompts {
-            log::info!(target: "kiln::prompts", "client={} prompt={:?}", client.0, wish.prompt);
+            log::info!(target: PROMPTS, "client={} prompt={:?}", client.0, wish.prompt);
         }
         let (dispatcher, client) = (Arc::clone(&app.dispatcher), client.0.clone());
         // The owner is made where the job is: a client that goes meanwhile takes the job along.

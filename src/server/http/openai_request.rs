@@ -16,8 +16,19 @@ use crate::server::wish::{Attachments, Wish};
 /// The most partial pictures of a stream, as OpenAI has it.
 const MOST_PARTIAL: u32 = 3;
 /// Fields of a form that are numbers or `true` and `false`; the others are text.
-const NOT_TEXT: [&str; 10] =
-    ["n", "stream", "partial_images", "output_compression", "steps", "seed", "guidance", "within", "strength", "may_shrink"];
+const NOT_TEXT: [&str; 11] = [
+    "n",
+    "stream",
+    "partial_images",
+    "output_compression",
+    "steps",
+    "seed",
+    "guidance",
+    "within",
+    "strength",
+    "may_shrink",
+    "force",
+];
 
 /// How pictures are handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
@@ -29,8 +40,8 @@ pub(super) enum ResponseFormat {
     Url,
 }
 
-/// A request for images. Kiln's own fields are `negative_prompt`, `seed`, `steps`, `guidance`, `sampler`, `strength`, `within` and
-/// `may_shrink`.
+/// A request for images. Kiln's own fields are `negative_prompt`, `seed`, `steps`, `guidance`, `sampler`, `strength`, `within`,
+/// `may_shrink` and `force`.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ImageRequest {
@@ -81,6 +92,8 @@ pub(super) struct ImageRequest {
     within: Option<f64>,
     /// Whether a smaller picture will do where `within` asks for it.
     may_shrink: Option<bool>,
+    /// Whether steps, guidance and a sampler are taken that the model was not made for.
+    force: Option<bool>,
 }
 
 /// A form with an image, and in its other fields what a request for images has.
@@ -148,6 +161,7 @@ impl ImageRequest {
             sampler: self.sampler,
             within_s: self.within,
             may_shrink: self.may_shrink.unwrap_or(false),
+            force: self.force.unwrap_or(false),
             count: self.n,
             strength: self.strength,
             ..Wish::default()
