@@ -26,11 +26,11 @@ fn what_has_no_effect_is_told_of_and_no_word_of_a_prompt_is_logged() {
     }
     assert!(log.contains("/jobs"), "the log is written at all: {log}");
 
-    // A count of steps that the model was not made for is refused, unless the job insists.
-    let wish = json!({ "prompt": "a sun", "steps": 7, "within_s": 60 });
+    // Guidance that the model was not made for is refused, unless the job insists.
+    let wish = json!({ "prompt": "a sun", "guidance": 7 });
     let refused = server.post("/jobs", &wish).refused(422, "refused");
     assert!(refused["error"]["message"].as_str().unwrap().contains("`force`"), "{refused}");
-    let forced = json!({ "prompt": "a sun", "steps": 7, "force": true });
+    let forced = json!({ "prompt": "a sun", "guidance": 7, "force": true });
     server.wait(&server.submit(&forced), &["finished"]);
 
     let asked = Server::start(&["-v", "--log-prompts"]);
