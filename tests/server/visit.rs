@@ -17,7 +17,10 @@ fn what_has_no_effect_is_told_of_and_no_word_of_a_prompt_is_logged() {
     assert_eq!(plan["warnings"], job["warnings"]);
     let warnings: Vec<&str> = job["warnings"].as_array().unwrap().iter().map(|warning| warning.as_str().unwrap()).collect();
     let [negative, within] = warnings[..] else { panic!("{warnings:?}") };
-    assert!(negative.contains("the negative prompt has no effect") && within.starts_with("within: 1ms may not be enough"), "{warnings:?}");
+    assert!(
+        negative.contains("the negative prompt has no effect") && within.starts_with("within: 1ms may not be enough"),
+        "{warnings:?}"
+    );
     server.wait(job["id"].as_str().unwrap(), &["finished"]);
     assert!(server.post("/plan", &sun()).expect(200).json()["warnings"].as_array().unwrap().is_empty());
     let log = server.log();
