@@ -5,11 +5,10 @@
 
 use anyhow::Result;
 
-use super::PROMPTS;
 use super::Tokenizer;
 use super::new_word::{NewWord, Piece, pieces};
 use super::weights::Part;
-use crate::refuse;
+use crate::{PROMPTS, refuse};
 
 /// A comma this many tokens back or fewer begins the next chunk.
 const BACKTRACK: usize = 20;

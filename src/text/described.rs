@@ -12,10 +12,10 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 use tokenizers::{Encoding, Tokenizer, TruncationParams};
 
-use super::PROMPTS;
 use super::file::read_json;
 use super::settings::Settings;
 use super::tokenizer::Encoded;
+use crate::PROMPTS;
 
 /// The library's tokenizer and what the folder says about it.
 #[derive(Debug, Clone)]

@@ -26,9 +26,6 @@ mod weights;
 #[cfg(feature = "text")]
 mod word_file;
 
-/// The log's target of what quotes a prompt, which is nobody's business but the person's: a server silences it unless it is asked for.
-pub(crate) const PROMPTS: &str = "kiln::prompts";
-
 #[cfg(not(feature = "text"))]
 pub use absent::{Chunk, Chunked, Tokenizer, words_of_folder};
 #[cfg(feature = "text")]

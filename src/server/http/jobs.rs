@@ -15,13 +15,13 @@ use super::description::{JobDescription, JobList};
 use super::openapi::{Accepting, Changing, Locked, OfJob, ProblemBody, Wishing};
 use super::room::Room;
 use super::{App, Client, body};
+use crate::PROMPTS;
 use crate::server::catalogue::{PlanDescription, describe_plan};
 use crate::server::dispatcher::Listed;
 use crate::server::problem::{Code, Problem};
 use crate::server::speed::Kind;
 use crate::server::store::Record;
 use crate::server::wish::{Attachments, Wish};
-use crate::text::PROMPTS;
 
 const MOST_LISTED: usize = 200;
 const USUALLY_LISTED: usize = 50;

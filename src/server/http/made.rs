@@ -9,10 +9,10 @@ use super::answer::blocking;
 use super::events::Owner;
 use super::room::Room;
 use super::{App, Client};
+use crate::PROMPTS;
 use crate::server::job::{Failure, Job, JobEvent, PictureRecord, State};
 use crate::server::problem::{Code, Problem};
 use crate::server::wish::{Attachments, Wish};
-use crate::text::PROMPTS;
 
 /// A finished picture.
 pub(super) struct Made {
