@@ -5,6 +5,9 @@
 //! bundle's or Kiln's own fault. The command line turns the first into exit code 2 and the second into 1, a server into
 //! 4xx and 5xx.
 
+/// The log's target of what quotes a prompt, which is nobody's business but the person's: a server silences it unless it is asked for.
+pub(crate) const PROMPTS: &str = "kiln::prompts";
+
 /// The request cannot be carried out as it was made; the message names the value, what was expected and the way out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]

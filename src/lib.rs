@@ -32,6 +32,3 @@ pub use pipeline::{Event, Observer};
 pub use plan::{Memory, Settings};
 pub use request::Request;
 pub use runtime::Cancel;
-
-/// The log's target of what quotes a prompt, which is nobody's business but the person's: a server silences it unless it is asked for.
-pub(crate) const PROMPTS: &str = "kiln::prompts";

@@ -313,7 +313,7 @@ fn start_logger(verbose: u8, quiet: bool, quotes_prompts: bool) {
     let mut builder = env_logger::Builder::new();
     builder.filter_level(level);
     if !quotes_prompts {
-        builder.filter_module(crate::PROMPTS, log::LevelFilter::Off);
+        builder.filter_module(crate::error::PROMPTS, log::LevelFilter::Off);
     }
     builder.parse_default_env();
     builder.format(|formatter, record| {

@@ -22,10 +22,11 @@ use super::networks::Networks;
 use super::new_words::new_words;
 use super::prompt_tokenizer::{Padding, PromptTokenizer};
 use crate::bundle::{Architecture, Bundle, Role, find, names};
+use crate::error::PROMPTS;
+use crate::refuse;
 use crate::runtime::token_vectors::{KEPT, VECTORS};
 use crate::runtime::{Cancel, Port, Tensor};
 use crate::text::{Chunk, Chunked, NewWord, Part, Tokenizer, Tokens, parts};
-use crate::{PROMPTS, refuse};
 
 /// Chunks of a text that are read at most: attention to many thousand tokens fills the memory.
 const MOST_CHUNKS: usize = 20;

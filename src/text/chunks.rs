@@ -8,7 +8,8 @@ use anyhow::Result;
 use super::Tokenizer;
 use super::new_word::{NewWord, Piece, pieces};
 use super::weights::Part;
-use crate::{PROMPTS, refuse};
+use crate::error::PROMPTS;
+use crate::refuse;
 
 /// A comma this many tokens back or fewer begins the next chunk.
 const BACKTRACK: usize = 20;

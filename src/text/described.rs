@@ -15,7 +15,7 @@ use tokenizers::{Encoding, Tokenizer, TruncationParams};
 use super::file::read_json;
 use super::settings::Settings;
 use super::tokenizer::Encoded;
-use crate::PROMPTS;
+use crate::error::PROMPTS;
 
 /// The library's tokenizer and what the folder says about it.
 #[derive(Debug, Clone)]

@@ -15,7 +15,7 @@ use super::description::{JobDescription, JobList};
 use super::openapi::{Accepting, Changing, Locked, OfJob, ProblemBody, Wishing};
 use super::room::Room;
 use super::{App, Client, body};
-use crate::PROMPTS;
+use crate::error::PROMPTS;
 use crate::server::catalogue::{PlanDescription, describe_plan};
 use crate::server::dispatcher::Listed;
 use crate::server::problem::{Code, Problem};

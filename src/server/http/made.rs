@@ -9,7 +9,7 @@ use super::answer::blocking;
 use super::events::Owner;
 use super::room::Room;
 use super::{App, Client};
-use crate::PROMPTS;
+use crate::error::PROMPTS;
 use crate::server::job::{Failure, Job, JobEvent, PictureRecord, State};
 use crate::server::problem::{Code, Problem};
 use crate::server::wish::{Attachments, Wish};
