@@ -1,6 +1,7 @@
 """Servers and browsers for the page's tests; see README.md."""
 
 import contextlib
+import json
 import os
 import pathlib
 import shutil
@@ -78,6 +79,12 @@ def kiln(tmp_path_factory):
         yield f"http://127.0.0.1:{port}"
 
 
+@pytest.fixture
+def server(request):
+    """The real server where `KILN` names one, else the stand-in."""
+    return request.getfixturevalue("kiln" if os.environ.get("KILN") else "slow")
+
+
 def until(page, expression, value=None, timeout=30_000):
     """Waits until `expression` holds. Playwright's own way evaluates text within the page, which its policy forbids."""
     end = time.monotonic() + timeout / 1000
@@ -86,12 +93,17 @@ def until(page, expression, value=None, timeout=30_000):
         page.wait_for_timeout(40)
 
 
+def settled(page):
+    """Waits until nothing is on its way to another place or colour; what moves for ever may."""
+    until(page, "document.getAnimations().every((one) => one.playState !== 'running' || one.effect.getComputedTiming().endTime === Infinity)")
+
+
 class Visitor:
     """A browser of one's own at `address`, and all that it asked for and complained of."""
 
     def __init__(self, browser, address, at="/", admitted=True, **options):
         self.context = browser.new_context(**{"viewport": {"width": 1024, "height": 600}, "locale": "en-GB", **options})
-        self.address, self.asked, self.complaints = address, [], []
+        self.address, self.asked, self.complaints, self.slow = address, [], [], False
         self.page = self.context.new_page()
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.on("console", lambda line: line.type in ("error", "warning") and self.complaints.append(line.text))
@@ -107,12 +119,40 @@ class Visitor:
         self.page.fill("#prompt", prompt)
         self.page.click("#go")
 
+    def wish_more(self, **more):
+        """Adds to whatever the page asks for from now on, so that a model takes long enough to be watched."""
+
+        def add(route):
+            wish = {**json.loads(route.request.post_data), **more}
+            wish.pop("within_s", None)
+            route.continue_(post_data=json.dumps(wish))
+
+        self.page.route("**/jobs", add)
+
+    def wish_slowly(self):
+        """What is asked for from now on lasts until it is stopped, at the end of the test at the latest."""
+        self.slow = True
+        if "ddpm" in self.page.evaluate("[...document.querySelectorAll('#model option')].map((one) => one.value)"):
+            self.wish_more(model="ddpm", prompt="face", steps=1000, count=4)
+        else:
+            self.wish_more(steps=60)
+
+    def job(self):
+        """The job that was sent last, by anyone."""
+        return self.page.evaluate("fetch('/jobs?limit=1').then((answer) => answer.json())")["jobs"][0]
+
     def finished(self, timeout=20_000):
         self.page.wait_for_selector("#polaroid.done", timeout=timeout)
         self.page.wait_for_selector("#actions:not([hidden])", timeout=timeout)
 
     def status(self):
         return self.page.inner_text("#status")
+
+
+STOP_ALL = """async () => {
+  const { jobs } = await (await fetch("/jobs?limit=50")).json();
+  await Promise.all(jobs.filter((job) => ["queued", "running"].includes(job.state)).map((job) => fetch(`/jobs/${job.id}/cancel`, { method: "POST" })));
+}"""
 
 
 @pytest.fixture
@@ -128,6 +168,8 @@ def visit(browser):
     yield come
     for visitor in visitors:
         asked = [url for url in visitor.asked if not url.startswith((visitor.address + "/", "blob:", "data:"))]
+        if visitor.slow:
+            visitor.page.evaluate(STOP_ALL)
         visitor.context.close()
         assert visitor.asked and not asked, f"asked elsewhere: {asked}"
         assert come.expect_complaints or not visitor.complaints, visitor.complaints
