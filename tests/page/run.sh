@@ -24,6 +24,10 @@ if ! cmp -s tests/page/requirements.txt "$environment/installed.txt"; then
     fi
     cp tests/page/requirements.txt "$environment/installed.txt"
 fi
-run() { CHROMIUM=$chromium "$environment/bin/python" -m pytest -o cache_dir="$PWD/$environment/cache" -q -rs tests/page "$@"; }
+if [ -z "${KILN:-}" ] && [ "${CI:-}" = true ]; then
+    skip "KILN names no binary to run them against"
+fi
+# A line for each test, so that a log says what was run, and against what.
+run() { CHROMIUM=$chromium "$environment/bin/python" -m pytest -o cache_dir="$PWD/$environment/cache" --verbose -rs --durations=5 tests/page "$@"; }
 # A browser on a busy machine is late now and then: what failed is run once more by itself, and must pass there.
 run "$@" || { echo "tests of the page: what failed is run once more"; run --last-failed "$@"; }
