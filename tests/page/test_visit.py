@@ -5,7 +5,7 @@ import pathlib
 import re
 
 import pytest
-from conftest import ROOT, stand_in, until
+from conftest import ROOT, settled, stand_in, until
 
 PAGE = ROOT / "src/server/page"
 
@@ -150,7 +150,18 @@ def test_the_gallery_gives_a_picture_back_to_the_form_and_deletes(visit, slow):
     visitor.finished()
     page.click("[data-view=gallery]")
     page.wait_for_selector(".mini.ready")
+    # Whoever touches twice sees nothing twice.
+    answered = []
+    page.on("requestfinished", lambda asked: answered.append(asked.url) if "/jobs?" in asked.url else None)
+    page.dblclick("[data-view=gallery]")
+    for _ in range(250):
+        if len(answered) == 2:
+            break
+        page.wait_for_timeout(40)
+    assert len(answered) == 2
+    page.wait_for_selector(".mini.ready")
     before = page.locator("#prints li").count()
+    assert page.evaluate("new Set([...document.querySelectorAll('#prints li')].map((one) => one.dataset.job)).size") == before > 0
     assert page.inner_text("#prints li:first-child span") == "a cactus for the gallery"
     page.click("#prints li:first-child button")
     page.click("#viewer [data-action=again]")
@@ -179,9 +190,14 @@ def test_the_tree_tells_and_tries(visit, slow):
 
 
 def test_a_full_queue_is_waited_for_and_a_blocked_prompt_is_told(visit):
-    with stand_in("--step-s", "0.05", "--full", "1") as address:
+    with stand_in("--step-s", "0.05", "--full", "2") as address:
         visit.expect_complaints = True
         visitor = visit(address)
+        visitor.make()
+        until(visitor.page, "document.querySelector('#status').textContent.startsWith('Many people')")
+        visitor.page.click("#go")
+        until(visitor.page, "document.querySelector('#status').textContent === 'Stopped.'")
+        assert visitor.page.evaluate("document.querySelector('#polaroid').classList.contains('blank')"), "nothing develops"
         visitor.make()
         until(visitor.page, "document.querySelector('#status').textContent.startsWith('Many people')")
         visitor.finished()
@@ -256,9 +272,11 @@ def test_targets_are_large_words_are_legible_and_nothing_is_cut_off(visit, slow,
     page = visitor.page
     script = (pathlib.Path(__file__).parent / "measure.js").read_text()
     checked = 0
-    for view in ("make", "gallery", "tree", "operator"):
+    filled = {"make": "#plan:not(:empty)", "gallery": ".mini.ready, #empty:not([hidden])", "tree": "#story .key", "operator": "#operator .tile"}
+    for view, content in filled.items():
         page.click(f"[data-view={view}]")
-        page.wait_for_timeout(400)
+        page.wait_for_selector(content)
+        settled(page)
         found = page.evaluate(script)
         assert not found["small"], (view, found["small"])
         assert not found["faint"], (view, found["faint"])

@@ -97,6 +97,11 @@ async function start() {
   api.takeToken();
   theme();
   await text.load();
+  if (kiosk) {
+    // What a page before this one kept is another visitor's.
+    for (const name of [form.KEPT, make.KEPT]) sessionStorage.removeItem(name);
+    text.forget();
+  }
   language();
   models = (await reached()).map(({ name }) => name);
   find("status").textContent = "";
@@ -120,6 +125,7 @@ async function start() {
     startKiosk(() => {
       gallery.close();
       make.reset();
+      tree.reset();
       text.forget();
       show("make");
     }, make.busy);

@@ -5,7 +5,7 @@ import * as text from "./text.js";
 import { t } from "./text.js";
 
 const TIMES_S = [0.5, 1, 1.5, 2, 3, 5, 10];
-const KEPT = "kiln.form";
+export const KEPT = "kiln.form";
 const ROWS = ["ideas", "styles", "colours"];
 const find = (id) => document.getElementById(id);
 

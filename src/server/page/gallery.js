@@ -8,7 +8,8 @@ import { t } from "./text.js";
 
 const PAGE = 24;
 const find = (id) => document.getElementById(id);
-let last = null;
+/** The list that is filled, its `last` job, and whether more of it is on its way; an answer that a newer list overtook is dropped. */
+let list = null;
 let open = null;
 let polaroid = null;
 let only = null;
@@ -31,7 +32,7 @@ export function start(again, visit) {
 }
 
 export async function show() {
-  last = null;
+  list = { last: null, busy: false };
   find("prints").replaceChildren();
   await page();
 }
@@ -41,17 +42,27 @@ export function close() {
 }
 
 async function page() {
-  const found = only ? (last ? [] : only()) : (await api.jobs(PAGE, last)).map(read);
-  last = found.at(-1)?.number ?? last;
+  const mine = list;
+  if (mine.busy) return;
+  mine.busy = true;
+  const found = only ? only() : (await api.jobs(PAGE, mine.last).finally(() => (mine.busy = false))).map(read);
+  if (mine !== list) return;
+  mine.last = found.at(-1)?.number ?? mine.last;
   find("more").hidden = only !== null || found.length < PAGE;
   for (const job of found.filter((one) => one.state === "finished")) {
     for (const { index } of job.pictures) find("prints").append(print(job, index));
   }
-  find("empty").hidden = find("prints").childElementCount > 0;
+  emptiness();
+}
+
+/** Says that there is nothing, where there is nothing. */
+function emptiness() {
+  find("empty").hidden = find("prints").childElementCount > 0 || !find("more").hidden;
 }
 
 function print(job, index) {
   const item = document.createElement("li");
+  item.dataset.job = job.id;
   const button = Object.assign(document.createElement("button"), { type: "button", className: "mini" });
   const canvas = Object.assign(document.createElement("canvas"), { width: 256, height: 256 });
   const words = Object.assign(document.createElement("span"), { textContent: job.prompt || job.model });
@@ -64,10 +75,10 @@ function print(job, index) {
     button.classList.add("ready");
   }).catch(() => item.remove());
   button.addEventListener("click", async () => {
-    open = { job, index, button, item, blob: await file };
+    open = { job, index, button, blob: await file };
     await polaroid.show(open.blob, job.prompt || job.model);
     recipe(polaroid, job, index);
-    find("viewer").querySelector(".sure").hidden = true;
+    Object.assign(find("viewer").querySelector(".sure"), { hidden: true, textContent: t("remove_sure") });
     document.body.classList.add("viewing");
     find("viewer").showModal();
   });
@@ -76,7 +87,7 @@ function print(job, index) {
 
 async function act(action, again) {
   if (!open) return;
-  const { job, index, blob, item } = open;
+  const { job, index, blob } = open;
   if (action === "turn") polaroid.turnOver();
   else if (action === "download") download(blob, job, index);
   else if (action === "print") {
@@ -93,8 +104,9 @@ async function act(action, again) {
     }
     try {
       await api.remove(job.id);
-      item.remove();
-      find("empty").hidden = find("prints").childElementCount > 0;
+      // A job is deleted with all its pictures.
+      for (const item of find("prints").querySelectorAll("li")) if (item.dataset.job === job.id) item.remove();
+      emptiness();
       close();
     } catch (error) {
       sure.textContent = t("failed", { message: error.message });

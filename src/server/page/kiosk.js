@@ -2,13 +2,17 @@
 
 import * as api from "./api.js";
 import { Polaroid, stillness } from "./polaroid.js";
-import { read, send, watch } from "./run.js";
+import { send, watch } from "./run.js";
 import * as text from "./text.js";
 
 const WARNING_S = 8;
 const NEXT_MS = 3800;
 /** So many pictures of its own the loop makes; after that it shows them in turn. */
 const OWN = 12;
+/** So many places to go back to lie before the page that led here. */
+const DEPTH = 12;
+/** What cannot be reached while the loop runs. */
+const BEHIND = "nav, main, .skip";
 const find = (id) => document.getElementById(id);
 const asked = new URLSearchParams(location.search).get("kiosk");
 
@@ -34,9 +38,18 @@ export function start(fresh, busy) {
   for (const kind of ["gesturestart", "gesturechange"]) document.addEventListener(kind, (event) => event.preventDefault());
   window.addEventListener("wheel", (event) => event.ctrlKey && event.preventDefault(), { passive: false });
   window.addEventListener("keydown", keys, { capture: true });
-  // Going back leads here again.
-  history.pushState(null, "", location.href);
-  window.addEventListener("popstate", () => history.pushState(null, "", location.href));
+  // A link that is opened with a key held, or by another button, is opened in a window of its own.
+  for (const kind of ["click", "auxclick"]) {
+    document.addEventListener(kind, (event) => {
+      if ((event.button || event.ctrlKey || event.metaKey || event.shiftKey) && event.target.closest("a")) event.preventDefault();
+    }, { capture: true });
+  }
+  // Going back leads here again, also for whoever goes back faster than the page is told of it.
+  const deepen = (from) => {
+    for (let depth = from + 1; depth <= DEPTH; depth += 1) history.pushState({ depth }, "", location.href);
+  };
+  window.addEventListener("popstate", ({ state }) => deepen(state?.depth ?? 0));
+  deepen(0);
   find("touch").addEventListener("click", () => {
     touched = performance.now();
     rest();
@@ -61,7 +74,8 @@ export function start(fresh, busy) {
 /** Keys that print, save, search, open, close or leave are not the visitor's. */
 function keys(event) {
   const letters = /^[a-z0-9+\-=]$/i.test(event.key);
-  const editing = /^[acvxz]$/i.test(event.key);
+  // With Shift they are the browser's: Ctrl+Shift+C opens its tools.
+  const editing = /^[acvxz]$/i.test(event.key) && !event.shiftKey;
   if (((event.ctrlKey || event.metaKey) && letters && !editing) || event.altKey || /^F\d+$/.test(event.key)) event.preventDefault();
 }
 
@@ -69,14 +83,14 @@ function rest() {
   loop?.abort();
   loop = null;
   find("attract").hidden = true;
-  for (const element of document.querySelectorAll("nav, main")) element.inert = false;
+  for (const element of document.querySelectorAll(BEHIND)) element.inert = false;
 }
 
 /** Only pictures of the page's own ideas drift by, none that a visitor asked for. */
 async function attract() {
   loop = new AbortController();
   const { signal } = loop;
-  for (const element of document.querySelectorAll("nav, main")) element.inert = true;
+  for (const element of document.querySelectorAll(BEHIND)) element.inert = true;
   find("attract").hidden = false;
   find("touch").focus({ preventScroll: true });
   const drift = find("attract").querySelector(".drift");
@@ -112,13 +126,15 @@ async function appear(drift, turn, signal) {
   const index = deck.pop();
   const label = () => text.ideas()[index].label;
   const job = await send({ prompt: text.ideas()[index].prompt }, () => {}, signal);
-  if (!job || signal.aborted) return;
+  if (!job) return;
+  // A visitor who came in the meantime does not wait for it.
+  if (signal.aborted) return api.cancel(job.id).catch(() => {});
   place();
   polaroid.begin(label());
   const ended = await watch(job.id, { queued() {}, step() {}, preview: (blob, share) => polaroid.preview(blob, share) }, signal);
   if (ended?.state !== "finished") {
     figure.remove();
-    if (!ended) await api.cancel(read(job).id).catch(() => {});
+    if (!ended) await api.cancel(job.id).catch(() => {});
     return;
   }
   const blob = await api.picture(job.id, 0);

@@ -7,7 +7,7 @@ import { download, recipe } from "./print.js";
 import { ENDED, read, send, watch } from "./run.js";
 import { seconds, t } from "./text.js";
 
-const KEPT = "kiln.job";
+export const KEPT = "kiln.job";
 const find = (id) => document.getElementById(id);
 const stage = find("stage");
 
@@ -86,6 +86,11 @@ async function make() {
   await carried(mine, async () => {
     const job = await send(wish, (wait) => say(t("full", { time: seconds(wait) })), mine.abort.signal);
     if (job) await develop(mine, job.id);
+    // It was stopped before the server had an answer: no end of it is heard of.
+    if (mine.abort.signal.aborted && working === mine) {
+      blank();
+      say(t("cancelled"));
+    }
   });
 }
 
@@ -114,6 +119,7 @@ function seen(mine) {
 async function ended(mine, job) {
   if (job.state === "finished") {
     const blob = await api.picture(job.id, 0);
+    if (working !== mine) return;
     const words = t("made", { prompt: mine.words, time: seconds(job.tookS ?? 0) });
     stage.style.setProperty("--share", "1");
     await polaroid.finish(blob, words);

@@ -40,7 +40,8 @@ export class Polaroid {
       layer.getContext("2d").clearRect(0, 0, SIDE, SIDE);
       layer.classList.remove("shown");
     }
-    this.element.classList.remove("turned", "done", "sticker", "developing");
+    this.turnOver(false);
+    this.element.classList.remove("done", "sticker", "developing");
     this.element.classList.add("blank");
     this.caption("");
     this.develop(0);

@@ -28,7 +28,10 @@ export async function send(wish, waiting, signal) {
       if (error.status !== 429) throw error;
       const wait = Math.min(60, Math.max(1, error.retryAfterS ?? 2));
       waiting(wait);
-      await new Promise((resolve) => setTimeout(resolve, 1000 * wait));
+      await new Promise((resolve) => {
+        setTimeout(resolve, 1000 * wait);
+        signal.addEventListener("abort", resolve, { once: true });
+      });
       if (signal.aborted) return null;
     }
   }

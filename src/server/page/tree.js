@@ -32,6 +32,14 @@ export function leave() {
   trying = null;
 }
 
+/** Lets go of the method that is looked at. */
+export function reset() {
+  leave();
+  chosen = null;
+  find("canvas").replaceChildren();
+  find("story").replaceChildren();
+}
+
 /** A node whose story is text or paragraphs, and whose runs name bundles. */
 function known(node) {
   const story = Array.isArray(node.story) ? node.story : String(node.story ?? "").split(/\n\s*\n/);
