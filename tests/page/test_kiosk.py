@@ -55,12 +55,40 @@ def test_a_picture_that_takes_longer_than_anyone_is_idle_is_waited_for(visit, se
     page.click("#go")
     until(page, "document.querySelector('#status').textContent === 'Stopped.'")
     assert visitor.job()["state"] == "cancelled"
-    # Who goes away leaves nothing to whoever comes, not by loading the page anew either.
+
+
+def test_a_reload_leaves_nothing_of_the_last_visitor_and_stops_what_was_asked_for(visit, server):
+    visitor = visit(server, "/?kiosk=60")
+    page = visitor.page
+    page.click("#touch")
+    visitor.wish_slowly()
+    visitor.make("a face that nobody waits for")
+    until(page, "document.querySelector('#status').textContent.startsWith('Step ')")
+    job = visitor.job()
+    assert job["state"] == "running"
     page.unroute("**/jobs")
     page.reload()
     visitor.ready()
     page.click("#touch")
     assert page.input_value("#prompt") == "" and visitor.status() == ""
+    until(page, "(id) => fetch(`/jobs/${id}`).then((answer) => answer.json()).then(({ state }) => state === 'cancelled')", job["id"], timeout=10_000)
+
+
+def test_a_picture_that_comes_late_does_not_open_over_the_loop(visit, server):
+    visitor = visit(server, "/?kiosk=10")
+    page = visitor.page
+    page.click("#touch")
+    visitor.make("a cat")
+    visitor.finished()
+    held = []
+    page.route("**/pictures/0", lambda route: route.continue_() if held else held.append(route))
+    page.click("[data-view=gallery]")
+    page.click("#prints .mini")
+    page.wait_for_selector("#attract:not([hidden])", timeout=20_000)
+    held[0].continue_()
+    page.wait_for_selector("#prints .mini.ready", state="attached")
+    page.wait_for_timeout(1000)
+    assert page.locator("#viewer[open]").count() == 0 and page.is_visible("#attract")
 
 
 def test_the_loop_gives_way_to_whoever_comes(visit, server):

@@ -15,6 +15,8 @@ const find = (id) => document.getElementById(id);
 const views = ["make", "gallery", "tree", "operator"];
 let models = [];
 
+const failure = (error, offline) => text.t(error.code === "offline" ? offline : "failed", { message: error.message });
+
 async function show(name) {
   for (const view of views) find(view).hidden = view !== name;
   for (const button of document.querySelectorAll("nav [data-view]")) {
@@ -22,6 +24,8 @@ async function show(name) {
     else button.removeAttribute("aria-current");
   }
   sessionStorage.setItem(VIEW, name);
+  find("trouble").hidden = true;
+  gallery.close();
   operator.leave();
   tree.leave();
   try {
@@ -30,7 +34,8 @@ async function show(name) {
     else if (name === "operator") operator.show();
   } catch (error) {
     if (error.status === 401) return entrance();
-    find("status").textContent = text.t("failed", { message: error.message });
+    // What comes late is not about the view that is seen by now.
+    if (!find(name).hidden) Object.assign(find("trouble"), { textContent: failure(error, "unreachable"), hidden: false });
   }
 }
 
@@ -86,7 +91,7 @@ async function reached() {
     } catch (error) {
       if (error.status === 401) await entrance();
       else {
-        find("status").textContent = error.code === "offline" ? text.t("offline") : text.t("failed", { message: error.message });
+        find("status").textContent = failure(error, "offline");
         await new Promise((resolve) => setTimeout(resolve, 2000));
       }
     }
@@ -99,7 +104,8 @@ async function start() {
   await text.load();
   if (kiosk) {
     // What a page before this one kept is another visitor's.
-    for (const name of [form.KEPT, make.KEPT]) sessionStorage.removeItem(name);
+    sessionStorage.removeItem(form.KEPT);
+    make.forget();
     text.forget();
   }
   language();
@@ -123,7 +129,6 @@ async function start() {
   if (!kiosk) await show(views.includes(kept) ? kept : "make");
   else {
     startKiosk(() => {
-      gallery.close();
       make.reset();
       tree.reset();
       text.forget();

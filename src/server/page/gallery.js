@@ -11,6 +11,8 @@ const find = (id) => document.getElementById(id);
 /** The list that is filled, its `last` job, and whether more of it is on its way; an answer that a newer list overtook is dropped. */
 let list = null;
 let open = null;
+/** The touch that a picture is being opened for; one that another overtook opens nothing. */
+let touch = null;
 let polaroid = null;
 let only = null;
 
@@ -37,7 +39,9 @@ export async function show() {
   await page();
 }
 
+/** Closes the viewer, also to a picture that is still on its way. */
 export function close() {
+  touch = null;
   if (find("viewer").open) find("viewer").close();
 }
 
@@ -75,8 +79,14 @@ function print(job, index) {
     button.classList.add("ready");
   }).catch(() => item.remove());
   button.addEventListener("click", async () => {
-    open = { job, index, button, blob: await file };
-    await polaroid.show(open.blob, job.prompt || job.model);
+    const mine = {};
+    touch = mine;
+    const overtaken = () => mine !== touch || !button.isConnected;
+    const blob = await file.catch(() => null);
+    if (!blob || overtaken()) return;
+    await polaroid.show(blob, job.prompt || job.model);
+    if (overtaken()) return;
+    open = { job, index, button, blob };
     recipe(polaroid, job, index);
     Object.assign(find("viewer").querySelector(".sure"), { hidden: true, textContent: t("remove_sure") });
     document.body.classList.add("viewing");

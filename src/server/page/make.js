@@ -7,11 +7,11 @@ import { download, recipe } from "./print.js";
 import { ENDED, read, send, watch } from "./run.js";
 import { seconds, t } from "./text.js";
 
-export const KEPT = "kiln.job";
+const KEPT = "kiln.job";
 const find = (id) => document.getElementById(id);
 const stage = find("stage");
 
-/** The job in work: `abort` stops waiting for it. */
+/** The jobs in work: `asking` stops asking the server to take them, `abort` stops waiting for those that it took. */
 let working = null;
 /** The picture on the stage: its file, job and place in the job. */
 let held = null;
@@ -63,7 +63,7 @@ function buttons() {
 }
 
 function begin(words) {
-  working = { abort: new AbortController(), id: null, words };
+  working = { asking: new AbortController(), abort: new AbortController(), id: null, words };
   held = null;
   stage.style.setProperty("--share", "0");
   say(t("starting"));
@@ -84,10 +84,10 @@ async function make() {
   const { wish, words } = form.wish();
   const mine = begin(words);
   await carried(mine, async () => {
-    const job = await send(wish, (wait) => say(t("full", { time: seconds(wait) })), mine.abort.signal);
+    const job = await send(wish, (wait) => say(t("full", { time: seconds(wait) })), mine.asking.signal);
     if (job) await develop(mine, job.id);
-    // It was stopped before the server had an answer: no end of it is heard of.
-    if (mine.abort.signal.aborted && working === mine) {
+    // It was stopped before the server took it: no end of it is heard of.
+    else if (working === mine) {
       blank();
       say(t("cancelled"));
     }
@@ -144,7 +144,7 @@ function hold(blob, job, index) {
 }
 
 function wrong(error) {
-  const known = { policy: "policy", offline: "offline" }[error.code];
+  const known = { policy: "policy", offline: "unreachable" }[error.code];
   say(known ? t(known) : t("failed", { message: error.message }), true);
 }
 
@@ -169,7 +169,7 @@ export async function stop() {
   mine.stopped = true;
   say(t("stopping"));
   const ids = mine.ids ?? (mine.id ? [mine.id] : []);
-  if (!ids.length) mine.abort.abort();
+  mine.asking.abort();
   try {
     await Promise.all(ids.map((id) => api.cancel(id)));
   } catch (error) {
@@ -178,14 +178,26 @@ export async function stop() {
   }
 }
 
+/** What was in work when the page was loaded anew. */
+function left() {
+  try {
+    return JSON.parse(sessionStorage.getItem(KEPT));
+  } catch {
+    return null;
+  }
+}
+
+/** Stops the job that was in work before a reload, and forgets it. */
+export function forget() {
+  const id = left()?.id;
+  sessionStorage.removeItem(KEPT);
+  // It may have ended in the meantime.
+  if (id) api.cancel(id).catch(() => {});
+}
+
 /** After a reload: the job that was in work goes on, one that ended is shown. */
 async function resume() {
-  let kept = null;
-  try {
-    kept = JSON.parse(sessionStorage.getItem(KEPT));
-  } catch {
-    sessionStorage.removeItem(KEPT);
-  }
+  const kept = left();
   if (!kept?.id) return;
   const mine = begin(kept.words);
   // The rest of the page does not wait for it.
@@ -234,7 +246,7 @@ async function makeOthers() {
   const first = held;
   clearOthers();
   const { words } = form.wish();
-  const mine = { abort: new AbortController(), ids: [], words };
+  const mine = { asking: new AbortController(), abort: new AbortController(), ids: [], words };
   working = mine;
   buttons();
   const strip = find("strip");
@@ -253,7 +265,7 @@ async function makeOthers() {
   const paint = async (canvas, blob) => enlarge(canvas, await createImageBitmap(blob));
   await carried(mine, async () => {
     await Promise.all(others.map(async (other) => {
-      const job = await send(other.wish, (wait) => say(t("full", { time: seconds(wait) })), mine.abort.signal);
+      const job = await send(other.wish, (wait) => say(t("full", { time: seconds(wait) })), mine.asking.signal);
       if (!job) return;
       mine.ids.push(job.id);
       if (mine.stopped) await api.cancel(job.id);

@@ -7,21 +7,23 @@ import { bytes, number, seconds, t, time } from "./text.js";
 const EVERY_MS = 2000;
 const HISTORY = 60;
 const find = (id) => document.getElementById(id);
-let timer = null;
+/** The polling that goes on; one that another overtook ends. */
+let polling = null;
 const history = { queue: [], memory: [], temperature: [] };
 
 export function show() {
-  leave();
+  const mine = {};
+  polling = mine;
   const turn = async () => {
+    if (polling !== mine) return;
     await refresh();
-    if (timer !== null) timer = setTimeout(turn, EVERY_MS);
+    setTimeout(turn, EVERY_MS);
   };
-  timer = setTimeout(turn, 0);
+  turn();
 }
 
 export function leave() {
-  clearTimeout(timer);
-  timer = null;
+  polling = null;
 }
 
 const make = (tag, words = "", className = "") => Object.assign(document.createElement(tag), { textContent: words, className });

@@ -19,22 +19,33 @@ export function read(job) {
   };
 }
 
-/** Sends `wish`; while the queue is full it waits as long as the server says. */
+/** Sends `wish`; while the queue is full it waits as long as the server says, or until `signal` is aborted: then it is null. */
 export async function send(wish, waiting, signal) {
   for (;;) {
     try {
       return read(await api.submit(wish));
     } catch (error) {
       if (error.status !== 429) throw error;
+      if (signal.aborted) return null;
       const wait = Math.min(60, Math.max(1, error.retryAfterS ?? 2));
       waiting(wait);
-      await new Promise((resolve) => {
-        setTimeout(resolve, 1000 * wait);
-        signal.addEventListener("abort", resolve, { once: true });
-      });
+      await pause(1000 * wait, signal);
       if (signal.aborted) return null;
     }
   }
+}
+
+/** Waits so long, or until `signal` is aborted. */
+function pause(ms, signal) {
+  return new Promise((resolve) => {
+    const end = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", end);
+      resolve();
+    };
+    const timer = setTimeout(end, ms);
+    signal.addEventListener("abort", end);
+  });
 }
 
 /**
