@@ -240,7 +240,7 @@ mod tests {
     #[ignore = "measures, and wants a runtime with WebGPU and a driver"]
     fn both_loops_in_turn_on_webgpu() {
         let runtime = std::env::var("KILN_WEBGPU_RUNTIME").unwrap();
-        let cases = [("sd_turbo", 20, "64x64"), ("sd_turbo", 20, "256x256"), ("sdxl", 20, "64x64")];
+        let cases = [("sd_turbo", 20, "64x64")];
         for (name, steps, size) in cases {
             let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bundles").join(name);
             let settings = Settings { providers: ProviderWish::parse("cpu,unet=webgpu").unwrap(), ..Settings::default() };
