@@ -88,6 +88,11 @@ pub(super) fn denoise_on_device(
         };
         let terms = terms(step.index, &step.sample, &kept)?;
         let stepped = device.step(networks, &predictions, &terms, next.input_scale, cancel)?;
+        if at == 0 {
+            // A sample hides that every value of a prediction is the same.
+            fetched += 1;
+            device.check(networks, &predictions, &stepped, cancel)?;
+        }
         input = Some(stepped.input);
         kept.insert(Term::Sample(next.index), Kept::There(stepped.sample));
         if let Some(prediction) = stepped.prediction {

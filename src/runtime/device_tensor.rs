@@ -14,7 +14,7 @@ use super::held::Bindings;
 use super::opening::open_graph;
 use super::{Cancel, Fallback, Graph, HeldInputs, Network, NetworkOptions, Runtime, Tensor};
 
-/// A network has as many beside it at most: requests differ in the sizes of their samples.
+/// A network has as many beside it at most, those last used: requests differ in the sizes of their samples.
 const MOST_BESIDE: usize = 4;
 
 /// An output of a network that stays where it was computed; clones are the same tensor.
@@ -72,13 +72,19 @@ impl Network {
         self.keeps.is_some() && self.bindings.is_some()
     }
 
+    /// Has its outputs stay on its device no more, nor anything beside it: what was refused once is refused each time.
+    pub fn stop_keeping_outputs(&mut self) {
+        self.keeps = None;
+        self.drop_beside(0);
+    }
+
     /// The small network in `graph` on the device of this one, for what stays there; it is opened unless it is open.
     ///
     /// # Errors
     /// The outputs do not stay on the device; its provider does not take the graph whole; the run was cancelled.
     pub fn beside(&mut self, runtime: &Runtime, graph: &Graph, cancel: &Cancel) -> Result<&mut Self> {
-        let place = match self.beside.iter().position(|(known, _)| known == graph) {
-            Some(place) => place,
+        let used = match self.beside.iter().position(|(known, _)| known == graph) {
+            Some(place) => self.beside.remove(place),
             None => {
                 let keeps = self.keeps.clone().context("its outputs stay on no device")?;
                 let (providers, fallback) = (vec![keeps.2.clone()], Fallback::Allowed);
@@ -86,12 +92,21 @@ impl Network {
                 let (session, placement) = open_graph(runtime, &graph.to_onnx(), &options, cancel)?;
                 let mut network = Self::with_session(session, &self.path.with_file_name("the step after it"), placement)?;
                 (network.bindings, network.keeps) = (Some(Bindings::default()), Some(keeps));
-                self.beside.truncate(MOST_BESIDE - 1);
-                self.beside.insert(0, (graph.clone(), network));
-                0
+                self.drop_beside(MOST_BESIDE - 1);
+                (graph.clone(), network)
             }
         };
-        Ok(&mut self.beside.get_mut(place).context("a network was lost")?.1)
+        self.beside.insert(0, used);
+        Ok(&mut self.beside.first_mut().context("a network was lost")?.1)
+    }
+
+    /// Drops the networks beside it but for the `kept` last used; what went to them counts on.
+    fn drop_beside(&mut self, kept: usize) {
+        let dropped: usize = self.beside.iter().skip(kept).map(|(_, network)| network.sent_values()).sum();
+        self.beside.truncate(kept);
+        if let Some(bindings) = &mut self.bindings {
+            bindings.sent += dropped;
+        }
     }
 
     /// Runs the network on `inputs` beside those `held`, and leaves the outputs `wanted` on the device, in that order.
@@ -235,6 +250,49 @@ mod tests {
         assert_eq!(network.sent_values(), 6);
         drop(network);
         assert_eq!(left.shape(), [2, 3], "what is left outlives the network");
+    }
+
+    /// The sum of two rows of `length`.
+    fn adding(length: usize) -> Graph {
+        let mut graph = Graph::default();
+        graph.input("left", Element::Float32, &[length]);
+        graph.input("right", Element::Float32, &[length]);
+        graph.operator("Add", &["left", "right"], &["sum"], None);
+        graph.output("sum", Element::Float32, &[length]);
+        graph
+    }
+
+    #[test]
+    fn the_longest_unused_is_dropped_and_what_went_to_it_counts_on() {
+        let ((runtime, mut network), cancel, held) = (open(true), Cancel::new(), HeldInputs::default());
+        for length in [2, 3, 2, 4, 5, 2, 6] {
+            let beside = network.beside(&runtime, &adding(length), &cancel).unwrap();
+            let row = Tensor::Float(ArrayD::ones(IxDyn(&[length])));
+            let inputs = [("left", Given::Here(&row)), ("right", Given::Here(&row))];
+            beside.run_on_device(&held, &inputs, &["sum"], &cancel).unwrap();
+        }
+        let open: Vec<bool> = (2..7).map(|length| network.beside.iter().any(|(known, _)| *known == adding(length))).collect();
+        assert_eq!(open, [true, false, true, true, true]);
+        assert_eq!(network.sent_values(), 2 * (2 + 3 + 2 + 4 + 5 + 2 + 6));
+        network.stop_keeping_outputs();
+        assert!(!network.keeps_outputs() && network.beside.is_empty());
+        assert_eq!(network.sent_values(), 48);
+        assert!(network.beside(&runtime, &adding(2), &cancel).is_err());
+    }
+
+    #[test]
+    fn what_a_binding_knows_stays_as_long_even_if_the_next_is_given_up_half_way() {
+        let ((runtime, mut network), cancel, held) = (open(true), Cancel::new(), HeldInputs::default());
+        let beside = network.beside(&runtime, &adding(2), &cancel).unwrap();
+        let row = Tensor::Float(ArrayD::ones(IxDyn(&[2])));
+        let here = [("left", Given::Here(&row)), ("right", Given::Here(&row))];
+        let made = beside.run_on_device(&held, &here, &["sum"], &cancel).unwrap().remove(0);
+        let others = Tensor::Integer(ArrayD::zeros(IxDyn(&[2])));
+        let misfit = [("left", Given::There(&made)), ("right", Given::Here(&others))];
+        assert!(beside.run_on_device(&held, &misfit, &["sum"], &cancel).is_err());
+        assert_eq!(Arc::strong_count(&made.value), 2, "the binding knows it");
+        beside.run_on_device(&held, &here, &["sum"], &cancel).unwrap();
+        assert_eq!(Arc::strong_count(&made.value), 1, "the binding knows it no more");
     }
 
     #[test]

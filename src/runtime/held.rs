@@ -43,7 +43,7 @@ impl HeldInputs {
 struct Bound {
     of: Weak<NamedTensors>,
     binding: IoBinding,
-    /// What of the last call's inputs another network made: its session has to outlive the binding that knows them.
+    /// What of the inputs that the binding knows another network made: its session has to outlive the binding that knows them.
     from_others: Vec<DeviceTensor>,
 }
 
@@ -54,7 +54,7 @@ pub(super) struct Bindings {
     bound: Vec<Bound>,
     /// How many inputs were handed over to stay.
     pub(super) handed_over: usize,
-    /// Values that were handed over for one call each.
+    /// Values that were handed over for one call each, to networks beside it that were dropped too.
     pub(super) sent: usize,
 }
 
@@ -98,9 +98,11 @@ impl Bindings {
             }
         };
         let Bound { binding, from_others, .. } = self.bound.get_mut(place).context("a binding was lost")?;
+        // A binding that is given up half-way knows some of either, so that both are kept until one knows all of the new.
+        let before = from_others.len();
+        from_others.extend(inputs.iter().filter_map(|(_, given)| given.there()).cloned());
         self.sent += bind_inputs(binding, ports, inputs)?;
-        // What they take the place of goes only now that the binding has let go of it.
-        *from_others = inputs.iter().filter_map(|(_, given)| given.there()).cloned().collect();
+        from_others.drain(..before);
         // What was bound for the last call has that call's shape.
         binding.clear_outputs();
         let of_processor = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default);

@@ -136,13 +136,19 @@ impl DeviceLoop {
             sent_before: networks.sent_values(role, cancel)?,
         };
         let given = Tensor::from(first);
-        let predictions = begun.predict(denoiser, networks, Given::Here(&given), timestep, cancel)?;
-        (begun.graph, begun.inputs) = step_graph(&predictions, arranged.shape(), elements, passes, terms, keeps_prediction);
-        match networks.open_beside(role, &begun.graph, cancel) {
-            Ok(()) => Ok(Some((begun, predictions))),
+        let mut first_predictions = || {
+            let predictions = begun.predict(denoiser, networks, Given::Here(&given), timestep, cancel)?;
+            predictions.iter().try_for_each(|prediction| check_shape(role, prediction.shape(), given.shape()))?;
+            (begun.graph, begun.inputs) = step_graph(&predictions, arranged.shape(), elements, passes, terms);
+            networks.open_beside(role, &begun.graph, cancel)?;
+            Ok(predictions)
+        };
+        match first_predictions() {
+            Ok(predictions) => Ok(Some((begun, predictions))),
             Err(error) if is_cancelled(&error) || is_out_of_memory(&error) => Err(error),
             Err(error) => {
                 log::debug!("{role}: samples come back to the processor at each step: {error:#}");
+                networks.stop_keeping_outputs(role, cancel)?;
                 Ok(None)
             }
         }
@@ -219,16 +225,33 @@ impl DeviceLoop {
         denoiser.restored(fetched, &self.shape)
     }
 
+    /// Brings what was predicted, with guidance, to the processor, and makes sure that it is a prediction.
+    ///
+    /// * `stepped`: what the step made of it
+    ///
+    /// # Errors
+    /// As [`DeviceLoop::fetch`].
+    pub fn check(&self, networks: &mut Networks, predictions: &Predictions, stepped: &Stepped, cancel: &Cancel) -> Result<()> {
+        // The prediction does not depend on the terms, and one that is there already costs no copy.
+        let terms = (0.0, vec![(Given::There(&stepped.sample), 0.0)]);
+        let factors = self.factors(&terms, 0.0);
+        let inputs = self.given(predictions, &terms, &factors)?;
+        networks.fetch_beside(self.role, &self.graph, &self.held, &inputs, (GUIDED, &self.output), cancel)?;
+        Ok(())
+    }
+
     /// Tells in the log what a loop of `steps` steps cost in copies.
+    ///
+    /// * `fetched`: how many samples and predictions came back
     ///
     /// # Errors
     /// The network does not open.
     pub fn tell(&self, networks: &mut Networks, steps: usize, fetched: usize, cancel: &Cancel) -> Result<()> {
         let values: usize = self.shape.iter().product();
-        let sent = networks.sent_values(self.role, cancel)? - self.sent_before;
+        let sent = networks.sent_values(self.role, cancel)?.saturating_sub(self.sent_before);
         let role = self.role;
         log::debug!(
-            "{role}: samples of {values} values stayed on the device for {steps} steps: {sent} values went there, {fetched} samples came back"
+            "{role}: samples of {values} values stayed on the device for {steps} steps: {sent} values went there, {fetched} came back, the first prediction among them"
         );
         Ok(())
     }
@@ -263,6 +286,19 @@ const NEXT: &str = "next";
 const INPUT: &str = "input";
 const GUIDED: &str = "guided";
 
+/// Makes sure that a prediction of `found` is of the shape that the network of `role` was `given`, as it is on the processor.
+fn check_shape(role: Role, found: &[usize], given: &[usize]) -> Result<()> {
+    let mut expected = given.to_vec();
+    // Behind a transformer's prediction may stand a variance, in as many channels.
+    if let (Role::Transformer, [_, channels, ..], Some(along)) = (role, found, expected.get_mut(1))
+        && *channels == 2 * *along
+    {
+        *along = *channels;
+    }
+    ensure!(found == expected, "gave a prediction of shape {found:?}, expected the latents' {given:?}");
+    Ok(())
+}
+
 /// The network of a step, and the names of its inputs: the predictions, the factors, then the terms.
 ///
 /// * `shape`: of a sample
@@ -273,7 +309,6 @@ fn step_graph(
     (taken, given): (Element, Element),
     passes: GuidancePasses,
     terms: usize,
-    keeps_prediction: bool,
 ) -> (Graph, Vec<String>) {
     let (mut graph, mut inputs) = (Graph::default(), Vec::new());
     let mut parts = Vec::new();
@@ -348,8 +383,6 @@ fn step_graph(
     }
     graph.output(NEXT, Element::Float32, shape);
     graph.output(INPUT, taken, &input);
-    if keeps_prediction {
-        graph.output(GUIDED, Element::Float32, shape);
-    }
+    graph.output(GUIDED, Element::Float32, shape);
     (graph, inputs)
 }

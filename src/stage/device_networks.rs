@@ -17,6 +17,17 @@ impl Networks {
         Ok(!self.is_by_shape(role)? && self.asked(role, cancel, |network, _| Ok(network.keeps_outputs()))?)
     }
 
+    /// Has what the component of `role` gives stay on its device no more, as long as it is open.
+    ///
+    /// # Errors
+    /// As [`Networks::open`].
+    pub(super) fn stop_keeping_outputs(&mut self, role: Role, cancel: &Cancel) -> Result<()> {
+        self.asked(role, cancel, |network, _| {
+            network.stop_keeping_outputs();
+            Ok(())
+        })
+    }
+
     /// How many values went to the device of the component of `role` so far; see [`Network::sent_values`].
     ///
     /// # Errors

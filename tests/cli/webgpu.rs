@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use kiln::output::{self, Picture};
 
-use super::common::{Ran, command, names, run};
+use super::common::{Ran, command, copy_of, names, onnx, run};
 use super::model;
 use super::stopping::{send, wait};
 
@@ -109,7 +109,7 @@ fn apart(folder: &Path, left: &str, right: &str) -> u8 {
     left.iter().zip(&right).map(|(left, right)| left.abs_diff(*right)).max().unwrap()
 }
 
-/// What the log says of samples that stayed: how many values each has, steps, values that went to the device, samples that came back.
+/// What the log says of samples that stayed: how many values each has, steps, values that went to the device, samples and predictions that came back.
 fn stayed(ran: &Ran) -> Vec<[usize; 4]> {
     let lines = ran.stderr.lines().filter(|line| line.contains("stayed on the device for"));
     let numbers = |line: &str| line.split_whitespace().filter_map(|word| word.parse().ok()).collect::<Vec<usize>>();
@@ -147,7 +147,7 @@ fn samples_stay_on_the_device_and_the_pictures_are_the_processors() {
         assert!(stayed(&of("cpu", "cpu.png", more)).is_empty());
         let told = stayed(&of(provider, "webgpu.png", more));
         let [[_, steps, _, back]] = told[..] else { panic!("{name}: {told:?}") };
-        assert_eq!((steps, back), (calls, 1), "{name} {more:?}");
+        assert_eq!((steps, back), (calls, 2), "{name} {more:?}");
         let largest = apart(folder.path(), "cpu.png", "webgpu.png");
         assert!(largest <= 1, "{name} {more:?}: {largest} of 255 apart");
         ran += 1;
@@ -166,10 +166,23 @@ fn how_much_goes_to_the_device_does_not_grow_with_steps_by_samples() {
         stayed(&webgpu.generate(folder.path(), &arguments).expect_code(0))[0]
     };
     let ([values, _, few, back], [_, _, many, back_too]) = (of("4"), of("24"));
-    assert_eq!((back, back_too), (1, 1));
+    assert_eq!((back, back_too), (2, 2), "the first prediction and the last sample");
     // Both rows of the first input and the first sample; of each step some numbers.
     assert!(few >= 3 * values && few < 3 * values + 100, "{few} for samples of {values}");
     assert!(many > few && many - few < values / 4, "{} more for 20 more steps of {values} values", many - few);
+}
+
+#[test]
+fn a_denoiser_that_gives_one_value_is_blamed_where_its_samples_stay_on_the_device() {
+    let Some(webgpu) = WebGpu::found() else { return };
+    let (folder, bundle) = copy_of("sd");
+    onnx::fill_weights(&bundle.join("unet/model.onnx"), 3, 0.0);
+    let bundle = bundle.display().to_string();
+    for provider in ["cpu", "cpu,unet=webgpu"] {
+        let arguments = ["a", "--model", &bundle, "--provider", provider, "--steps", "4", "--sampler", "euler", "-vv"];
+        let ran = webgpu.generate(folder.path(), &arguments).expect_code(1);
+        assert!(ran.stderr.contains("unet: every value of its output `"), "{provider}: {}", ran.stderr);
+    }
 }
 
 #[test]
@@ -185,7 +198,7 @@ fn what_looks_at_samples_changes_nothing_and_what_changes_them_has_them_on_the_p
     let euler: &[&str] = &["--sampler", "euler"];
     assert_eq!(stayed(&of(unet, "alone.png", euler)).len(), 1);
     let looked = stayed(&of(unet, "looked.png", &[euler, &["--preview", "preview.png"]].concat()));
-    assert_eq!(looked[0][3], 9, "eight estimates and the last sample");
+    assert_eq!(looked[0][3], 10, "eight estimates, the first prediction and the last sample");
     assert_eq!(apart(folder.path(), "alone.png", "looked.png"), 0);
 
     let ran = of(unet, "unipc.png", &["--sampler", "unipc"]);
