@@ -283,12 +283,17 @@ mod tests {
     #[test]
     fn what_a_binding_knows_stays_as_long_even_if_the_next_is_given_up_half_way() {
         let ((runtime, mut network), cancel, held) = (open(true), Cancel::new(), HeldInputs::default());
-        let beside = network.beside(&runtime, &adding(2), &cancel).unwrap();
-        let row = Tensor::Float(ArrayD::ones(IxDyn(&[2])));
-        let here = [("left", Given::Here(&row)), ("right", Given::Here(&row))];
+        let mut graph = Graph::default();
+        graph.input("left", Element::Float32, &[2]);
+        graph.input("right", Element::Int64, &[2]);
+        graph.operator("Cast", &["right"], &["wide"], Some(("to", Element::Float32.to_onnx())));
+        graph.operator("Add", &["left", "wide"], &["sum"], None);
+        graph.output("sum", Element::Float32, &[2]);
+        let beside = network.beside(&runtime, &graph, &cancel).unwrap();
+        let (row, whole) = (Tensor::Float(ArrayD::ones(IxDyn(&[2]))), Tensor::Integer(ArrayD::zeros(IxDyn(&[2]))));
+        let here = [("left", Given::Here(&row)), ("right", Given::Here(&whole))];
         let made = beside.run_on_device(&held, &here, &["sum"], &cancel).unwrap().remove(0);
-        let others = Tensor::Integer(ArrayD::zeros(IxDyn(&[2])));
-        let misfit = [("left", Given::There(&made)), ("right", Given::Here(&others))];
+        let misfit = [("left", Given::There(&made)), ("right", Given::Here(&row))];
         assert!(beside.run_on_device(&held, &misfit, &["sum"], &cancel).is_err());
         assert_eq!(Arc::strong_count(&made.value), 2, "the binding knows it");
         beside.run_on_device(&held, &here, &["sum"], &cancel).unwrap();
