@@ -113,7 +113,14 @@ impl Engine {
     /// # Errors
     /// As [`Plan::within`].
     pub fn plan(&self, request: &Request) -> Result<(Resolved, Plan)> {
-        Plan::within(&self.bundle, request, &self.settings, &self.assignments, self.measurements.as_ref())
+        let settings = Settings { open: self.open_components(), ..self.settings.clone() };
+        Plan::within(&self.bundle, request, &settings, &self.assignments, self.measurements.as_ref())
+    }
+
+    /// The components that are open, for whatever shapes.
+    #[must_use]
+    pub fn open_components(&self) -> Vec<Role> {
+        self.networks.as_ref().map(Networks::open_for_all_shapes).unwrap_or_default()
     }
 
     /// Makes the pictures of `request`.

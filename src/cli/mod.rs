@@ -147,11 +147,11 @@ impl Verb {
         }
     }
 
-    fn quotes_prompts(&self) -> bool {
+    fn quotes_prompts(&self) -> Option<bool> {
         match self {
             #[cfg(feature = "server")]
-            Self::Serve(verb) => verb.log_prompts,
-            _ => true,
+            Self::Serve(verb) => Some(verb.log_prompts),
+            _ => None,
         }
     }
 
@@ -186,7 +186,7 @@ pub fn main() -> ExitCode {
         }));
     }
     let verb = arguments.verb.as_ref();
-    start_logger(arguments.verbose, verb.is_some_and(Verb::is_quiet), verb.is_none_or(Verb::quotes_prompts));
+    start_logger(arguments.verbose, verb.is_some_and(Verb::is_quiet), verb.and_then(Verb::quotes_prompts));
     let cancel = Cancel::new();
     if arguments.verb.as_ref().is_some_and(Verb::stops_cleanly)
         && let Err(error) = listen_for_interrupts(&cancel)
@@ -301,8 +301,8 @@ fn plain(text: &str) -> String {
     plain
 }
 
-/// * `quotes_prompts`: whether the log may hold prompts; on a server they are strangers'
-fn start_logger(verbose: u8, quiet: bool, quotes_prompts: bool) {
+/// * `quotes_prompts`: whether prompts are written to the log of a server, where they are strangers'; nothing elsewhere
+fn start_logger(verbose: u8, quiet: bool, quotes_prompts: Option<bool>) {
     let level = match verbose {
         0 if quiet => log::LevelFilter::Error,
         0 => log::LevelFilter::Warn,
@@ -312,8 +312,8 @@ fn start_logger(verbose: u8, quiet: bool, quotes_prompts: bool) {
     };
     let mut builder = env_logger::Builder::new();
     builder.filter_level(level);
-    if !quotes_prompts {
-        builder.filter_module(crate::error::PROMPTS, log::LevelFilter::Off);
+    if let Some(quotes_prompts) = quotes_prompts {
+        builder.filter_module(crate::error::PROMPTS, if quotes_prompts { log::LevelFilter::Info } else { log::LevelFilter::Off });
     }
     builder.parse_default_env();
     builder.format(|formatter, record| {

@@ -256,7 +256,6 @@ impl RequestArguments {
             threads: self.device.threads.map(usize::from).or(record.as_ref().and_then(Record::threads)),
             memory: memory.unwrap_or_default(),
             budget: Budget {
-                is_open: false,
                 within_ms: self.within,
                 memory_bytes: MemoryWish::budget(self.memory),
                 may_shrink: self.may_shrink,

@@ -25,7 +25,7 @@ pub(super) struct Arguments {
     model: Vec<PathBuf>,
 
     /// Address and port to listen on; one that other machines reach asks for a token
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8321")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8321", value_parser = address)]
     listen: SocketAddr,
 
     /// Listen on this Unix socket instead
@@ -157,6 +157,11 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>) -> Result<ExitC
         let _ = super::print(format!("kiln serves on {address}\n").as_bytes());
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// An address with its port.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "expected an address in numbers and a port, such as 127.0.0.1:8321 or 0.0.0.0:80".to_owned())
 }
 
 fn origins(arguments: &Arguments) -> Result<Vec<String>> {

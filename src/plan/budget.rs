@@ -12,8 +12,6 @@ const LARGEST_BYTES: f64 = 1_125_899_906_842_624.0;
 pub struct Budget {
     /// From the request to the finished picture, in milliseconds, loading included.
     pub within_ms: Option<f64>,
-    /// Whether the networks are open already, as in a server that has made such a picture: what keeps them open spends no time on it.
-    pub is_open: bool,
     /// The most that the process may hold at once, in bytes.
     pub memory_bytes: Option<u64>,
     /// Whether the picture may be made smaller than it was asked for.

@@ -154,7 +154,8 @@ impl Planner<'_> {
     fn forecast(&self, resolved: &Resolved, plan: &Plan) -> Forecast {
         let forecast = Forecast::new(self.bundle, resolved, plan, self.measurements);
         // With little memory each picture opens them anew.
-        if self.settings.budget.is_open && plan.memory == Memory::Normal { forecast.opened() } else { forecast }
+        let open = if plan.memory == Memory::Normal { &self.settings.open[..] } else { &[] };
+        forecast.beyond(open, if plan.opens_ahead { plan.threads } else { 1 })
     }
 
     fn candidate(&self, resolved: Resolved, settings: &Settings) -> Result<Candidate> {
@@ -315,14 +316,25 @@ mod tests {
             assert_eq!((found.plan.opens_ahead, found.plan.memory, found.resolved.warnings.len()), (false, Memory::Normal, 0));
             assert_eq!(found.plan.forecast.memory_bytes, one.forecast.memory_bytes);
         }
-        let budget = Budget { is_open: true, ..Budget::default() };
-        let open = choose_at(32, &Settings { budget, ..settings.clone() }, None, None).unwrap().plan;
+        let open_of = |forecast: &Forecast| {
+            forecast
+                .components
+                .iter()
+                .filter(|component| component.load_ms == 0.0)
+                .map(|component| component.role)
+                .collect::<Vec<_>>()
+        };
+        let some = Settings { open: vec![Role::Unet], ..settings.clone() };
+        let some = choose_at(32, &some, None, None).unwrap().plan.forecast;
+        assert_eq!(open_of(&some), [Role::Unet]);
+        let all: Vec<Role> = beside.forecast.components.iter().map(|component| component.role).collect();
+        let all = Settings { open: all, ..settings.clone() };
         let running: f64 = beside.forecast.components.iter().map(|component| component.time_ms - component.load_ms).sum();
-        assert!((open.forecast.time_ms.unwrap() - running).abs() < 1e-6 && running < beside.forecast.time_ms.unwrap());
-        assert!(open.forecast.components.iter().all(|component| component.load_ms == 0.0));
-        let anew = Settings { memory: Memory::Low, budget, ..settings.clone() };
-        let anew = choose_at(32, &anew, None, None).unwrap().plan;
-        assert!(anew.forecast.components.iter().all(|component| component.load_ms > 0.0), "each picture opens them anew");
+        let open_ms = choose_at(32, &all, None, None).unwrap().plan.forecast.time_ms.unwrap();
+        assert!((open_ms - running).abs() < 1e-6 && open_ms < some.time_ms.unwrap());
+        assert!(some.time_ms < beside.forecast.time_ms);
+        let anew = choose_at(32, &Settings { memory: Memory::Low, ..all }, None, None).unwrap().plan;
+        assert!(open_of(&anew.forecast).is_empty(), "each picture opens them anew");
         let low = choose_at(32, &Settings { memory: Memory::Low, ..settings }, None, None).unwrap().plan;
         assert!(!low.opens_ahead, "each is dropped before the next is opened");
     }

@@ -161,12 +161,17 @@ impl Forecast {
 }
 
 impl Forecast {
-    /// The same where the networks are open already and the process has started.
-    pub(super) fn opened(mut self) -> Self {
-        for component in &mut self.components {
+    /// The same in a process that has started, where the networks of the roles `open` are open already.
+    ///
+    /// * `threads`: how many open networks at once
+    pub(super) fn beyond(mut self, open: &[Role], threads: usize) -> Self {
+        if open.is_empty() {
+            return self;
+        }
+        for component in self.components.iter_mut().filter(|component| open.contains(&component.role)) {
             component.time_ms -= std::mem::take(&mut component.load_ms);
         }
-        self.networks_ms = self.components.iter().map(|component| component.time_ms).sum();
+        self.networks_ms = networks_ms(&self.components, threads);
         self.time_ms = self.time_ms.map(|_| self.networks_ms);
         self
     }

@@ -95,6 +95,8 @@ pub struct Settings {
     pub prepared: Option<PathBuf>,
     /// Which safety checker pictures have to pass.
     pub safety: SafetyChoice,
+    /// Components that are open already, as a server's are: opening them takes no time. An engine says so of its own itself.
+    pub open: Vec<Role>,
 }
 
 /// Which safety checker pictures have to pass.
@@ -318,13 +320,13 @@ impl Plan {
         let Some(within) = budget.within_ms.filter(|_| !self.forecast.is_measured) else { return warnings };
         warnings.push(match self.forecast.time_ms.filter(|time| *time > within) {
             Some(time) => format!(
-                "within: {} may not be enough: the quickest way that is allowed takes {}, which is an estimate, so it is made all the same; \
+                "--within (a job's `within_s`): {} may not be enough: the quickest way that is allowed takes {}, which is an estimate, so it is made all the same; \
                  `kiln tune MODEL` measures",
                 time_text(within),
                 time_text(time)
             ),
             None => {
-                "within: the time is an estimate, and nothing stops a run that takes longer; `kiln tune MODEL` measures".to_owned()
+                "--within (a job's `within_s`): the time is an estimate, and nothing stops a run that takes longer; `kiln tune MODEL` measures".to_owned()
             }
         });
         warnings

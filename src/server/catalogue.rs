@@ -85,13 +85,15 @@ impl Catalogue {
 impl Model {
     /// Decides how `request` would be carried out within `budget`.
     ///
+    /// * `open`: the components that are open already
+    ///
     /// # Errors
     /// As [`Plan::within`]; several clips at once (a refusal).
-    pub fn plan(&self, request: &Request, budget: Budget) -> Result<(Resolved, Plan)> {
+    pub fn plan(&self, request: &Request, budget: Budget, open: Vec<Role>) -> Result<(Resolved, Plan)> {
         if self.bundle.makes_clips() && request.count > 1 {
             refuse!("count: is {}, and model {} makes one clip at a time; ask for each by itself", request.count, self.name);
         }
-        let settings = Settings { budget, ..self.settings.clone() };
+        let settings = Settings { budget, open, ..self.settings.clone() };
         Plan::within(&self.bundle, request, &settings, &self.assignments, self.measurements.as_ref())
     }
 
@@ -99,6 +101,12 @@ impl Model {
     #[must_use]
     pub fn makes_clips(&self) -> bool {
         self.bundle.makes_clips()
+    }
+
+    /// Whether its pictures have opacity.
+    #[must_use]
+    pub fn has_opacity(&self) -> bool {
+        self.bundle.geometry.picture_channels == 4
     }
 
     /// The measurements that its plans are made with.

@@ -25,6 +25,7 @@ use super::queue::{FairQueue, Full};
 use super::speed::{Kind, Speeds};
 use super::store::{NewRecord, Record, Store};
 use super::wish::{Attachments, Wish};
+use crate::bundle::Role;
 use crate::output::Picture;
 use crate::plan::{Budget, Plan};
 use crate::refusal;
@@ -69,8 +70,8 @@ pub struct Dispatcher {
     short_of_room: AtomicUsize,
     /// Models whose last job failed after they were opened anew, with the reason.
     failing: Mutex<HashMap<String, String>>,
-    /// How many workers hold each model's networks open.
-    open: Mutex<HashMap<String, usize>>,
+    /// The components of each model that the worker which ran it last holds open.
+    open: Mutex<HashMap<String, Vec<Role>>>,
     /// Pictures that come in are decoded one at a time: each may take much memory.
     decoding: Mutex<()>,
 }
@@ -126,7 +127,7 @@ impl Dispatcher {
     pub fn plan(&self, wish: &Wish, attachments: &Attachments) -> Result<(Request, Budget, Resolved, Plan), Problem> {
         let model = self.catalogue.find(wish.model.as_deref())?;
         let mut request = wish.request(&self.limits)?;
-        let budget = Budget { is_open: self.is_open(&model.name), ..wish.budget()? };
+        let budget = wish.budget()?;
         wish.deadline_s(&self.limits)?;
         if wish.fps.is_some() && !model.makes_clips() {
             return Err(refusal!("fps: model {} makes pictures one by one and no clips; leave it out", model.name).into());
@@ -139,7 +140,7 @@ impl Dispatcher {
             return Err(Problem::new(Code::Policy, "prompt: this server's policy does not allow it; say it in other words"));
         }
         self.attach(&mut request, attachments)?;
-        let (resolved, plan) = model.plan(&request, budget)?;
+        let (resolved, plan) = model.plan(&request, budget, self.open_components(&model.name))?;
         let most = self.limits.side_px;
         if resolved.width > most || resolved.height > most {
             let message = format!("size: is {}x{}, expected sides of at most {most}", resolved.width, resolved.height);
@@ -274,8 +275,8 @@ impl Dispatcher {
 
     /// Tells the jobs that wait where they are.
     fn tell_places(&self, inner: &Inner) {
-        let running_ms: f64 = inner.running.iter().map(|job| left_ms(job)).sum();
-        let mut before_ms = running_ms;
+        // A sum of nothing would be -0.
+        let mut before_ms = inner.running.iter().fold(0.0, |sum, job| sum + left_ms(job));
         for (place, job) in inner.queue.in_order().into_iter().enumerate() {
             let wait_s = Some((before_ms / self.workers as f64).round() / 1_000.0);
             job.tell(JobEvent::State { state: State::Queued, place: Some(place), wait_s });

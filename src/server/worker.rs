@@ -27,15 +27,7 @@ pub(super) struct Worker {
     settings: Settings,
     runtime: Option<PathBuf>,
     /// The one that was used last stands last.
-    engines: Vec<Held>,
-}
-
-/// A model that a worker holds.
-struct Held {
-    model: String,
-    engine: Engine,
-    /// Whether it has made something, so that its networks are open; the dispatcher knows of those.
-    is_open: bool,
+    engines: Vec<(String, Engine)>,
 }
 
 impl Worker {
@@ -77,10 +69,7 @@ impl Worker {
         let made = match self.generate(job, &request) {
             Err(error) if !is_cancelled(&error) && !is_refusal(&error) && !job.cancel.is_cancelled() => {
                 log::warn!("job {}: {error:#}; the model is opened anew", job.id);
-                if let Some(position) = self.engines.iter().position(|held| held.model == job.kind.model) {
-                    let held = self.engines.remove(position);
-                    self.let_go(held);
-                }
+                self.engines.retain(|(name, _)| *name != job.kind.model);
                 self.generate(job, &request)?
             }
             outcome => outcome?,
@@ -90,42 +79,37 @@ impl Worker {
     }
 
     fn generate(&mut self, job: &Job, request: &Request) -> Result<Vec<NewPicture>> {
-        let mut held = match self.engines.iter().position(|held| held.model == job.kind.model) {
-            Some(position) => self.engines.remove(position),
-            None => self.open(&job.kind.model)?,
-        };
-        held.engine.set_budget(job.budget);
+        let (name, mut engine) = self.take_engine(&job.kind.model)?;
+        engine.set_budget(job.budget);
         let mut watcher = Watcher { job, begun: Instant::now() };
         // A panic must not take the thread with it; the engine it happened in is not used again.
-        let outcome = catch_unwind(AssertUnwindSafe(|| pictures(&mut held.engine, request, &mut watcher, &job.cancel)));
-        let Ok(outcome) = outcome else {
-            self.let_go(held);
-            return Err(anyhow!("the run ended in a panic, which is a fault of Kiln's"));
-        };
-        if outcome.is_ok() && !held.is_open {
-            held.is_open = true;
-            self.dispatcher.set_open(&held.model, true);
+        let outcome = catch_unwind(AssertUnwindSafe(|| pictures(&mut engine, request, &mut watcher, &job.cancel)));
+        match outcome {
+            Ok(outcome) => {
+                self.dispatcher.set_open(&name, engine.open_components());
+                self.engines.push((name, engine));
+                outcome
+            }
+            Err(_) => {
+                self.dispatcher.set_open(&name, Vec::new());
+                Err(anyhow!("the run ended in a panic, which is a fault of Kiln's"))
+            }
         }
-        self.engines.push(held);
-        outcome
     }
 
-    /// Opens a model, for which others give way.
-    fn open(&mut self, model: &str) -> Result<Held> {
+    /// The engine of a model, taken out of those that are open, or opened; others give way.
+    fn take_engine(&mut self, model: &str) -> Result<(String, Engine)> {
+        if let Some(position) = self.engines.iter().position(|(name, _)| name == model) {
+            return Ok(self.engines.remove(position));
+        }
         while self.engines.len() >= self.dispatcher.limits.resident_models {
-            let held = self.engines.remove(0);
-            self.let_go(held);
+            let (name, _) = self.engines.remove(0);
+            self.dispatcher.set_open(&name, Vec::new());
         }
         let found = self.dispatcher.catalogue.find(Some(model))?;
         let mut engine = Engine::open(&found.folder, &self.settings, self.runtime.as_deref())?;
         engine.set_measurements(found.measurements().cloned());
-        Ok(Held { model: model.to_owned(), engine, is_open: false })
-    }
-
-    fn let_go(&self, held: Held) {
-        if held.is_open {
-            self.dispatcher.set_open(&held.model, false);
-        }
+        Ok((model.to_owned(), engine))
     }
 }
 

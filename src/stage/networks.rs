@@ -140,6 +140,13 @@ impl Networks {
         self.open.get(&role).is_some_and(|open| !open.is_empty())
     }
 
+    /// The components that are open now and need not be opened again for another shape.
+    #[must_use]
+    pub fn open_for_all_shapes(&self) -> Vec<Role> {
+        let is_by_shape = |role| self.ways.get(&role).is_none_or(Way::is_by_shape);
+        self.open.keys().copied().filter(|role| self.is_open(*role) && !is_by_shape(*role)).collect()
+    }
+
     /// Opens the component of `role` unless it is open; one whose shapes have to be fixed when it is called.
     ///
     /// # Errors

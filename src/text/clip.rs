@@ -168,7 +168,7 @@ impl Clip {
                 continue;
             }
             let letters: String = word.bytes().map(|byte| self.letters[usize::from(byte)]).collect();
-            let tokens = self.pairs.tokenize(&letters).map_err(|error| anyhow!("word {word:?} of the prompt: {error}"))?;
+            let tokens = self.pairs.tokenize(&letters).map_err(|error| anyhow!("a word of the prompt: {error}"))?;
             ids.extend(tokens.into_iter().map(|token| token.id));
         }
         Ok(())

@@ -74,7 +74,7 @@ fn a_time_refuses_once_it_was_measured_and_warns_before() {
     };
     for verb in ["plan", "generate"] {
         let ran = with_cache(&[verb, "--model", &bundle, "--within", "1ms"]).expect_code(0);
-        assert_eq!(ran.stderr.matches(": within: 1ms may not be enough").count(), 1, "{}", ran.stderr);
+        assert_eq!(ran.stderr.matches("`within_s`): 1ms may not be enough").count(), 1, "{}", ran.stderr);
     }
     let plan = |arguments: &[&str]| -> Value { serde_json::from_slice(&with_cache(arguments).expect_code(0).stdout).unwrap() };
     with_cache(&["tune", &bundle, "--runs", "1"]).expect_code(0);

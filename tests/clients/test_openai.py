@@ -48,6 +48,10 @@ def test_pictures_come_in_the_answer_or_as_addresses(server):
     pictures = [opened(image.b64_json) for image in made.data]
     assert [picture.size for picture in pictures] == [(64, 64)] * 2 and made.size == "64x64" and made.output_format == "png"
     assert abs(made.created - time.time()) < 300
+    sticker = opened(speaks.images.generate(model="sticker", prompt="a red apple", background="transparent").data[0].b64_json)
+    assert sticker.mode == "RGBA" and sticker.getchannel("A").getextrema() == (0, 255)
+    with pytest.raises(openai.BadRequestError):
+        speaks.images.generate(model="sticker", prompt="a red apple", background="opaque")
     assert "a red apple" in pictures[0].text["parameters"] and "Seed: 4" in pictures[0].text["parameters"]
     again = speaks.images.generate(prompt="a red apple", response_format="url", **TINY)
     with urllib.request.urlopen(again.data[0].url) as answer:

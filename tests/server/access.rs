@@ -46,7 +46,7 @@ fn an_address_that_others_reach_asks_for_a_token() {
     common::kiln(folder.path(), &arguments).refused(2, &["--token-file"]);
     std::fs::write(folder.path().join("short"), "abc\n").unwrap();
     arguments.extend(["--token-file", "short"]);
-    common::kiln(folder.path(), &arguments).refused(2, &["16 characters"]);
+    common::kiln(folder.path(), &arguments).refused(2, &["expected 16 or more"]);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use super::Dispatcher;
+use crate::bundle::Role;
 use crate::runtime::free_disk_bytes;
 use crate::server::problem::{Code, Problem};
 
@@ -36,17 +37,13 @@ impl Dispatcher {
         }
     }
 
-    /// Says that a worker holds a model open with its networks, or no more.
-    pub fn set_open(&self, model: &str, is_open: bool) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let workers = open.entry(model.to_owned()).or_default();
-        *workers = if is_open { *workers + 1 } else { workers.saturating_sub(1) };
+    /// Says which components of a model a worker holds open.
+    pub fn set_open(&self, model: &str, components: Vec<Role>) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(model.to_owned(), components);
     }
 
-    /// Whether a model is open, whichever worker takes the next job.
-    pub(super) fn is_open(&self, model: &str) -> bool {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.get(model).is_some_and(|workers| *workers >= self.workers)
+    pub(super) fn open_components(&self, model: &str) -> Vec<Role> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).get(model).cloned().unwrap_or_default()
     }
 
     /// Says that a worker is gone, and nobody does its jobs.

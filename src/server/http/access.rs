@@ -43,7 +43,11 @@ impl Tokens {
                 None => (format!("token {}", number + 1), line),
             };
             if token.len() < SHORTEST_TOKEN || token.contains(char::is_whitespace) {
-                refuse!("token {}: expected {SHORTEST_TOKEN} characters or more without blanks", number + 1);
+                refuse!(
+                    "token {}: has {} characters, expected {SHORTEST_TOKEN} or more without blanks, as of `openssl rand -hex 16`",
+                    number + 1,
+                    token.chars().count()
+                );
             }
             known.push((name, token.to_owned()));
         }

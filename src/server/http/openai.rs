@@ -85,7 +85,7 @@ async fn answer(
     (attachments, room): (Attachments, Room),
     kind: &'static str,
 ) -> Answer {
-    asked.check()?;
+    asked.check(app.dispatcher.catalogue.find(asked.model.as_deref())?.has_opacity())?;
     let stream = asked.stream.unwrap_or(false);
     let partial = if stream { asked.partial_images.unwrap_or(0) } else { 0 };
     let format = asked.response_format.unwrap_or(ResponseFormat::B64Json);

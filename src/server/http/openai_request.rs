@@ -61,7 +61,7 @@ pub(super) struct ImageRequest {
     pub(super) partial_images: Option<u32>,
     /// `auto` and `standard` alone: `steps` decides.
     quality: Option<String>,
-    /// `auto` and `opaque` alone.
+    /// `auto`, and `transparent` of a model whose pictures have opacity, else `opaque`.
     background: Option<String>,
     /// `png` alone.
     output_format: Option<String>,
@@ -121,19 +121,21 @@ pub(super) struct ImageForm {
 impl ImageRequest {
     /// Refuses what Kiln has nothing for.
     ///
+    /// * `has_opacity`: whether the model's pictures have
+    ///
     /// # Errors
     /// A value is another than the one that Kiln can keep to.
-    pub(super) fn check(&self) -> Result<(), Problem> {
+    pub(super) fn check(&self, has_opacity: bool) -> Result<(), Problem> {
         let only: [(&str, &Option<String>, &[&str]); 3] = [
             ("quality", &self.quality, &["auto", "standard"]),
-            ("background", &self.background, &["auto", "opaque"]),
+            ("background", &self.background, &["auto", if has_opacity { "transparent" } else { "opaque" }]),
             ("output_format", &self.output_format, &["png"]),
         ];
         for (name, value, known) in only {
             if value.as_deref().is_some_and(|value| !known.contains(&value)) {
                 return Err(Problem::new(
                     Code::Refused,
-                    format!("{name}: expected {}; this server has no other", known.join(" or ")),
+                    format!("{name}: expected {}; this model has no other", known.join(" or ")),
                 ));
             }
         }
