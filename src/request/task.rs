@@ -79,16 +79,19 @@ impl Request {
         let goes_on = bundle.goes_on_from_picture();
         let Some(input) = &self.input else {
             if self.mask.is_some() {
-                refuse!("mask: is given without an input picture; name the picture with --input");
+                refuse!("mask: is given without an input picture; name the picture with --input (a job's `picture`)");
             }
             if self.strength.is_some() {
-                refuse!("strength: is given without an input picture; name the picture with --input");
+                refuse!("strength: is given without an input picture; name the picture with --input (a job's `picture`)");
             }
             if bundle.takes_mask() {
                 refuse!("model {}: makes a part of a picture anew, and needs --input and --mask", bundle.name());
             }
             if goes_on {
-                refuse!("model {}: makes clips that go on from a picture; name it with --input", bundle.name());
+                refuse!(
+                    "model {}: makes clips that go on from a picture; name it with --input (a job's `picture`)",
+                    bundle.name()
+                );
             }
             return Ok(Task::TextToPicture);
         };

@@ -1,5 +1,6 @@
 //! One job: what was asked for, where it stands, who is told of it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -192,6 +193,7 @@ pub struct Job {
     pub created_ms: i64,
     /// Stops it.
     pub cancel: Cancel,
+    found_open: AtomicBool,
     course: Mutex<Course>,
     present: Mutex<Present>,
     events: broadcast::Sender<JobEvent>,
@@ -259,6 +261,7 @@ impl Job {
             deadline,
             created_ms,
             cancel: Cancel::new(),
+            found_open: AtomicBool::new(false),
             course: Mutex::default(),
             present: Mutex::new(Present { state, step: None, preview: None, end: None, started: None }),
             events: broadcast::Sender::new(EVENTS_KEPT),
@@ -336,6 +339,17 @@ impl Job {
         self.cancel.check()?;
         course.is_made = true;
         Ok(())
+    }
+
+    /// Says whether its model was open when it began.
+    pub fn set_found_open(&self, found_open: bool) {
+        self.found_open.store(found_open, Ordering::Relaxed);
+    }
+
+    /// Whether its model was open when it began.
+    #[must_use]
+    pub fn found_open(&self) -> bool {
+        self.found_open.load(Ordering::Relaxed)
     }
 
     /// Whether its pictures are made.

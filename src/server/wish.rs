@@ -51,7 +51,7 @@ pub struct Wish {
     /// Another sampler, such as `euler`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampler: Option<String>,
-    /// The longest that making it may take, in seconds: the plan keeps to it or the job is refused.
+    /// The longest that making it may take, in seconds. Where the model was measured on the server's device the plan keeps to it or the job is refused; else it is a warning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub within_s: Option<f64>,
     /// Whether a smaller picture will do where `within_s` asks for it.

@@ -81,6 +81,7 @@ impl Worker {
     fn generate(&mut self, job: &Job, request: &Request) -> Result<Vec<NewPicture>> {
         let (name, mut engine) = self.take_engine(&job.kind.model)?;
         engine.set_budget(job.budget);
+        job.set_found_open(!engine.open_components().is_empty());
         let mut watcher = Watcher { job, begun: Instant::now() };
         // A panic must not take the thread with it; the engine it happened in is not used again.
         let outcome = catch_unwind(AssertUnwindSafe(|| pictures(&mut engine, request, &mut watcher, &job.cancel)));

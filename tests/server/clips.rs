@@ -23,8 +23,9 @@ fn a_clip_is_made_and_served_as_an_animated_picture() {
     assert_eq!(served.header("content-type"), Some("image/png"));
     assert!(!served.body.windows(7).any(|window| window == b"/models"), "it tells nothing of this machine's folders");
 
-    // What a clip took is what a plan of its like expects.
-    let job = server.get(&format!("/jobs/{id}")).expect(200).json();
+    // What a clip took is what a plan of its like expects, once nothing is left to be opened for it.
+    let id = server.submit(&json!({ "prompt": "a spinning cat", "seed": 4, "steps": 2 }));
+    let job = server.wait(&id, &["finished"]);
     let took_s = (job["ended_ms"].as_f64().unwrap() - job["started_ms"].as_f64().unwrap()) / 1000.0;
     let plan = server.post("/plan", &json!({ "prompt": "a spinning cat", "steps": 2 })).expect(200).json();
     let expected_s = plan["expected_time_s"].as_f64().unwrap();

@@ -51,8 +51,8 @@ impl Dispatcher {
             Ok(pictures) => {
                 if let Some((started, _)) = job.present().started {
                     let took_ms = started.elapsed().as_secs_f64() * 1_000.0;
-                    // What the disk took says nothing of the next job.
-                    if !is_short {
+                    // What the disk took says nothing of the next job, nor what was opened for this one.
+                    if !is_short && job.found_open() {
                         self.speeds.learn(&job.kind, took_ms);
                     }
                     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time")]
