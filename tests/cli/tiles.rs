@@ -98,7 +98,7 @@ fn a_decoder_of_clips_that_runs_out_of_memory_begins_again_in_tiles() {
     // The decoder's attention wants 324 MiB twice, at the side of the latents; the transformer's patches are four latents each.
     let arguments = ["a red apple", "--seed", "7", "--model", &model, "--size", "384x384", "--threads", "1", "--steps", "1"];
     let arguments = [&arguments[..], &["--frames", "5", "--guidance", "1", "--force"]].concat();
-    let [normal, low, asked] = out_of_memory_and_in_tiles(here, 600 << 10, &arguments);
+    let [normal, low, asked] = out_of_memory_and_in_tiles(here, 700 << 10, &arguments);
     let frames = |name: &str| {
         let reader = kiln::output::ClipReader::open(&here.join(name)).unwrap().unwrap();
         reader.map(|frame| frame.unwrap().pixels).collect::<Vec<_>>()
