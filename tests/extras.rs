@@ -20,11 +20,6 @@ use safetensors::SafeTensors;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
-struct Cases {
-    cases: Vec<Case>,
-}
-
-#[derive(Deserialize)]
 struct Case {
     name: String,
     kind: String,
@@ -48,12 +43,13 @@ struct Case {
 const TOLERANCE: f32 = 1e-3;
 
 fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/extras").join(name)
+    common::reference::golden("extras", name)
 }
 
 fn cases(kind: &str) -> Vec<Case> {
-    let text = fs::read_to_string(golden("cases.json")).unwrap();
-    serde_json::from_str::<Cases>(&text).unwrap().cases.into_iter().filter(|case| case.kind == kind).collect()
+    let mut cases: Vec<Case> = common::reference::cases("extras");
+    cases.retain(|case| case.kind == kind);
+    cases
 }
 
 fn request(case: &Case) -> Request {
@@ -92,9 +88,7 @@ fn compare(kind: &str, mut open: impl FnMut(&Case) -> Engine) -> usize {
     let mut wrong = Vec::new();
     let cases = cases(kind);
     for case in &cases {
-        let tensor = tensors.tensor(&case.name).unwrap();
-        let expected: Vec<f32> =
-            tensor.data().chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect();
+        let expected = common::reference::floats(&tensors, &case.name);
         let apart = apart(&latents(&mut open(case), &request(case)), &expected);
         if apart.is_nan() || apart > TOLERANCE {
             wrong.push(format!("{}: latents {apart:e} apart", case.name));

@@ -6,16 +6,20 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use kiln::lineage::{RealPictures, judged};
 use kiln::request::{SamplerChoice, StyleMix, Walk};
 use kiln::runtime::{Network, NetworkOptions, Runtime, Tensor};
 use kiln::{Cancel, Engine, Picture, Request, Settings, sampler};
 use ndarray::{ArrayD, Axis};
+use reference::{floats, from_config, scheduler_config, tests_folder};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+
+#[path = "common/reference.rs"]
+mod reference;
 
 /// How far arrays may lie apart, as a share of the largest value: after one pass, and after a loop.
 const ONE_PASS: f32 = 1e-4;
@@ -31,11 +35,6 @@ const SOLVER: f32 = 1e-6;
 /// The same for likelihoods: at the tolerance that a person gets the solver's own error is several times what differences lose, and
 /// hangs on how a processor rounds.
 const LIKELIHOOD_SOLVER: f32 = 1e-5;
-
-#[derive(Deserialize)]
-struct Cases {
-    cases: Vec<Case>,
-}
 
 #[derive(Deserialize)]
 struct Case {
@@ -80,18 +79,14 @@ struct WalkCase {
     frames: usize,
 }
 
-fn tests_folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
-}
-
 fn golden(file: &str) -> PathBuf {
-    tests_folder().join("golden/families").join(file)
+    reference::golden("families", file)
 }
 
 fn cases(bundle: &str) -> Vec<Case> {
-    let text = fs::read_to_string(golden("cases.json")).unwrap();
-    let cases = serde_json::from_str::<Cases>(&text).unwrap().cases;
-    cases.into_iter().filter(|case| case.bundle == bundle).collect()
+    let mut cases: Vec<Case> = reference::cases("families");
+    cases.retain(|case| case.bundle == bundle);
+    cases
 }
 
 /// A solver, a sampler by name, or the sampler as `from_config` of the named class makes it from the bundle's file.
@@ -105,12 +100,9 @@ fn sampler_choice(case: &Case) -> SamplerChoice {
     if let Some(choice) = &other.choice {
         return SamplerChoice { run, ..SamplerChoice::named(choice).unwrap() };
     }
-    let path = tests_folder().join("bundles").join(&case.bundle).join("scheduler/scheduler_config.json");
-    let text = fs::read_to_string(path).unwrap_or_else(|_| "{}".to_owned());
-    let mut config: Map<String, Value> = serde_json::from_str(&text).unwrap();
-    config.extend(other.config.clone());
-    config.insert("_class_name".into(), other.class.clone().into());
-    SamplerChoice { config: Some(sampler::Config::from_json(&Value::Object(config)).unwrap()), run, ..SamplerChoice::default() }
+    let base = scheduler_config(&case.bundle).unwrap_or_default();
+    let config = from_config(base, other.class.as_deref(), &other.config);
+    SamplerChoice { config: Some(config), run, ..SamplerChoice::default() }
 }
 
 fn request(case: &Case) -> Request {
@@ -139,8 +131,7 @@ struct Golden {
 impl Golden {
     fn read(arrays: &SafeTensors<'_>, name: &str) -> Self {
         let tensor = arrays.tensor(name).unwrap();
-        let values = tensor.data().chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect();
-        Self { values, shape: tensor.shape().to_vec() }
+        Self { values: floats(arrays, name), shape: tensor.shape().to_vec() }
     }
 
     fn row(&self, index: usize) -> &[f32] {
@@ -296,8 +287,7 @@ fn run(bundle: &str) {
 
 #[test]
 fn every_case_is_run() {
-    let text = fs::read_to_string(golden("cases.json")).unwrap();
-    let all = serde_json::from_str::<Cases>(&text).unwrap().cases;
+    let all: Vec<Case> = reference::cases("families");
     let mut found: BTreeMap<&str, usize> = BTreeMap::new();
     for case in &all {
         *found.entry(&case.bundle).or_default() += 1;

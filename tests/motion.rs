@@ -12,13 +12,11 @@ use ndarray::{ArrayD, Axis, Slice};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 
+#[path = "common/reference.rs"]
+mod reference;
+
 /// Channels of the latents that hold the thing; those after them hold how it stands.
 const THING: usize = 16;
-
-#[derive(Deserialize)]
-struct Cases {
-    cases: Vec<Case>,
-}
 
 #[derive(Deserialize)]
 struct Case {
@@ -34,7 +32,7 @@ fn root() -> &'static Path {
 }
 
 fn golden(name: &str) -> PathBuf {
-    root().join("tests/golden/motion").join(name)
+    reference::golden("motion", name)
 }
 
 fn engine() -> Engine {
@@ -80,15 +78,14 @@ fn channels(latents: &ArrayD<f32>, of_thing: bool) -> ArrayD<f32> {
 
 #[test]
 fn every_golden_clip_is_made_again() {
-    let cases = serde_json::from_str::<Cases>(&fs::read_to_string(golden("cases.json")).unwrap()).unwrap().cases;
+    let cases: Vec<Case> = reference::cases("motion");
     let bytes = fs::read(golden("latents.safetensors")).unwrap();
     let latents = SafeTensors::deserialize(&bytes).unwrap();
     let mut engine = engine();
     for case in &cases {
         let (frames, made) = film(&mut engine, &request(&case.prompt, case.seed, case.steps, case.frames));
         let tensor = latents.tensor(&case.name).unwrap();
-        let expected = tensor.data().chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect();
-        let expected = ArrayD::from_shape_vec(tensor.shape(), expected).unwrap();
+        let expected = ArrayD::from_shape_vec(tensor.shape(), reference::floats(&latents, &case.name)).unwrap();
         let off = largest(&made.latents, &expected);
         assert!(off < 1e-3, "{}: latents {off:e} apart", case.name);
         let picture = Picture::open(&golden(&format!("{}.png", case.name))).unwrap();

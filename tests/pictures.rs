@@ -6,18 +6,16 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use kiln::request::SamplerChoice;
 use kiln::{Cancel, Engine, Memory, Picture, Request, Settings, sampler};
+use reference::{floats, from_config, golden, scheduler_config, tests_folder};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-#[derive(Deserialize)]
-struct Cases {
-    cases: Vec<Case>,
-}
+#[path = "common/reference.rs"]
+mod reference;
 
 #[derive(Deserialize)]
 struct Case {
@@ -49,30 +47,20 @@ struct SamplerCase {
     config: Map<String, Value>,
 }
 
-fn tests_folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
-}
-
 fn cases() -> Vec<Case> {
-    let text = fs::read_to_string(tests_folder().join("golden/pictures/cases.json")).unwrap();
-    serde_json::from_str::<Cases>(&text).unwrap().cases
+    reference::cases("pictures")
 }
 
 /// The sampler as `from_config` of the named class makes it from the bundle's file.
 fn sampler_choice(case: &Case) -> SamplerChoice {
     let run = sampler::Run { eta: Some(case.eta), ..sampler::Run::default() };
     let Some(other) = &case.sampler else { return SamplerChoice { run, ..SamplerChoice::default() } };
-    let path = tests_folder().join("bundles").join(&case.bundle).join("scheduler/scheduler_config.json");
-    let mut config: Map<String, Value> = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
-    config.extend(other.config.clone());
-    config.insert("_class_name".into(), other.class.clone().into());
-    SamplerChoice { config: Some(sampler::Config::from_json(&Value::Object(config)).unwrap()), run, ..SamplerChoice::default() }
+    let config = from_config(scheduler_config(&case.bundle).unwrap(), Some(&other.class), &other.config);
+    SamplerChoice { config: Some(config), run, ..SamplerChoice::default() }
 }
 
 fn request(case: &Case) -> Request {
-    let picture = |name: &Option<String>| {
-        name.as_ref().map(|name| Picture::open(&tests_folder().join("golden/pictures").join(name)).unwrap())
-    };
+    let picture = |name: &Option<String>| name.as_ref().map(|name| Picture::open(&golden("pictures", name)).unwrap());
     Request {
         prompt: case.prompt.clone(),
         negative: case.negative.clone(),
@@ -106,15 +94,14 @@ fn run_case(engine: &mut Engine, case: &Case, latents: &SafeTensors<'_>) -> Vec<
     // diffusers draws the latents of the input once for a list of seeds, Kiln for each: the first picture is the same.
     let compared = if case.group == "shared_draw" { 1 } else { case.count };
     assert_eq!(made.len(), case.pictures.len(), "{}", case.name);
-    let tensor = latents.tensor(&case.name).unwrap();
-    let golden: Vec<f32> = tensor.data().chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect();
-    let each = golden.len() / case.count;
+    let expected = floats(latents, &case.name);
+    let each = expected.len() / case.count;
     let mut wrong = Vec::new();
     for (index, made) in made.iter().enumerate().take(compared) {
-        let expected = &golden[index * each..(index + 1) * each];
+        let expected = &expected[index * each..(index + 1) * each];
         assert_eq!(made.latents.len(), each, "{}", case.name);
         let apart = made.latents.iter().zip(expected).map(|(left, right)| (left - right).abs()).fold(0.0_f32, f32::max);
-        let picture = Picture::open(&tests_folder().join("golden/pictures").join(&case.pictures[index])).unwrap();
+        let picture = Picture::open(&golden("pictures", &case.pictures[index])).unwrap();
         assert_eq!((made.picture.width, made.picture.height), (picture.width, picture.height), "{}", case.name);
         let bytes = largest_difference(&made.picture.pixels, &picture.pixels);
         if bytes > case.tolerance || apart.is_nan() || apart > case.latent_tolerance {
@@ -131,7 +118,7 @@ fn run_case(engine: &mut Engine, case: &Case, latents: &SafeTensors<'_>) -> Vec<
 #[test]
 fn every_golden_picture_is_made_again() {
     let cases = cases();
-    let bytes = fs::read(tests_folder().join("golden/pictures/latents.safetensors")).unwrap();
+    let bytes = fs::read(golden("pictures", "latents.safetensors")).unwrap();
     let latents = SafeTensors::deserialize(&bytes).unwrap();
     let mut engines: BTreeMap<String, Engine> = BTreeMap::new();
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
@@ -152,7 +139,7 @@ fn every_golden_picture_is_made_again() {
 #[test]
 fn low_memory_gives_the_same_pictures() {
     let cases = cases();
-    let bytes = fs::read(tests_folder().join("golden/pictures/latents.safetensors")).unwrap();
+    let bytes = fs::read(golden("pictures", "latents.safetensors")).unwrap();
     let latents = SafeTensors::deserialize(&bytes).unwrap();
     let names = ["sd", "sd_negative", "sd_count", "sdxl_negative", "sd_img2img_75", "sd_inpaint_nine_60", "lcm", "sd_external"];
     let settings = Settings { memory: Memory::Low, threads: Some(1), ..Settings::default() };

@@ -5,7 +5,6 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use half::f16;
 use kiln::bundle::{Bundle, Role};
@@ -17,6 +16,9 @@ use ndarray::{ArrayD, Axis, IxDyn, s};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 
+#[path = "common/reference.rs"]
+mod reference;
+
 /// A step of a byte, in a picture's range of -1 to 1.
 const BYTE: f32 = 2.0 / 255.0;
 /// How far the mean pixel of a tiled picture may lie from the untiled one. The tiny autoencoders have random weights and normalise over the
@@ -26,23 +28,14 @@ const MEAN_APART: f32 = 24.0 * BYTE;
 const SEAM: f32 = 1.25;
 
 #[derive(Deserialize)]
-struct Cases {
-    cases: Vec<Case>,
-}
-
-#[derive(Deserialize)]
 struct Case {
     name: String,
     bundle: String,
     tile_pixels: u32,
 }
 
-fn tests_folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
-}
-
 fn opened(name: &str) -> (Bundle, Networks) {
-    let bundle = Bundle::open(&tests_folder().join("bundles").join(name)).unwrap();
+    let bundle = Bundle::open(&reference::tests_folder().join("bundles").join(name)).unwrap();
     let (runtime, settings) = (Runtime::open(None).unwrap(), Settings { threads: Some(2), ..Settings::default() });
     let assignments = Assignments::new(&bundle, &settings, &runtime).unwrap();
     let resolved = Request::new("a").resolve(&bundle).unwrap();
@@ -56,7 +49,7 @@ fn floats(tensors: &SafeTensors<'_>, name: &str) -> ArrayD<f32> {
         safetensors::Dtype::F16 => {
             tensor.data().chunks_exact(2).map(|bytes| f16::from_le_bytes(bytes.try_into().unwrap()).to_f32()).collect()
         }
-        _ => tensor.data().chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect(),
+        _ => reference::floats(tensors, name),
     };
     ArrayD::from_shape_vec(IxDyn(tensor.shape()), values).unwrap()
 }
@@ -66,13 +59,22 @@ fn apart(left: &ArrayD<f32>, right: &ArrayD<f32>) -> Vec<f32> {
     left.iter().zip(right).map(|(left, right)| (left.clamp(-1.0, 1.0) - right.clamp(-1.0, 1.0)).abs()).collect()
 }
 
-/// The cases of the clips that `of` makes, or those of pictures, and the bytes of their tensors.
-fn cases(of: Option<&str>) -> (Vec<Case>, Vec<u8>) {
-    let folder = tests_folder().join("golden/tiles");
-    let cases: Cases = serde_json::from_str(&fs::read_to_string(folder.join("cases.json")).unwrap()).unwrap();
-    let clips = |case: &Case| ["wan", "ltx"].into_iter().find(|name| *name == case.bundle);
-    let cases = cases.cases.into_iter().filter(|case| clips(case) == of).collect();
-    (cases, fs::read(folder.join("tiles.safetensors")).unwrap())
+/// Opens each case of the clips that `of` makes, or those of pictures, and runs it on its latents and tile; returns how many runs that were.
+fn each_case(
+    of: Option<&str>,
+    mut run: impl FnMut(&Case, &SafeTensors<'_>, (&Bundle, &mut Networks), &ArrayD<f32>, Tile) -> usize,
+) -> usize {
+    let mut cases: Vec<Case> = reference::cases("tiles");
+    cases.retain(|case| ["wan", "ltx"].into_iter().find(|name| *name == case.bundle) == of);
+    let bytes = fs::read(reference::golden("tiles", "tiles.safetensors")).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let each = cases.iter().map(|case| {
+        let (bundle, mut networks) = opened(&case.bundle);
+        let latents = floats(&tensors, &format!("{}.latents", case.name));
+        let tile = Tile::of_pixels(&bundle, case.tile_pixels).unwrap();
+        run(case, &tensors, (&bundle, &mut networks), &latents, tile)
+    });
+    each.sum()
 }
 
 /// Holds what was decoded in tiles to diffusers' numbers, which are of tiles: the same latents as a whole are something else.
@@ -96,38 +98,26 @@ fn in_turn(bundle: &Bundle, networks: &mut Networks, latents: &ArrayD<f32>) -> A
 
 #[test]
 fn tiled_clips_are_those_of_diffusers() {
-    let (cases, bytes) = cases(Some("wan"));
-    let tensors = SafeTensors::deserialize(&bytes).unwrap();
-    let mut ran = 0;
-    for case in &cases {
-        let (bundle, mut networks) = opened(&case.bundle);
-        let latents = floats(&tensors, &format!("{}.latents", case.name));
-        let tile = Tile::of_pixels(&bundle, case.tile_pixels).unwrap();
+    let ran = each_case(Some("wan"), |case, tensors, (bundle, networks), latents, tile| {
         for keeps in [true, false] {
-            let clip = decode_clip_in_tiles(&bundle, &mut networks, &latents, tile, keeps, &Cancel::new()).unwrap();
+            let clip = decode_clip_in_tiles(bundle, networks, latents, tile, keeps, &Cancel::new()).unwrap();
             assert_eq!(networks.is_open(Role::VaeDecoder), keeps);
-            check(case, &tensors, &clip, &in_turn(&bundle, &mut networks, &latents));
+            check(case, tensors, &clip, &in_turn(bundle, networks, latents));
             networks.close_all();
-            ran += 1;
         }
-    }
+        2
+    });
     assert_eq!(ran, 4);
 }
 
 #[test]
 fn tiled_clips_of_a_decoder_that_sees_them_whole_are_those_of_diffusers() {
-    let (cases, bytes) = cases(Some("ltx"));
-    let tensors = SafeTensors::deserialize(&bytes).unwrap();
-    let mut ran = 0;
-    for case in &cases {
-        let (bundle, mut networks) = opened(&case.bundle);
-        let latents = floats(&tensors, &format!("{}.latents", case.name));
-        let tile = Tile::of_pixels(&bundle, case.tile_pixels).unwrap();
-        let time = ClipTile::of(&bundle).filter(|tile| tile.cuts(latents.len_of(Axis(2))));
+    let ran = each_case(Some("ltx"), |case, tensors, (bundle, networks), latents, tile| {
+        let time = ClipTile::of(bundle).filter(|tile| tile.cuts(latents.len_of(Axis(2))));
         let mut decoded = |time, sides| {
-            let mut decoder = ClipDecoder::new(&bundle, &latents, None, time, sides);
+            let mut decoder = ClipDecoder::new(bundle, latents, None, time, sides);
             let mut frames = Vec::new();
-            while let Some(found) = decoder.decode(&bundle, &mut networks, &Cancel::new()).unwrap() {
+            while let Some(found) = decoder.decode(bundle, networks, &Cancel::new()).unwrap() {
                 frames.push(found);
             }
             assert_eq!((decoder.decoding().tile, decoder.decoding().clip_tile), (sides, time));
@@ -137,9 +127,9 @@ fn tiled_clips_of_a_decoder_that_sees_them_whole_are_those_of_diffusers() {
             all.slice(s![.., .., ..;8, ..;2, ..;2]).to_owned().into_dyn()
         };
         let (tiled, whole) = (decoded(time, Some(tile)), decoded(None, None));
-        check(case, &tensors, &tiled, &whole);
-        ran += 1 + usize::from(time.is_some());
-    }
+        check(case, tensors, &tiled, &whole);
+        1 + usize::from(time.is_some())
+    });
     assert_eq!(ran, 3, "two cases, one of them in tiles of time as well");
 }
 
@@ -187,18 +177,11 @@ fn tiles_of_a_clip_leave_no_seams_in_any_frame() {
 
 #[test]
 fn tiled_pictures_are_those_of_diffusers() {
-    let (cases, bytes) = cases(None);
-    let tensors = SafeTensors::deserialize(&bytes).unwrap();
-    let mut ran = 0;
-    for case in &cases {
-        let (bundle, mut networks) = opened(&case.bundle);
-        let latents = floats(&tensors, &format!("{}.latents", case.name));
-        let tile = Tile::of_pixels(&bundle, case.tile_pixels).unwrap();
-        let picture = decode(&bundle, Role::VaeDecoder, &mut networks, &latents, Some(tile), &Cancel::new()).unwrap();
-        let whole = decode(&bundle, Role::VaeDecoder, &mut networks, &latents, None, &Cancel::new()).unwrap();
-        check(case, &tensors, &picture, &whole);
-        ran += 1;
-    }
+    let ran = each_case(None, |case, tensors, (bundle, networks), latents, tile| {
+        let mut decoded = |tile| decode(bundle, Role::VaeDecoder, networks, latents, tile, &Cancel::new()).unwrap();
+        check(case, tensors, &decoded(Some(tile)), &decoded(None));
+        1
+    });
     assert_eq!(ran, 4);
 }
 

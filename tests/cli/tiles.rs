@@ -20,6 +20,13 @@ fn recorded(folder: &std::path::Path, name: &str) -> kiln::Provenance {
     kiln::output::read(&folder.join(name)).unwrap().1.unwrap()
 }
 
+/// The pixels of each frame of a clip.
+#[cfg(target_os = "linux")]
+fn frames(folder: &std::path::Path, name: &str) -> Vec<Vec<u8>> {
+    let reader = kiln::output::ClipReader::open(&folder.join(name)).unwrap().unwrap();
+    reader.map(|frame| frame.unwrap().pixels).collect()
+}
+
 /// Has a decoder run out of memory under a limit of `kibibytes`, with networks that stay and with those that are dropped, and makes the same
 /// in tiles without one; returns the three files' names, the last of which was not short of memory.
 #[cfg(target_os = "linux")]
@@ -99,13 +106,12 @@ fn a_decoder_of_clips_that_runs_out_of_memory_begins_again_in_tiles() {
     let arguments = ["a red apple", "--seed", "7", "--model", &model, "--size", "384x384", "--threads", "1", "--steps", "1"];
     let arguments = [&arguments[..], &["--frames", "5", "--guidance", "1", "--force"]].concat();
     let [normal, low, asked] = out_of_memory_and_in_tiles(here, 700 << 10, &arguments);
-    let frames = |name: &str| {
-        let reader = kiln::output::ClipReader::open(&here.join(name)).unwrap().unwrap();
-        reader.map(|frame| frame.unwrap().pixels).collect::<Vec<_>>()
-    };
-    let asked = frames(asked);
+    let asked = frames(here, asked);
     assert_eq!(asked.len(), 5);
-    assert!(frames(normal) == asked && frames(low) == asked, "the latents were the same, and no frame was written twice");
+    assert!(
+        frames(here, normal) == asked && frames(here, low) == asked,
+        "the latents were the same, and no frame was written twice"
+    );
 }
 
 #[cfg(target_os = "linux")]
@@ -116,18 +122,14 @@ fn a_decoder_that_sees_a_clip_whole_and_runs_out_of_memory_takes_tiles_of_its_ti
     let model = model("ltx_distilled");
     // The decoder wants more than 200 MiB for all frames; the transformer sees few tokens.
     let arguments = ["a red apple", "--seed", "7", "--model", &model, "--size", "160x160", "--frames", "161", "--threads", "1"];
-    let frames = |name: &str| {
-        let reader = kiln::output::ClipReader::open(&here.join(name)).unwrap().unwrap();
-        reader.map(|frame| frame.unwrap().pixels).collect::<Vec<_>>()
-    };
     let more = ["--tile", "frames", "--output", "asked.png"];
     common::kiln(here, &[&["generate"][..], &arguments, &more[..]].concat()).expect_code(0);
-    let asked = frames("asked.png");
+    let asked = frames(here, "asked.png");
     assert_eq!((asked.len(), recorded(here, "asked.png").ran_out_of_memory), (161, false));
     let more = ["--tile", "off", "--output", "whole.png"];
     let ran = generate_within(here, 330 << 10, &[&arguments[..], &more[..]].concat()).expect_code(0);
     assert!(ran.stderr.contains("the latents are kept, and decoded again in tiles of 16 frames"), "{}", ran.stderr);
     let made = recorded(here, "whole.png");
     assert_eq!((made.clip_tiles, made.tile, made.ran_out_of_memory), (true, None, true));
-    assert!(frames("whole.png") == asked, "the latents were the same, and no frame was written twice");
+    assert!(frames(here, "whole.png") == asked, "the latents were the same, and no frame was written twice");
 }

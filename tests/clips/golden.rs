@@ -9,17 +9,13 @@ use std::sync::Arc;
 use kiln::output::FrameRate;
 use kiln::plan::TileChoice;
 use kiln::request::SamplerChoice;
-use kiln::{Engine, Memory, Picture, Request, Settings, sampler};
+use kiln::{Engine, Memory, Picture, Request, Settings};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{engine, film, golden, tests_folder};
-
-#[derive(Deserialize)]
-struct Cases {
-    cases: Vec<Case>,
-}
+use super::common::reference::{self, floats, from_config, scheduler_config, tests_folder};
+use super::{engine, film, golden};
 
 #[derive(Deserialize)]
 struct Case {
@@ -51,17 +47,14 @@ struct SamplerCase {
 }
 
 fn cases() -> Vec<Case> {
-    serde_json::from_str::<Cases>(&fs::read_to_string(golden("cases.json")).unwrap()).unwrap().cases
+    reference::cases("clips")
 }
 
 /// The sampler as `from_config` of the named class makes it from the bundle's file.
 fn sampler_choice(case: &Case) -> SamplerChoice {
     let Some(other) = &case.sampler else { return SamplerChoice::default() };
-    let path = tests_folder().join("bundles").join(&case.bundle).join("scheduler/scheduler_config.json");
-    let mut config: Map<String, Value> = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
-    config.extend(other.config.clone());
-    config.insert("_class_name".into(), other.class.clone().into());
-    SamplerChoice { config: Some(sampler::Config::from_json(&Value::Object(config)).unwrap()), ..SamplerChoice::default() }
+    let config = from_config(scheduler_config(&case.bundle).unwrap(), Some(&other.class), &other.config);
+    SamplerChoice { config: Some(config), ..SamplerChoice::default() }
 }
 
 /// The first `count` frames of a clip.
@@ -95,9 +88,8 @@ fn run_case(engine: &mut Engine, case: &Case, latents: &SafeTensors<'_>) -> Opti
         Ok(made) => made,
         Err(error) => return Some(format!("{}: {error:#}", case.name)),
     };
-    let tensor = latents.tensor(&case.name).unwrap();
-    let expected: Vec<f32> = tensor.data().chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect();
-    assert_eq!(tensor.shape()[1..], *made.latents.shape(), "{}", case.name);
+    let expected = floats(latents, &case.name);
+    assert_eq!(latents.tensor(&case.name).unwrap().shape()[1..], *made.latents.shape(), "{}", case.name);
     let apart = made.latents.iter().zip(&expected).map(|(left, right)| (left - right).abs()).fold(0.0_f32, f32::max);
     let picture = Picture::open(&golden(&format!("{}.png", case.name))).unwrap();
     assert_eq!((sheet.width, sheet.height), (picture.width, picture.height), "{}", case.name);

@@ -11,20 +11,16 @@ mod handing_out;
 mod plans;
 mod refusals;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use kiln::{Cancel, Engine, Picture, Request, Settings};
 
-fn tests_folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
-}
-
 fn golden(name: &str) -> PathBuf {
-    tests_folder().join("golden/clips").join(name)
+    common::reference::golden("clips", name)
 }
 
 fn engine(bundle: &str, settings: &Settings) -> Engine {
-    Engine::open(&tests_folder().join("bundles").join(bundle), settings, None).unwrap()
+    Engine::open(&common::bundle(bundle), settings, None).unwrap()
 }
 
 fn short() -> Request {

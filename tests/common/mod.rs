@@ -10,6 +10,7 @@
 )]
 
 pub mod onnx;
+pub mod reference;
 pub mod spoil;
 
 use std::collections::BTreeMap;
