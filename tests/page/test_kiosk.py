@@ -42,13 +42,19 @@ def test_the_loop_runs_until_it_is_touched_and_an_idle_page_becomes_new(visit, s
     assert page.locator("#prints li").all_inner_texts() == ["a dog"]
 
 
-def test_a_picture_that_takes_longer_than_anyone_is_idle_is_waited_for(visit, server):
-    visitor = visit(server, "/?kiosk=10")
-    page = visitor.page
-    page.click("#touch")
+def at_slow_work(visit, server, idle_s, prompt):
+    """A visitor of a kiosk whose picture is being made, and for long."""
+    visitor = visit(server, f"/?kiosk={idle_s}")
+    visitor.page.click("#touch")
     visitor.wish_slowly()
-    visitor.make("a face that takes its time")
-    until(page, "document.querySelector('#status').textContent.startsWith('Step ')")
+    visitor.make(prompt)
+    until(visitor.page, "document.querySelector('#status').textContent.startsWith('Step ')")
+    return visitor
+
+
+def test_a_picture_that_takes_longer_than_anyone_is_idle_is_waited_for(visit, server):
+    visitor = at_slow_work(visit, server, idle_s=10, prompt="a face that takes its time")
+    page = visitor.page
     page.wait_for_timeout(12_000)
     assert page.is_hidden("#attract") and page.is_hidden("#leaving")
     assert visitor.status().startswith("Step ") and visitor.job()["state"] == "running"
@@ -58,12 +64,8 @@ def test_a_picture_that_takes_longer_than_anyone_is_idle_is_waited_for(visit, se
 
 
 def test_a_reload_leaves_nothing_of_the_last_visitor_and_stops_what_was_asked_for(visit, server):
-    visitor = visit(server, "/?kiosk=60")
+    visitor = at_slow_work(visit, server, idle_s=60, prompt="a face that nobody waits for")
     page = visitor.page
-    page.click("#touch")
-    visitor.wish_slowly()
-    visitor.make("a face that nobody waits for")
-    until(page, "document.querySelector('#status').textContent.startsWith('Step ')")
     job = visitor.job()
     assert job["state"] == "running"
     page.unroute("**/jobs")

@@ -58,23 +58,23 @@ def test_a_picture_that_comes_late_opens_only_for_the_last_touch_and_in_its_view
         visitor.finished()
     held = []
     page.route("**/pictures/0", lambda route: held.append(route))
-    page.click("[data-view=gallery]")
-    page.click(".mini >> text=a late moon")
-    page.click(".mini >> text=a late star")
-    counted(page, held, page.locator("#prints li").count())
-    for route in held:
-        route.continue_()
+
+    def touched(*places):
+        """The gallery, where these were touched before any picture came."""
+        held.clear()
+        page.click("[data-view=gallery]")
+        for place in places:
+            page.click(place)
+        counted(page, held, page.locator("#prints li").count())
+        for route in held:
+            route.continue_()
+
+    touched(".mini >> text=a late moon", ".mini >> text=a late star")
     page.wait_for_selector("#viewer[open]")
     page.wait_for_timeout(500)
     assert page.inner_text("#viewer .caption") == "a late star"
     page.click("#viewer [data-action=close]")
-    held.clear()
-    page.click("[data-view=gallery]")
-    page.click(".mini >> text=a late moon")
-    page.click("[data-view=make]")
-    counted(page, held, page.locator("#prints li").count())
-    for route in held:
-        route.continue_()
+    touched(".mini >> text=a late moon", "[data-view=make]")
     until(page, "!document.querySelector('.mini:not(.ready)')")
     page.wait_for_timeout(500)
     assert page.locator("#viewer[open]").count() == 0
