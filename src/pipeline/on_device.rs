@@ -81,7 +81,10 @@ pub(super) fn denoise_on_device(
         let Some(next) = steps.get(at + 1) else {
             #[cfg(test)]
             tests::LOOPS.with(|loops| loops.set(loops.get() + 1));
-            let result = bring(if ends_with_estimate { &step.estimate } else { &step.sample })?;
+            let result = match estimate.clone().filter(|_| ends_with_estimate) {
+                Some(estimate) => estimate,
+                None => bring(if ends_with_estimate { &step.estimate } else { &step.sample })?,
+            };
             device.tell(networks, steps.len(), fetched, cancel)?;
             model.look(step.index, estimate.as_ref())?;
             return Ok(Some(result));

@@ -99,9 +99,6 @@ impl DeviceLoop {
         cancel: &Cancel,
     ) -> Result<Option<(Self, Predictions)>> {
         let role = denoiser.role();
-        if !networks.keeps_outputs(role, cancel)? {
-            return Ok(None);
-        }
         let Some((port, output)) = denoiser.ports() else {
             log::debug!("{role}: sees more than samples, which come back to the processor at each step");
             return Ok(None);
