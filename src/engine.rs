@@ -113,8 +113,8 @@ impl Engine {
     /// # Errors
     /// As [`Plan::within`].
     pub fn plan(&self, request: &Request) -> Result<(Resolved, Plan)> {
-        let settings = Settings { open: self.open_components(), ..self.settings.clone() };
-        Plan::within(&self.bundle, request, &settings, &self.assignments, self.measurements.as_ref())
+        let open = self.open_components();
+        Plan::within(&self.bundle, request, &self.settings, &self.assignments, self.measurements.as_ref(), &open)
     }
 
     /// The components that are open, for whatever shapes.

@@ -70,7 +70,7 @@ pub(super) fn run(arguments: &Arguments, runtime: Option<&Path>) -> Result<ExitC
         runtime.as_deref().map(|runtime| Assignments::new(&bundle, &settings, runtime)).transpose()?.unwrap_or_default();
     // Only now is the plugin known, to which they belong as well.
     let measured = runtime.as_deref().and_then(|runtime| measurements(&bundle, runtime));
-    let (resolved, plan) = Plan::within(&bundle, &request, &settings, &assignments, measured.as_ref())?;
+    let (resolved, plan) = Plan::within(&bundle, &request, &settings, &assignments, measured.as_ref(), &[])?;
     plan.warn(&resolved, &settings.budget);
     let text = match arguments.json {
         true => format!("{}\n", serde_json::to_string_pretty(&json_of(&bundle, &resolved, &plan))?),

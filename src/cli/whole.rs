@@ -39,7 +39,7 @@ pub(super) fn around(bundle: &Bundle, model: &Path, measurements: &Measurements,
     for memory in [Memory::Normal, Memory::Low] {
         let settings = Settings { memory, ..Settings::default() };
         let assignments = Assignments::new(bundle, &settings, &runtime)?;
-        let (_, plan) = Plan::within(bundle, &Request::new(prompt), &settings, &assignments, Some(measurements))?;
+        let (_, plan) = Plan::within(bundle, &Request::new(prompt), &settings, &assignments, Some(measurements), &[])?;
         if plan.forecast.is_measured && plan.forecast.time_ms.is_some_and(|time_ms| time_ms <= LONGEST_MS) {
             ways.push((memory, plan.forecast.networks_ms, Vec::new()));
         }

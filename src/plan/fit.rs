@@ -39,6 +39,8 @@ struct Planner<'a> {
     settings: &'a Settings,
     assignments: &'a Assignments,
     measurements: Option<&'a Measurements>,
+    /// Components that are open already.
+    open: &'a [Role],
     /// What the process can hold in all, where a plan gives way to that and it is known.
     free_bytes: Option<u64>,
     /// What the process can hold in all, where it is known.
@@ -48,6 +50,8 @@ struct Planner<'a> {
 impl Plan {
     /// Decides how `request` is carried out within the budget of `settings`.
     ///
+    /// * `open`: components that are open already, so that opening them takes no time
+    ///
     /// # Errors
     /// As [`Request::resolve`] and [`Plan::new`]; a refusal: nothing fits the budget.
     pub fn within(
@@ -56,11 +60,12 @@ impl Plan {
         settings: &Settings,
         assignments: &Assignments,
         measurements: Option<&Measurements>,
+        open: &[Role],
     ) -> Result<(Resolved, Self)> {
         let minds_free = settings.budget.minds_free_memory && settings.budget.memory_bytes.is_none();
         let room_bytes = free_bytes();
         let free_bytes = room_bytes.filter(|_| minds_free);
-        let found = Planner { bundle, settings, assignments, measurements, free_bytes, room_bytes }.choose(request)?;
+        let found = Planner { bundle, settings, assignments, measurements, open, free_bytes, room_bytes }.choose(request)?;
         Ok((found.resolved, found.plan))
     }
 }
@@ -154,7 +159,7 @@ impl Planner<'_> {
     fn forecast(&self, resolved: &Resolved, plan: &Plan) -> Forecast {
         let forecast = Forecast::new(self.bundle, resolved, plan, self.measurements);
         // With little memory each picture opens them anew.
-        let open = if plan.memory == Memory::Normal { &self.settings.open[..] } else { &[] };
+        let open = if plan.memory == Memory::Normal { self.open } else { &[] };
         forecast.beyond(open, if plan.opens_ahead { plan.threads } else { 1 })
     }
 
@@ -261,10 +266,21 @@ mod tests {
         measurements: Option<&Measurements>,
         free_bytes: Option<u64>,
     ) -> Result<Candidate> {
+        choose_with(side, settings, measurements, &[], free_bytes)
+    }
+
+    fn choose_with(
+        side: u32,
+        settings: &Settings,
+        measurements: Option<&Measurements>,
+        open: &[Role],
+        free_bytes: Option<u64>,
+    ) -> Result<Candidate> {
         let (bundle, assignments) = (turbo(), Assignments::default());
         let request = Request { size: Some((side, side)), seed: Some(7), ..Request::new("a sun") };
         let room_bytes = Some(free_bytes.unwrap_or(u64::MAX));
-        Planner { bundle: &bundle, settings, assignments: &assignments, measurements, free_bytes, room_bytes }.choose(&request)
+        let assignments = &assignments;
+        Planner { bundle: &bundle, settings, assignments, measurements, open, free_bytes, room_bytes }.choose(&request)
     }
 
     #[test]
@@ -324,18 +340,17 @@ mod tests {
                 .map(|component| component.role)
                 .collect::<Vec<_>>()
         };
-        let some = Settings { open: vec![Role::Unet], ..settings.clone() };
-        let some = choose_at(32, &some, None, None).unwrap().plan.forecast;
+        let some = choose_with(32, &settings, None, &[Role::Unet], None).unwrap().plan.forecast;
         assert_eq!(open_of(&some), [Role::Unet]);
         let all: Vec<Role> = beside.forecast.components.iter().map(|component| component.role).collect();
-        let all = Settings { open: all, ..settings.clone() };
         let running: f64 = beside.forecast.components.iter().map(|component| component.time_ms - component.load_ms).sum();
-        let open_ms = choose_at(32, &all, None, None).unwrap().plan.forecast.time_ms.unwrap();
+        let open_ms = choose_with(32, &settings, None, &all, None).unwrap().plan.forecast.time_ms.unwrap();
         assert!((open_ms - running).abs() < 1e-6 && open_ms < some.time_ms.unwrap());
         assert!(some.time_ms < beside.forecast.time_ms);
-        let anew = choose_at(32, &Settings { memory: Memory::Low, ..all }, None, None).unwrap().plan;
+        let settings = Settings { memory: Memory::Low, ..settings };
+        let anew = choose_with(32, &settings, None, &all, None).unwrap().plan;
         assert!(open_of(&anew.forecast).is_empty(), "each picture opens them anew");
-        let low = choose_at(32, &Settings { memory: Memory::Low, ..settings }, None, None).unwrap().plan;
+        let low = choose_at(32, &settings, None, None).unwrap().plan;
         assert!(!low.opens_ahead, "each is dropped before the next is opened");
     }
 

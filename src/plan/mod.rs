@@ -95,8 +95,6 @@ pub struct Settings {
     pub prepared: Option<PathBuf>,
     /// Which safety checker pictures have to pass.
     pub safety: SafetyChoice,
-    /// Components that are open already, as a server's are: opening them takes no time. An engine says so of its own itself.
-    pub open: Vec<Role>,
 }
 
 /// Which safety checker pictures have to pass.

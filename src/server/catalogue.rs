@@ -89,12 +89,12 @@ impl Model {
     ///
     /// # Errors
     /// As [`Plan::within`]; several clips at once (a refusal).
-    pub fn plan(&self, request: &Request, budget: Budget, open: Vec<Role>) -> Result<(Resolved, Plan)> {
+    pub fn plan(&self, request: &Request, budget: Budget, open: &[Role]) -> Result<(Resolved, Plan)> {
         if self.bundle.makes_clips() && request.count > 1 {
             refuse!("count: is {}, and model {} makes one clip at a time; ask for each by itself", request.count, self.name);
         }
-        let settings = Settings { budget, open, ..self.settings.clone() };
-        Plan::within(&self.bundle, request, &settings, &self.assignments, self.measurements.as_ref())
+        let settings = Settings { budget, ..self.settings.clone() };
+        Plan::within(&self.bundle, request, &settings, &self.assignments, self.measurements.as_ref(), open)
     }
 
     /// Whether what it makes are clips.

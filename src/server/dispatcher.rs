@@ -140,7 +140,7 @@ impl Dispatcher {
             return Err(Problem::new(Code::Policy, "prompt: this server's policy does not allow it; say it in other words"));
         }
         self.attach(&mut request, attachments)?;
-        let (resolved, plan) = model.plan(&request, budget, self.open_components(&model.name))?;
+        let (resolved, plan) = model.plan(&request, budget, &self.open_components(&model.name))?;
         let most = self.limits.side_px;
         if resolved.width > most || resolved.height > most {
             let message = format!("size: is {}x{}, expected sides of at most {most}", resolved.width, resolved.height);

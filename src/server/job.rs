@@ -1,6 +1,5 @@
 //! One job: what was asked for, where it stands, who is told of it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -193,7 +192,6 @@ pub struct Job {
     pub created_ms: i64,
     /// Stops it.
     pub cancel: Cancel,
-    found_open: AtomicBool,
     course: Mutex<Course>,
     present: Mutex<Present>,
     events: broadcast::Sender<JobEvent>,
@@ -261,7 +259,6 @@ impl Job {
             deadline,
             created_ms,
             cancel: Cancel::new(),
-            found_open: AtomicBool::new(false),
             course: Mutex::default(),
             present: Mutex::new(Present { state, step: None, preview: None, end: None, started: None }),
             events: broadcast::Sender::new(EVENTS_KEPT),
@@ -339,17 +336,6 @@ impl Job {
         self.cancel.check()?;
         course.is_made = true;
         Ok(())
-    }
-
-    /// Says whether its model was open when it began.
-    pub fn set_found_open(&self, found_open: bool) {
-        self.found_open.store(found_open, Ordering::Relaxed);
-    }
-
-    /// Whether its model was open when it began.
-    #[must_use]
-    pub fn found_open(&self) -> bool {
-        self.found_open.load(Ordering::Relaxed)
     }
 
     /// Whether its pictures are made.

@@ -30,6 +30,13 @@ pub(super) struct Worker {
     engines: Vec<(String, Engine)>,
 }
 
+/// What a job came to.
+struct Made {
+    pictures: Vec<NewPicture>,
+    /// Whether its model was open when it began.
+    found_open: bool,
+}
+
 impl Worker {
     /// No model is open yet.
     #[must_use]
@@ -42,9 +49,9 @@ impl Worker {
         let dispatcher = Arc::clone(&self.dispatcher);
         while let Some(job) = dispatcher.next() {
             match self.carry_out(&job) {
-                Ok(pictures) => {
+                Ok(Made { pictures, found_open }) => {
                     dispatcher.set_failing(&job.kind.model, None);
-                    dispatcher.finish(&job, &pictures);
+                    dispatcher.finish(&job, &pictures, found_open);
                 }
                 Err(error) if is_cancelled(&error) || job.cancel.is_cancelled() => {
                     dispatcher.end(&job, job.stopped_state(), job.stopped_by());
@@ -61,7 +68,7 @@ impl Worker {
     }
 
     /// Makes the pictures of a job; what fails is opened anew and tried once more.
-    fn carry_out(&mut self, job: &Job) -> Result<Vec<NewPicture>> {
+    fn carry_out(&mut self, job: &Job) -> Result<Made> {
         let mut request = job.request.clone();
         if job.has_attachments {
             self.dispatcher.attach(&mut request, &self.dispatcher.store.attachments(job.number)?)?;
@@ -78,10 +85,10 @@ impl Worker {
         Ok(made)
     }
 
-    fn generate(&mut self, job: &Job, request: &Request) -> Result<Vec<NewPicture>> {
+    fn generate(&mut self, job: &Job, request: &Request) -> Result<Made> {
         let (name, mut engine) = self.take_engine(&job.kind.model)?;
         engine.set_budget(job.budget);
-        job.set_found_open(!engine.open_components().is_empty());
+        let found_open = !engine.open_components().is_empty();
         let mut watcher = Watcher { job, begun: Instant::now() };
         // A panic must not take the thread with it; the engine it happened in is not used again.
         let outcome = catch_unwind(AssertUnwindSafe(|| pictures(&mut engine, request, &mut watcher, &job.cancel)));
@@ -89,7 +96,7 @@ impl Worker {
             Ok(outcome) => {
                 self.dispatcher.set_open(&name, engine.open_components());
                 self.engines.push((name, engine));
-                outcome
+                outcome.map(|pictures| Made { pictures, found_open })
             }
             Err(_) => {
                 self.dispatcher.set_open(&name, Vec::new());

@@ -169,7 +169,7 @@ mod tests {
         let measured = |frames: usize| -> Vec<(Role, bool)> {
             let input = Some(Picture::new(32, 32, 3, vec![9; 3072]).unwrap());
             let request = Request { input, frames: Some(frames), ..Request::new("a sun") };
-            let (_, plan) = Plan::within(&bundle, &request, &settings, &assignments, Some(&known)).unwrap();
+            let (_, plan) = Plan::within(&bundle, &request, &settings, &assignments, Some(&known), &[]).unwrap();
             plan.forecast.components.iter().map(|component| (component.role, component.is_measured)).collect()
         };
         assert!(measured(9).len() == 7 && measured(9).iter().all(|(_, is_known)| *is_known), "{:?}", measured(9));

@@ -28,7 +28,9 @@ pub(super) struct Ends {
 impl Dispatcher {
     /// Keeps a job's pictures and tells its watchers. While the disk is full its worker waits for room, whatever the job's deadline, and the
     /// server is not ready; only a client that stops the job, or the server's end, takes its pictures away.
-    pub fn finish(&self, job: &Job, pictures: &[NewPicture]) {
+    ///
+    /// * `found_open`: whether its model was open when it began
+    pub fn finish(&self, job: &Job, pictures: &[NewPicture], found_open: bool) {
         let started_ms = job.present().started.map_or(job.created_ms, |(_, ms)| ms);
         let mut is_short = false;
         let outcome = loop {
@@ -52,7 +54,7 @@ impl Dispatcher {
                 if let Some((started, _)) = job.present().started {
                     let took_ms = started.elapsed().as_secs_f64() * 1_000.0;
                     // What the disk took says nothing of the next job, nor what was opened for this one.
-                    if !is_short && job.found_open() {
+                    if !is_short && found_open {
                         self.speeds.learn(&job.kind, took_ms);
                     }
                     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time")]
